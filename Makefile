@@ -1,0 +1,86 @@
+# Everything a person types to build, try and test fakesysfs. Set-up is part of every target: .ci/setup sees to the
+# system and .venv, pip to Python packages, setuptools to the C extension; each is done again only when its input changed.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip -qq --disable-pip-version-check
+CC ?= cc
+ARGS ?=
+
+ENGINE := $(wildcard fakesysfs/_enginemodule.c fakesysfs/engine/*.c fakesysfs/engine/*.h)
+# -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
+LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror
+
+.PHONY: help setup demo test coverage lint bench clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of:"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## a .venv with fakesysfs in it; installs what the system lacks, or says what to type
+	@.ci/setup
+	@$(MAKE) --silent $(VENV)/.run
+	@$(MAKE) --silent $(VENV)/.engine
+
+demo: setup ## the walk-through of the README, on a simulated machine
+	@$(VENV)/bin/fakesysfs demo
+
+test: setup ## all tests, lowest layer first; one of them: make test ARGS="-k name"
+	@.ci/test-tools
+	@$(MAKE) --silent $(VENV)/.test
+	@$(PY) -m pytest $(ARGS)
+
+coverage: setup ## all tests, and which lines of Python they ran
+	@.ci/test-tools
+	@$(MAKE) --silent $(VENV)/.test
+	@mkdir -p build/coverage
+	@$(PY) -m coverage erase
+	@$(PY) -m coverage run -m pytest $(ARGS)
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage report
+
+lint: setup ## ruff, mypy --strict, the C compiler's warnings as errors, the layering
+	@$(MAKE) --silent $(VENV)/.test $(VENV)/.lint
+	@$(PY) -m ruff check fakesysfs tests
+	@$(PY) -m mypy
+	@include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	printf '%s\n' $(filter %.c,$(ENGINE)) | \
+	    xargs -P 4 -I {} $(CC) $(LINT_C) -isystem "$$include" -c {} -o /dev/null
+	@$(PY) -m pytest -q tests/test_layering.py
+
+bench: setup ## how fast it is, and how much memory a machine takes
+	@$(PY) tests/bench/bench.py $(ARGS)
+
+clean: ## removes everything make has made, .venv too
+	rm -rf $(VENV) build dist *.egg-info fakesysfs/_engine.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find fakesysfs tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What follows runs after .ci/setup, by way of the $(MAKE) lines above.
+
+# pip builds the extension in place, so it is up to date afterwards. The old one is removed first: setuptools would keep
+# it when only compiler options have changed.
+$(VENV)/.run: setup.cfg pyproject.toml
+	@echo "installing fakesysfs and its Python packages into $(VENV)"
+	@$(PIP) install $$($(PY) -c 'import tomllib; print(*(r.replace(" ", "") for r in tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
+	@rm -f fakesysfs/_engine.*.so
+	@$(PIP) install --no-build-isolation --editable .
+	@touch $@ $(VENV)/.engine
+
+$(VENV)/.engine: $(ENGINE)
+	@echo "building the engine"
+	@$(PY) -W ignore::UserWarning -c 'import setuptools; setuptools.setup()' --quiet build_ext --inplace --force
+	@touch $@
+
+# fakesysfs[...] is installed already, so pip adds only the packages of that extra.
+$(VENV)/.test: $(VENV)/.run
+	@echo "installing what the tests need into $(VENV)"
+	@$(PIP) install --no-build-isolation "fakesysfs[test]"
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.run
+	@echo "installing the linters into $(VENV)"
+	@$(PIP) install "fakesysfs[lint]"
+	@touch $@

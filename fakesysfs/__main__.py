@@ -1,0 +1,72 @@
+"""The command `fakesysfs`, also as `python -m fakesysfs`.
+
+Owns: which way an invocation goes. `run` and a plain `dmesg` must start quickly and take ways of their own that import
+little, or late; everything else is cli.py's. Every FakesysfsError ends here as one line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .errors import FakesysfsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def main() -> int:
+    """Carry out the command line and return the exit status."""
+    arguments = sys.argv[1:]
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if arguments[:1] == ["run"] and "--help" not in options:
+        return reporting(lambda: run(arguments[1:]))
+    if arguments == ["dmesg"]:
+        return reporting(dmesg)
+    from .cli import run_command_line
+
+    return reporting(lambda: run_command_line(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """`fakesysfs run`: the process inside is started first, the options are looked at then."""
+    from .control import listen
+    from .namespace import launch
+
+    def parse() -> dict[str, Any]:
+        from .cli import parse_run
+
+        return parse_run(arguments)
+
+    listener, name = listen(os.getpid(), os.geteuid())
+    return launch(arguments, listener, name, parse)
+
+
+def dmesg() -> int:
+    """Print the kernel log of the running instance."""
+    from .control import connect
+
+    lines = connect().call("dmesg")
+    sys.stdout.write("".join(f"[{us // 1000000:5d}.{us % 1000000:06d}] {text}\n" for us, text in lines))
+    return 0
+
+
+def reporting(command: Callable[[], int]) -> int:
+    """The exit status of `command`; an error is one line on stderr."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except FakesysfsError as e:
+        print(f"fakesysfs: {e}", file=sys.stderr)
+        return e.exit_status
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go, and Python would say so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,429 @@
+"""How a second command finds a running instance and speaks to it.
+
+Owns: the names of instances, the socket each listens at, who may connect, and the protocol. An instance listens at the
+abstract Unix socket "fakesysfs/UID/ID", which is no file, disappears with its process and stands in /proc/net/unix for
+everybody in the network namespace to see; `run` listens in the caller's namespace and in its own. Only the same user
+and root are answered (SO_PEERCRED). Does not own: what the requests mean; whoever starts a `Server` gives it named
+handlers, and machine_handlers() has those every instance offers.
+
+Protocol: the server greets with one line of JSON. Each request is one line {"do": NAME, ...arguments}; the reply is
+{"return": VALUE}, or a line {"item": VALUE} each and {"end": true} from a handler that is a generator, or
+{"error": {...}}, which the client raises as the exception it was.
+
+Threads: a server has one per listening socket and one per connection, all daemons. Importing this file is cheap on
+purpose: `fakesysfs dmesg` is asked for very often.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from .machine import Event, Machine
+
+    Handler = Callable[..., Any]
+
+PREFIX = "fakesysfs/"
+VARIABLE = "FAKESYSFS"  # the environment variable that names the instance inside `run`
+GREETING_SECONDS = 10.0
+EVENTS_KEPT = 1 << 16
+
+
+class Instance:
+    """One running instance, by its name "fakesysfs/UID/ID"."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.uid, self.id = (int(part) if part.isdigit() else -1 for part in name.removeprefix(PREFIX).split("/"))
+
+    def __repr__(self) -> str:
+        return f"Instance({self.name!r})"
+
+
+def instances() -> list[Instance]:
+    """Those that listen in this network namespace, of every user, in no order."""
+    found = []
+    with open("/proc/net/unix", encoding="ascii", errors="replace") as sockets:
+        for line in sockets:
+            head, at, name = line.rstrip("\n").partition(f" @{PREFIX}")
+            listening = at and int(head.split()[3], 16) & 0x10000  # __SO_ACCEPTCON
+            if listening and name.count("/") == 1 and name.replace("/", "").isdigit():
+                found.append(Instance(PREFIX + name))
+    return found
+
+
+def listen_as(name: str) -> socket.socket:
+    """A listening socket of instance `name` in this network namespace.
+
+    :raises OSError: EADDRINUSE when there is one.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(f"\0{name}")
+        listener.listen(64)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def listen(identity: int, uid: int) -> tuple[socket.socket, str]:
+    """A listening socket in this network namespace, and the name of the instance.
+
+    :param identity: a number to try first, such as a process id; others follow when it is taken.
+    """
+    while True:
+        name = f"{PREFIX}{uid}/{identity}"
+        try:
+            return listen_as(name), name
+        except OSError as e:
+            if e.errno != errno.EADDRINUSE:
+                raise
+            identity += 1 << 22  # beyond any process id
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end, as this user namespace sees it."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    uid: int = struct.unpack("iII", data)[1]
+    return uid
+
+
+# --------------------------------------------------------------------------------------------------- the client's side
+
+
+class Client:
+    """A connection to an instance.
+
+    :raises InstanceError: there is none of that name, it belongs to another user, or it does not answer.
+    """
+
+    def __init__(self, name: str) -> None:
+        from .errors import InstanceError
+
+        self.name = name
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(GREETING_SECONDS)
+        uid = Instance(name).uid
+        # Root speaks to a user's instance as that user: it may be in a user namespace that does not know root.
+        become = os.geteuid() == 0 and uid > 0 and _is_mapped(uid)
+        try:
+            if become:
+                os.seteuid(uid)
+            try:
+                self._socket.connect(f"\0{name}")
+            finally:
+                if become:
+                    os.seteuid(0)
+            self._file = self._socket.makefile("rwb")
+            if peer_uid(self._socket) not in (0, os.geteuid(), uid if become else 0):
+                raise InstanceError(f"instance {name} belongs to another user")
+            greeting = self._file.readline()
+        except TimeoutError:
+            raise InstanceError(f"instance {name} does not answer") from None
+        except OSError as e:
+            raise InstanceError(f"instance {name} does not answer: {e.strerror}") from None
+        if not greeting:
+            raise InstanceError(f"instance {name} refused the connection, or ended")
+        self._socket.settimeout(None)
+        hello = json.loads(greeting)
+        if "error" in hello:
+            raise InstanceError(f"instance {name}: {hello['error']['text']}")
+
+    def call(self, do: str, **arguments: Any) -> Any:
+        """What handler `do` returns.
+
+        :raises OSError: what the simulated kernel refused, as the handler raised it.
+        :raises FakesysfsError: MonitorError, ConfigError, ... as the handler raised it; InstanceError when the
+            instance ended meanwhile.
+        """
+        self._send(do, arguments)
+        return self._receive()["return"]
+
+    def stream(self, do: str, **arguments: Any) -> Iterator[Any]:
+        """What generator `do` yields, as it comes."""
+        self._send(do, arguments)
+        while "item" in (reply := self._receive()):
+            yield reply["item"]
+
+    def close(self) -> None:
+        """Hang up."""
+        self._file.close()
+        self._socket.close()
+
+    def wait_end(self, seconds: float) -> bool:
+        """True when the instance has ended within that time."""
+        self._socket.settimeout(seconds)
+        try:
+            return not self._socket.recv(1)
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    def _send(self, do: str, arguments: dict[str, Any]) -> None:
+        from .errors import InstanceError
+
+        try:
+            self._file.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._file.flush()
+        except OSError:
+            raise InstanceError(f"instance {self.name} ended") from None
+
+    def _receive(self) -> dict[str, Any]:
+        from .errors import InstanceError
+
+        try:
+            line = self._file.readline()
+        except OSError:
+            line = b""
+        if not line:
+            raise InstanceError(f"instance {self.name} ended before it answered")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise _exception(reply["error"])
+        return reply
+
+
+def connect(which: str | None = None) -> Client:
+    """A connection to the instance meant.
+
+    :param which: a directory, a QMP socket, a name or the number at its end; None: $FAKESYSFS, else the only one there.
+    :raises InstanceError: none, several, or no answer.
+    """
+    from .errors import InstanceError
+
+    named = which or os.environ.get(VARIABLE)
+    if named and named.lstrip("@").startswith(PREFIX) and named.count("/") == 2:
+        return Client(named.lstrip("@"))
+    running = instances()
+    if named:
+        by_number = [i for i in running if str(i.id) == named]
+        if by_number:
+            return Client(by_number[0].name)
+        for client in _answering(running):
+            served = client.call("info")
+            if os.path.realpath(named) in (served["directory"], served["qmp"]):
+                return client
+            client.close()
+        raise InstanceError(f"there is no instance {named}; {_listed(running)}")
+    mine = [i for i in running if i.uid == os.geteuid()] or running
+    if not mine:
+        raise InstanceError("no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR")
+    if len(mine) > 1:
+        raise InstanceError(f"several instances are running, choose one with --instance; {_listed(mine)}")
+    return Client(mine[0].name)
+
+
+def _answering(running: list[Instance]) -> Iterator[Client]:
+    from .errors import InstanceError
+
+    for instance in running:
+        try:
+            yield Client(instance.name)
+        except InstanceError:
+            continue
+
+
+def _listed(running: list[Instance]) -> str:
+    if not running:
+        return "none is running"
+    descriptions = []
+    for client in _answering(running):
+        served = client.call("info")
+        descriptions.append(f"{client.name.rpartition('/')[2]} ({served['directory'] or served['command']})")
+        client.close()
+    return "running: " + (", ".join(sorted(descriptions)) or "none that answers")
+
+
+def _is_mapped(uid: int) -> bool:
+    """Whether this user namespace has a user of that number."""
+    with open("/proc/self/uid_map", encoding="ascii") as ranges:
+        return any(int(a) <= uid < int(a) + int(n) for a, _, n in (line.split() for line in ranges))
+
+
+def _exception(error: dict[str, Any]) -> Exception:
+    from . import errors
+
+    if error["type"] == "OSError":
+        return OSError(error["errno"], error["text"], *error["path"])
+    if error["type"] == "MonitorError":
+        return errors.MonitorError(error["text"], error["class"])
+    kind = getattr(errors, error["type"], errors.InstanceError)
+    made: Exception = kind(error["text"])
+    return made
+
+
+# --------------------------------------------------------------------------------------------------- the server's side
+
+
+class Server:
+    """Answers requests by named handlers.
+
+    A handler is called with the arguments of the request by keyword, in the connection's thread; it returns something
+    that JSON can say, or yields such things. What it raises of OSError and FakesysfsError is raised at the client's.
+    """
+
+    def __init__(self, handlers: dict[str, Handler] | None = None) -> None:
+        self._handlers = dict(handlers or {})
+
+    def add(self, name: str, handler: Handler) -> None:
+        """Offer one more request, or replace one."""
+        self._handlers[name] = handler
+
+    def serve(self, listener: socket.socket) -> None:
+        """Answer at `listener` from now on, in threads."""
+        import threading
+
+        threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        import threading
+
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # closed
+            threading.Thread(target=self._talk, args=(connection,), name="control", daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rwb") as file:
+            try:
+                if peer_uid(connection) not in (0, os.geteuid()):
+                    _say(file, {"error": {"type": "InstanceError", "text": "it belongs to another user"}})
+                    return
+                _say(file, {"fakesysfs": 1})
+                while line := file.readline():
+                    self._answer(connection, file, line)
+            except OSError:
+                return  # the client hung up
+
+    def _answer(self, connection: socket.socket, file: Any, line: bytes) -> None:
+        from .errors import FakesysfsError, InstanceError
+
+        try:
+            request = json.loads(line)
+            handler = self._handlers.get(request.pop("do", None))
+            if handler is None:
+                raise InstanceError("unknown request")
+            result = handler(**request)
+        except (OSError, FakesysfsError, AssertionError, TypeError, ValueError) as e:
+            _say(file, {"error": _described(e)})
+            return
+        if not hasattr(result, "__next__"):
+            _say(file, {"return": result})
+            return
+        for item in result:
+            # A follower yields None now and then: is anybody still there?
+            if item is not None:
+                _say(file, {"item": item})
+            elif _hung_up(connection):
+                return
+        _say(file, {"end": True})
+
+
+def _say(file: Any, message: dict[str, Any]) -> None:
+    file.write(json.dumps(message).encode() + b"\n")
+    file.flush()
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+
+
+def _described(e: Exception) -> dict[str, Any]:
+    from .errors import FakesysfsError, MonitorError
+
+    if isinstance(e, OSError):
+        path = [e.filename] if isinstance(e.filename, str) else []
+        return {"type": "OSError", "errno": e.errno, "text": e.strerror or str(e), "path": path}
+    if isinstance(e, MonitorError):
+        return {"type": "MonitorError", "text": e.desc, "class": e.klass}
+    if isinstance(e, FakesysfsError):
+        return {"type": type(e).__name__, "text": str(e)}
+    return {"type": "InstanceError", "text": str(e) if isinstance(e, AssertionError) else f"bad request: {e}"}
+
+
+class EventLog:
+    """The newest events of a machine, for readers that come later or follow."""
+
+    def __init__(self, machine: Machine) -> None:
+        import collections
+        import threading
+
+        self._events: collections.deque[Event] = collections.deque(maxlen=EVENTS_KEPT)
+        self._changed = threading.Condition()
+        machine.subscribe(self._append)
+
+    def _append(self, event: Event) -> None:
+        with self._changed:
+            self._events.append(event)
+            self._changed.notify_all()
+
+    def read(self, since: int = 0, follow: bool = False) -> Iterator[dict[str, Any] | None]:
+        """Events with a number greater than `since`, oldest first; with `follow` also those that come, and None
+        every second in which none does."""
+        while True:
+            with self._changed:
+                if follow and not (self._events and self._events[-1][0] > since):
+                    self._changed.wait(1.0)
+                new = [event for event in self._events if event[0] > since]
+            if not new:
+                if not follow:
+                    return
+                yield None
+            for event in new:
+                since = event[0]
+                yield event_as_json(event)
+            if not follow:
+                return
+
+
+def event_as_json(event: Event) -> dict[str, Any]:
+    """An event as `fakesysfs events` prints it."""
+    seq, time_us, kind, path, data, number, payload = event
+    return {
+        "seq": seq, "time_us": time_us, "kind": kind, "path": path, "data": data, "errno": number,
+        "payload": list(payload),
+    }  # fmt: skip
+
+
+def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str, Any]) -> dict[str, Handler]:
+    """What every instance answers.
+
+    :param hmp: carries out one line of the QEMU monitor and returns what QEMU would print.
+    :param info: what `info` answers; at least "directory", "qmp" and "command".
+    """
+    log = EventLog(machine)
+
+    def read(path: str) -> str:
+        return machine.read_text(path)
+
+    def store(path: str, data: str) -> int:
+        return machine.store(path, data)
+
+    def check() -> None:
+        machine.check()
+
+    return {
+        "info": lambda: info,
+        "dmesg": machine.dmesg,
+        "trace": machine.trace,
+        "events": log.read,
+        "hmp": hmp,
+        "check": check,
+        "read": read,
+        "store": store,
+    }

@@ -1,0 +1,1303 @@
+"""The host's side of memory hotplug: memory backends, DIMM slots, plugging, asking for an unplug, ejecting.
+
+Owns: the objects a QEMU 7.2 would have (`/objects/ID`, `/machine/peripheral/ID`), the order in which it checks what it
+is asked for and the words in which it refuses, where in physical memory a DIMM goes, and what the host learns from the
+guest. Does not own: the syntax of the monitors (monitor.py), and what the guest does with a DIMM (the engine).
+
+    object_add, device_add, device_del                          the caller's thread
+         |  checks, slot, address, one Job
+         v
+    the guest's kacpi_hotplug: Jobs, one after another          one worker thread
+         |  Machine.acpi_device_check(), Machine.acpi_eject_request()
+         v
+    ACPI_DEVICE_OST, DEVICE_DELETED  ->  subscribers            never with a lock held that a query needs
+
+A real QEMU answers device_add and device_del at once and the guest acts later. Here the call waits until the guest has
+answered, so that what follows finds the memory there; but it does not wait longer than `answer_seconds`, because a
+guest may take for ever to offline memory. QEMU's replies do not depend on it.
+
+Sizes and addresses are bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from .errors import ConfigError, MonitorError
+
+if False:  # for type checkers: importing the configuration costs more than this file
+    from .config import MachineConfig
+
+__all__ = ["Backend", "Dimm", "DimmBoard", "HostEvent", "Numa"]
+
+DEVICE_CHECK: Final = 1  # the event codes of _OST: ACPI 6.4, 6.3.5
+EJECT_REQUEST: Final = 3
+OSPM_EJECT: Final = 0x103
+OST_SUCCESS: Final = 0
+OST_FAILURE: Final = 1
+OST_NOT_SUPPORTED: Final = 0x80
+OST_BUSY: Final = 0x82
+OST_IN_PROGRESS: Final = 0x84
+
+#: RAM of the host comes in pieces of this alignment when QEMU allocates it, and so do addresses of DIMMs.
+RAM_ALIGNMENT: Final = 0x200000
+HOST_PAGE: Final = 0x1000
+#: A host process cannot map more: 47 bits of address space.
+HOST_LIMIT: Final = 1 << 47
+HOST_NODES: Final = 128
+
+_U64: Final = (1 << 64) - 1
+_ANSWER_SECONDS: Final = 1.0
+
+#: Name of the backend that is the machine's RAM, and type of the machine, by architecture.
+_MACHINES: Final = {
+    "x86_64": ("pc.ram", "pc-q35-7.2-machine"),
+    "aarch64": ("mach-virt.ram", "virt-7.2-machine"),
+    "ppc64le": ("ppc_spapr.ram", "pseries-7.2-machine"),
+    "s390x": ("s390.ram", "s390-ccw-virtio-7.2-machine"),
+}
+
+_OBJECTS, _MACHINE, _PERIPHERAL, _ANON = "/objects", "/machine", "/machine/peripheral", "/machine/peripheral-anon"
+
+Warn = Callable[[str], None]
+
+
+class HintedError(MonitorError):
+    """An error to which QEMU adds a line of advice for people; programs do not see it.
+
+    :param hint: the line.
+    """
+
+    def __init__(self, desc: str, hint: str) -> None:
+        super().__init__(desc)
+        self.hint = hint
+
+
+class HostEvent(NamedTuple):
+    """Something the host is told, as QMP names it.
+
+    :param time_us: when, in microseconds since 1970.
+    :param name: ACPI_DEVICE_OST or DEVICE_DELETED.
+    :param data: what QMP calls its data.
+    """
+
+    time_us: int
+    name: str
+    data: dict[str, Any]
+
+
+class Numa(NamedTuple):
+    """A NUMA node as the host sees it: `bytes` counts its DIMMs, which are `plugged_bytes` of them."""
+
+    id: int
+    cpus: tuple[int, ...]
+    bytes: int
+    plugged_bytes: int
+
+
+class Guest(Protocol):
+    """What this file needs of a Machine."""
+
+    @property
+    def config(self) -> MachineConfig:
+        """The machine's description."""
+
+    def acpi_device_check(self, slot: int, nid: int, start: int, size: int, /) -> int:
+        """The guest finds a DIMM; returns what it reports by _OST."""
+
+    def acpi_eject_request(self, slot: int, /) -> int:
+        """The guest is asked to let a DIMM go; returns what it reports by _OST."""
+
+    def subscribe(self, subscriber: Callable[[Any], None], /) -> Any:
+        """Have `subscriber` called with each event."""
+
+
+# ----------------------------------------------------------------------------------------------------- reading values
+
+
+class _Member(NamedTuple):
+    """A member of an object's description: `kind` is one of the cases of _read()."""
+
+    name: str
+    kind: str
+    required: bool = False
+
+
+#: What object-add takes, in the order in which QEMU looks at it
+_COMMON: Final = (
+    _Member("dump", "bool"),
+    _Member("host-nodes", "uint16s"),
+    _Member("merge", "bool"),
+    _Member("policy", "policy"),
+    _Member("prealloc", "bool"),
+    _Member("prealloc-threads", "uint32"),
+    _Member("prealloc-context", "str"),
+    _Member("share", "bool"),
+    _Member("reserve", "bool"),
+    _Member("size", "size", required=True),
+    _Member("x-use-canonical-path-for-ramblock-id", "bool"),
+)
+_TYPES: Final[Mapping[str, tuple[_Member, ...]]] = {
+    "memory-backend-file": (
+        *_COMMON,
+        _Member("align", "size"),
+        _Member("discard-data", "bool"),
+        _Member("mem-path", "str", required=True),
+        _Member("pmem", "bool"),
+        _Member("readonly", "bool"),
+    ),
+    "memory-backend-memfd": (
+        *_COMMON,
+        _Member("hugetlb", "bool"),
+        _Member("hugetlbsize", "size"),
+        _Member("seal", "bool"),
+    ),
+    "memory-backend-ram": _COMMON,
+}
+
+#: QOM properties of backends: type as qom-list shows it, and value when nobody gave one; in the order qom-list has
+_COMMON_PROPERTIES: Final[Mapping[str, tuple[str, Any]]] = {
+    "share": ("bool", False),
+    "size": ("int", 0),
+    "dump": ("bool", True),
+    "prealloc-threads": ("int", 1),
+    "x-use-canonical-path-for-ramblock-id": ("bool", False),
+    "policy": ("HostMemPolicy", "default"),
+    "prealloc-context": ("link<thread-context>", ""),
+    "prealloc": ("bool", False),
+    "reserve": ("bool", True),
+    "host-nodes": ("int", []),
+    "merge": ("bool", True),
+}
+_PROPERTIES: Final[Mapping[str, Mapping[str, tuple[str, Any]]]] = {
+    "memory-backend-file": {
+        **_COMMON_PROPERTIES,
+        "readonly": ("bool", False),
+        "align": ("int", 0),
+        "pmem": ("bool", False),
+        "mem-path": ("string", ""),
+        "discard-data": ("bool", False),
+    },
+    "memory-backend-memfd": {
+        **_COMMON_PROPERTIES,
+        "share": ("bool", True),
+        "hugetlb": ("bool", False),
+        "seal": ("bool", True),
+        "hugetlbsize": ("int", 0),
+    },
+    "memory-backend-ram": _COMMON_PROPERTIES,
+}
+
+#: What QEMU says of a property that cannot be changed once the memory is there; {} is the object's type
+_FIXED: Final = {
+    "share": "cannot change property value",
+    "reserve": "cannot change property value",
+    "size": "cannot change property size of {} ",
+    "align": "cannot change property 'align' of {}",
+    "mem-path": "cannot change property 'mem-path' of {}",
+    "pmem": "cannot change property 'pmem' of {}.",
+    "readonly": "cannot change property 'readonly' of {}.",
+    "hugetlbsize": "cannot change property value",
+}
+#: Those of them that refuse before they look at the value
+_FIXED_UNSEEN: Final = ("size", "align", "hugetlbsize")
+
+_POLICIES: Final = ("default", "preferred", "bind", "interleave")
+_BOOLS: Final = {
+    "on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False,
+}  # fmt: skip
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
+_INTEGER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII)
+_SIZE: Final = re.compile(
+    r"[ \t\n\v\f\r]*\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<whole>[0-9]+)(?:\.(?P<part>[0-9]*))?)(?P<unit>[bkmgtpe]?)",
+    re.ASCII | re.IGNORECASE,
+)
+_LONGEST_NUMBER: Final = 64  # digits; Python would take its time over thousands
+
+
+def is_identifier(name: str) -> bool:
+    """Whether QEMU takes it as the ID of something."""
+    return _IDENTIFIER.fullmatch(name) is not None
+
+
+def parse_integer(text: str) -> int | None:
+    """An integer as C's strtoll(text, NULL, 0) reads it, without its limits; None when it is none."""
+    m = _INTEGER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if m is None:
+        return None
+    digits = m[2]
+    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
+    return int(digits, base) * (-1 if m[1] == "-" else 1)
+
+
+def parse_size(text: str, warn: Warn | None = None) -> int | None:
+    """Bytes of a size as QEMU reads it: "512M", "1.5G", "0x10000000"; None when it is none or takes more than 64 bits.
+
+    :param warn: told when QEMU 7.2 would warn.
+    """
+    m = _SIZE.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    if m is None:
+        return None
+    shift = 10 * "bkmgtpe".index(m["unit"].lower()) if m["unit"] else 0
+    if m["hex"]:
+        if m["unit"] and warn:
+            warn(f"Using a multiplier suffix on hex numbers is deprecated: {text}")
+        size = int(m["hex"], 16) << shift
+    else:
+        fraction = int(float("0." + (m["part"] or "0")) * 2.0**64)  # 64 bits behind the point, as in QEMU
+        if fraction and not shift:
+            return None
+        size = ((int(m["whole"]) << 64 | fraction) << shift) + (1 << 63) >> 64
+    return size if size <= _U64 else None
+
+
+def _invalid_type(name: str, expected: str) -> MonitorError:
+    return MonitorError(f"Invalid parameter type for '{name}', expected: {expected}")
+
+
+def _expects(name: str, what: str) -> MonitorError:
+    return MonitorError(f"Parameter '{name}' expects {what}")
+
+
+def _unsigned(name: str, value: Any, text: bool) -> int:
+    """A uint64, negative ones wrapped, as QEMU's visitors do."""
+    if text:
+        number = parse_integer(value)
+        if number is None or not -_U64 <= number <= _U64:
+            raise _expects(name, "integer")
+        return number & _U64
+    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value <= _U64:
+        raise _expects(name, "uint64")
+    return value & _U64
+
+
+def _read(kind: str, name: str, value: Any, text: bool, warn: Warn | None = None) -> Any:
+    """The value of a member.
+
+    :param kind: bool, str, size, uint32, uint16s or policy.
+    :param text: the value is a string, or a list or mapping of them, as key=value,... gives them; else it is JSON.
+    :raises MonitorError: it is of another type, in QEMU's words.
+    """
+    if kind == "uint16s":
+        if not isinstance(value, list):
+            raise _invalid_type(name, "array")
+        return sorted({_uint16(f"{name}.{i}" if text else f"{name}[{i}]", x, text) for i, x in enumerate(value)})
+    if text and not isinstance(value, str):
+        raise MonitorError(f"Parameters '{name}.*' are unexpected")
+    if kind == "bool":
+        if text:
+            if value not in _BOOLS:
+                raise _expects(name, "'on' or 'off'")
+            return _BOOLS[value]
+        if not isinstance(value, bool):
+            raise _invalid_type(name, "boolean")
+        return value
+    if kind == "size":
+        size = parse_size(value, warn) if text else _unsigned(name, value, text)
+        if size is None:
+            raise _expects(name, "size")
+        return size
+    if kind == "uint32":
+        number = _unsigned(name, value, text)
+        if number >> 32:
+            raise _expects(name, "uint32_t")
+        return number
+    if not isinstance(value, str):
+        raise _invalid_type(name, "string")
+    if kind == "policy" and value not in _POLICIES:
+        raise MonitorError(f"Parameter '{name}' does not accept value '{value}'")
+    return value
+
+
+def _uint16(name: str, value: Any, text: bool) -> int:
+    if text and not isinstance(value, str):
+        raise MonitorError(f"Parameters '{name}.*' are unexpected")
+    number = _unsigned(name, value, text)
+    if number >> 16:
+        raise _expects("null", "uint16_t")  # QEMU has forgotten the name by then
+    return number
+
+
+# ------------------------------------------------------------------------------------------------------------ objects
+
+
+class Backend:
+    """Memory of the host that a DIMM, or the machine's RAM, can be made of.
+
+    :ivar id: its name.
+    :ivar qom_type: memory-backend-ram, -file or -memfd.
+    :ivar values: its QOM properties.
+    :ivar alignment: of the physical address it can be mapped at, and of its size.
+    :ivar used: something is made of it: "machine", or the DIMM.
+    """
+
+    __slots__ = ("alignment", "id", "qom_type", "used", "values")
+
+    def __init__(self, qom_type: str, name: str, values: Mapping[str, Any]) -> None:
+        self.id = name
+        self.qom_type = qom_type
+        self.values = {key: value for key, (_, value) in _PROPERTIES[qom_type].items()} | dict(values)
+        self.alignment = RAM_ALIGNMENT
+        self.used: Dimm | str | None = None
+
+    def __repr__(self) -> str:
+        return f"Backend({self.id!r}, {self.size:#x})"
+
+    @property
+    def path(self) -> str:
+        """Its QOM path."""
+        return f"{_OBJECTS}/{self.id}"
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        size: int = self.values["size"]
+        return size
+
+    def set(self, name: str, value: Any) -> None:
+        """Give a property a value of the right type.
+
+        :raises MonitorError: QEMU's reason not to.
+        """
+        if name in ("size", "prealloc-threads") and value == 0:
+            raise MonitorError(f"property '{name}' of {self.qom_type} doesn't take value '0'")
+        if name == "hugetlbsize" and value == 0:
+            raise MonitorError(f"Property '{self.qom_type}.hugetlbsize' doesn't take value '0'")
+        if name == "host-nodes":
+            for node in value:
+                if node >= HOST_NODES:
+                    raise MonitorError(f"Invalid host-nodes value: {node}")
+        if name == "prealloc-context" and value:
+            raise MonitorError(f"Device '{value}' not found", "DeviceNotFound")  # there are no such objects here
+        if name == "prealloc" and self.values["prealloc"]:
+            return  # what has been allocated stays so
+        self.values[name] = value
+
+    def allocate(self) -> None:
+        """Check what QEMU checks when it gets the memory from the host. Nothing is really allocated.
+
+        The host imagined here has all the memory and all the NUMA nodes one asks for; only what no process can map is
+        refused. Files are looked at and left alone.
+
+        :raises MonitorError: the host would refuse.
+        """
+        if self.qom_type == "memory-backend-file":
+            self.alignment = self._file_alignment()
+        elif self.qom_type == "memory-backend-memfd":
+            self.alignment = (self.values["hugetlbsize"] or RAM_ALIGNMENT) if self.values["hugetlb"] else HOST_PAGE
+        if self.size >= HOST_LIMIT:
+            if self.qom_type == "memory-backend-ram":
+                raise MonitorError(f"cannot set up guest memory '{self.id}': Cannot allocate memory")
+            raise MonitorError("unable to map backing store for guest RAM: Cannot allocate memory")
+        policy, nodes = self.values["policy"], self.values["host-nodes"]
+        if nodes and policy == "default":
+            raise MonitorError(
+                "host-nodes must be empty for policy default,"
+                " or you should explicitly specify a policy other than default"
+            )
+        if not nodes and policy != "default":
+            raise MonitorError(f"host-nodes must be set for policy {policy}")
+
+    def _file_alignment(self) -> int:
+        path = self.values["mem-path"]
+        try:
+            try:
+                status = os.stat(path)
+                if status.st_size and status.st_size < self.size and not os.path.isdir(path):
+                    raise MonitorError(
+                        f"backing store size {status.st_size:#x} does not match 'size' option {self.size:#x}"
+                    )
+            except FileNotFoundError:
+                if not path:
+                    raise
+                os.stat(os.path.dirname(path) or ".")
+            block = os.statvfs(path if os.path.exists(path) else os.path.dirname(path) or ".").f_bsize
+        except OSError as e:
+            why = os.strerror(e.errno or errno.EIO)
+            raise MonitorError(f"can't open backing store {path} for guest RAM: {why}") from None
+        except ValueError:  # a NUL in the path
+            raise MonitorError(f"can't open backing store {path} for guest RAM: Invalid argument") from None
+        page = block if block >= RAM_ALIGNMENT and block & (block - 1) == 0 else HOST_PAGE  # a hugetlbfs, or not
+        align: int = self.values["align"]
+        if align % page:
+            raise MonitorError(f"alignment {align:#x} must be multiples of page size {page:#x}")
+        if align & (align - 1):
+            raise MonitorError(f"alignment {align:#x} must be a power of two")
+        return max(page, align)
+
+
+class Dimm:
+    """A DIMM in a slot.
+
+    :ivar id: its name, None for a device that got none.
+    :ivar slot: its slot.
+    :ivar node: NUMA node.
+    :ivar addr: first physical address.
+    :ivar memdev: the backend it is made of.
+    :ivar hotplugged: False when it was there at boot.
+    :ivar path: its QOM path.
+    """
+
+    __slots__ = ("addr", "hotplugged", "id", "memdev", "node", "path", "slot")
+
+    def __init__(
+        self, name: str | None, path: str, slot: int, node: int, addr: int, memdev: Backend, hotplugged: bool
+    ) -> None:
+        self.id = name
+        self.path = path
+        self.slot = slot
+        self.node = node
+        self.addr = addr
+        self.memdev = memdev
+        self.hotplugged = hotplugged
+
+    def __repr__(self) -> str:
+        return f"Dimm({self.id!r}, slot={self.slot}, node={self.node}, {self.addr:#x}+{self.size:#x})"
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.memdev.size
+
+    @property
+    def end(self) -> int:
+        """First address behind it."""
+        return self.addr + self.size
+
+
+class _Slot:
+    """What QEMU's ACPI device and the guest know of a slot."""
+
+    __slots__ = ("dimm", "known", "source", "status")
+
+    def __init__(self) -> None:
+        self.dimm: Dimm | None = None
+        self.known = False  # the guest has a device here: it has been told to look, and has not ejected
+        self.source = 0
+        self.status = 0
+
+
+class _Job:
+    """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it."""
+
+    __slots__ = ("dimm", "done", "slot")
+
+    def __init__(self, slot: int, dimm: Dimm | None) -> None:
+        self.slot = slot
+        self.dimm = dimm
+        self.done = threading.Event()
+
+
+class _Property(NamedTuple):
+    """A QOM property. `target` is the object a child or link property leads to, None when it leads nowhere."""
+
+    name: str
+    type: str
+    value: Any
+    target: Any = None
+
+
+class _Region(NamedTuple):
+    """The memory region of a backend."""
+
+    backend: Backend
+    path: str
+
+
+#: Properties a device_add can set, with their type, and those it cannot.
+_DIMM_PROPERTIES: Final = {"memdev": "link", "node": "uint32", "addr": "uint64", "slot": "int32", "realized": "bool"}
+_DIMM_READ_ONLY: Final = ("type", "parent_bus", "hotplugged", "hotpluggable", "legacy-memdev", "size")
+
+#: What `device_add pc-dimm,help` and `object_add TYPE,help` print of a property, with the text behind it
+_DIMM_HELP: Final = (
+    ("addr=<uint64>", " -  (default: 0)"),
+    ("memdev=<link<memory-backend>>", ""),
+    ("node=<uint32>", " -  (default: 0)"),
+    ("size=<uint64>", ""),
+    ("slot=<int32>", " -  (default: -1)"),
+)
+_BACKEND_HELP: Final = {
+    "dump": "Set to 'off' to exclude from core dump",
+    "host-nodes": "Binds memory to the list of NUMA host nodes",
+    "hugetlb": "Use huge pages",
+    "hugetlbsize": "Huge pages size (ex: 2M, 1G)",
+    "merge": "Mark memory as mergeable",
+    "policy": "Set the NUMA policy",
+    "prealloc-context": "Context to use for creating CPU threads for preallocation",
+    "prealloc-threads": "Number of CPU threads to use for prealloc",
+    "prealloc": "Preallocate memory",
+    "reserve": "Reserve swap space (or huge pages) if applicable",
+    "seal": "Seal growing & shrinking",
+    "share": "Mark the memory as private to QEMU or shared",
+    "size": "Size of the memory region (ex: 500M)",
+}
+
+
+class DimmBoard:
+    """The DIMM slots of a machine, and the memory that goes into them.
+
+    The DIMMs of `machine.config.dimms` are plugged at once, as at boot: without events. Every method may be called
+    from any thread. `close()` it, or use it as a context manager.
+
+    :param machine: a Machine.
+    :param answer_seconds: how long device_add and device_del wait for the guest.
+    :raises ConfigError: a DIMM of the configuration cannot be plugged.
+    """
+
+    def __init__(self, machine: Guest, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
+        config = machine.config
+        self._machine = machine
+        self._config = config
+        self._answer_seconds = answer_seconds
+        self._lock = threading.RLock()  # of everything below; held briefly, never while the guest works
+        self._backends: dict[str, Backend] = {}
+        self._slots = [_Slot() for _ in range(config.slots)]
+        self._anonymous = 0
+        self._jobs: deque[_Job] = deque()
+        self._work = threading.Condition(self._lock)
+        self._worker: threading.Thread | None = None
+        self._late = False  # somebody gave up waiting for the guest, which has not caught up since
+        self._closed = False
+        self._outgoing: deque[HostEvent] = deque()
+        self._delivery = threading.RLock()
+        self._delivering = False
+        self._subscribers: list[Callable[[HostEvent], None]] = []
+        self._add_ram()
+        unsubscribe = machine.subscribe(self._on_machine_event)
+        self._unsubscribe: Callable[[], object] | None = unsubscribe if callable(unsubscribe) else None
+        for dimm in config.dimms:
+            try:
+                self.object_add("memory-backend-ram", {"id": f"mem-{dimm.id}", "size": dimm.bytes})
+                wanted: dict[str, Any] = {"id": dimm.id, "memdev": f"mem-{dimm.id}", "node": dimm.node}
+                wanted |= {key: at for key, at in (("slot", dimm.slot), ("addr", dimm.addr)) if at is not None}
+                plugged = self._plug("pc-dimm", wanted, hotplugged=False, warn=None)
+            except MonitorError as e:
+                self.close()
+                raise ConfigError(f"DIMM {dimm.id!r}: {e.desc}") from None
+            self._slots[plugged.slot].known = True
+            machine.acpi_device_check(plugged.slot, plugged.node, plugged.addr, plugged.size)
+
+    def __enter__(self) -> DimmBoard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker. What the guest is at goes on to its end; nothing new begins, and nobody is told any more."""
+        with self._lock:
+            self._closed = True
+            self._jobs.clear()
+            self._subscribers.clear()
+            self._work.notify_all()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+
+    def subscribe(self, subscriber: Callable[[HostEvent], None]) -> Callable[[], None]:
+        """Have `subscriber` called with each event of the host, in order, on the thread that made it.
+
+        One that fails is logged and changes nothing. Returns a function that ends the subscription.
+        """
+        with self._lock:
+            self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if subscriber in self._subscribers:
+                    self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def _add_ram(self) -> None:
+        """The backends that are RAM of the machine: QEMU's own, or with several nodes one each, as libvirt names it."""
+        config = self._config
+        name = _MACHINES.get(config.arch, _MACHINES["x86_64"])[0]
+        parts = [(name, config.memory_bytes)]
+        if len(config.nodes) > 1:
+            parts = [(f"ram-node{node.id}", node.bytes) for node in config.nodes if node.bytes]
+        for name, size in parts:
+            backend = Backend("memory-backend-ram", name, {"size": size})
+            backend.used = "machine"
+            self._backends[name] = backend
+
+    # ------------------------------------------------------------------------------------------------------- backends
+
+    def object_add(
+        self, qom_type: str, props: Mapping[str, Any], *, text: bool = False, warn: Warn | None = None
+    ) -> None:
+        """Make a memory backend.
+
+        :param props: `id`, `size` and the properties of the type, by their names in QEMU.
+        :param text: the values are strings as HMP and command lines give them ("512M", "on"), lists and mappings of
+            them; else they are JSON.
+        :param warn: told what QEMU would warn of.
+        :raises MonitorError: QEMU's reason not to.
+        """
+        if qom_type not in _TYPES:
+            raise MonitorError(f"Parameter 'qom-type' does not accept value '{qom_type}'")
+        if "id" not in props:
+            raise MonitorError("Parameter 'id' is missing")
+        name = _read("str", "id", props["id"], text)
+        values: dict[str, Any] = {}
+        for member in _TYPES[qom_type]:
+            if member.name in props:
+                values[member.name] = _read(member.kind, member.name, props[member.name], text, warn)
+            elif member.required:
+                raise MonitorError(f"Parameter '{member.name}' is missing")
+        known = {member.name for member in _TYPES[qom_type]} | {"id", "qom-type"}
+        for key in props:
+            if key not in known:
+                raise MonitorError(f"Parameter '{key}' is unexpected")
+        _check_identifier(name)
+        backend = Backend(qom_type, name, {})
+        for key, value in values.items():
+            backend.set(key, value)
+        with self._lock:
+            if name in self._backends:
+                raise MonitorError(f"attempt to add duplicate property '{name}' to object (type 'container')")
+            backend.allocate()
+            self._backends[name] = backend
+
+    def object_del(self, name: str) -> None:
+        """Give a backend back.
+
+        :raises MonitorError: there is none of that name, or something is made of it.
+        """
+        with self._lock:
+            backend = self._backends.get(name)
+            if backend is None:
+                raise MonitorError(f"object '{name}' not found")
+            if backend.used is not None:
+                raise MonitorError(f"object '{name}' is in use, can not be deleted")
+            del self._backends[name]
+
+    # ---------------------------------------------------------------------------------------------------------- DIMMs
+
+    def device_add(self, driver: object, props: Mapping[str, Any], *, warn: Warn | None = None) -> None:
+        """Plug a DIMM, and let the guest look at it.
+
+        :param driver: "pc-dimm"; None when it was not given.
+        :param props: id, memdev, slot, addr, node. Values are taken as QEMU takes options: numbers and words alike.
+        :param warn: told what QEMU would warn of.
+        :raises MonitorError: QEMU's reason not to.
+        """
+        with self._lock:
+            dimm = self._plug(driver, props, hotplugged=True, warn=warn)
+            job = self._ask(_Job(dimm.slot, dimm))
+        self._wait(job)
+
+    def device_del(self, name: str) -> None:
+        """Ask the guest to let a DIMM go. When it agrees the DIMM is gone; when it refuses nobody but an event says so.
+
+        Asking again while it is at it asks it again, as in QEMU.
+
+        :param name: an ID or a QOM path.
+        :raises MonitorError: there is no such DIMM.
+        """
+        with self._lock:
+            found = self._resolve(name) if name.startswith("/") else self._walk(_PERIPHERAL, name)
+            if found is None:
+                raise MonitorError(f"Device '{name}' not found", "DeviceNotFound")
+            if not isinstance(found, Dimm):
+                raise MonitorError(f"{name} is not a hotpluggable device")
+            job = self._ask(_Job(found.slot, None))
+        self._wait(job)
+
+    def _plug(self, driver: object, props: Mapping[str, Any], hotplugged: bool, warn: Warn | None) -> Dimm:
+        """Put a DIMM into a slot; the checks are in QEMU's order. Called with the lock held, or at the start."""
+        options = {key: value for key, value in ((k, _option(v)) for k, v in props.items()) if value is not None}
+        name = props.get("id")
+        if not isinstance(name, str):
+            name = None
+        options.pop("id", None)
+        if name is not None:
+            _check_identifier(name)
+        driver = _option(driver)
+        if driver is None:
+            raise MonitorError("Parameter 'driver' is missing")
+        if driver not in ("pc-dimm", "nvdimm") or self._config.arch == "s390x":
+            raise MonitorError(f"'{driver}' is not a valid device model name")
+        if "bus" in options:
+            raise MonitorError(f"Bus '{options['bus']}' not found")
+        if name is not None and any(dimm.id == name for dimm in self.dimms):
+            raise MonitorError(f"Duplicate device ID '{name}'")
+        path = f"{_PERIPHERAL}/{name}"
+        if name is None:
+            path = f"{_ANON}/device[{self._anonymous}]"
+            self._anonymous += 1
+
+        memdev, node, addr, slot = self._device_properties(driver, options)
+        if driver == "nvdimm":
+            raise MonitorError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
+        slot = self._free_slot(slot)
+        if memdev is None:
+            raise MonitorError("'memdev' property must be set")
+        addr = self._free_addr(addr, memdev, warn)
+        if memdev.used is not None:
+            raise MonitorError(f"can't use already busy memdev: {memdev.id}")
+        nodes = len(self._config.nodes)
+        if node >= nodes:
+            raise MonitorError(
+                f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {nodes}"
+            )
+        dimm = Dimm(name, path, slot, node, addr, memdev, hotplugged)
+        memdev.used = dimm
+        self._slots[slot].dimm = dimm
+        return dimm
+
+    def _device_properties(self, driver: str, options: Mapping[str, str]) -> tuple[Backend | None, int, int, int]:
+        """memdev, node, addr and slot of a device_add; 0 is no address, -1 no slot."""
+        memdev: Backend | None = None
+        numbers = {"node": 0, "addr": 0, "slot": -1}
+        for key, value in options.items():
+            kind = _DIMM_PROPERTIES.get(key)
+            if key == "driver":
+                continue
+            if key in _DIMM_READ_ONLY:
+                raise MonitorError(f"Property '{driver}.{key}' is not writable")
+            if kind is None:
+                raise MonitorError(f"Property '{driver}.{key}' not found")
+            if kind == "link":
+                memdev = self._find_backend(key, value)
+            elif kind == "int32":
+                number = parse_integer(value)
+                if number is None or not -(1 << 63) <= number < 1 << 63:
+                    raise _expects(key, "integer")
+                if not -(1 << 31) <= number < 1 << 31:
+                    raise _expects(key, "int32_t")
+                numbers[key] = number
+            elif kind == "bool":
+                _read("bool", key, value, text=True)
+            else:
+                numbers[key] = _read("uint32", key, value, True) if kind == "uint32" else _unsigned(key, value, True)
+        return memdev, numbers["node"], numbers["addr"], numbers["slot"]
+
+    def _find_backend(self, key: str, target: str) -> Backend | None:
+        """What link property `key` set to `target` leads to: a path, or the end of one."""
+        if not target:
+            return None
+        found = self._find(target)
+        backends = [x for x in found if isinstance(x, Backend)]
+        if len(backends) == 1:
+            return backends[0]
+        if len(backends) > 1:
+            raise MonitorError(f"Path '{target}' does not uniquely identify an object")
+        if found:
+            raise _invalid_type(key, "memory-backend")
+        raise MonitorError(f"Device '{target}' not found", "DeviceNotFound")
+
+    def _free_slot(self, wanted: int) -> int:
+        """The slot asked for, or with -1 the first free one."""
+        count = len(self._slots)
+        if wanted != -1 and not 0 <= wanted < count:
+            raise MonitorError(f"invalid slot number {wanted}, valid range is [0-{(count - 1) & _U64}]")
+        if not count:
+            raise MonitorError("no slots where allocated, please specify the 'slots' option")
+        if wanted != -1:
+            if self._slots[wanted].dimm is not None:
+                raise MonitorError(f"slot {wanted} is busy")
+            return wanted
+        for number, slot in enumerate(self._slots):
+            if slot.dimm is None:
+                return number
+        raise MonitorError("no free slots available")
+
+    def _free_addr(self, wanted: int, memdev: Backend, warn: Warn | None) -> int:
+        """Where in physical memory a DIMM of `memdev` goes: at `wanted`, or with 0 at the first place it fits."""
+        config, size = self._config, memdev.size
+        base, space = config.device_memory_base, config.device_memory_bytes
+        used = sum(dimm.size for dimm in self.dimms)
+        if used + size > config.device_memory_limit:
+            raise MonitorError(
+                f"not enough space, currently {used:#x} in use of total space for memory devices"
+                f" {config.device_memory_limit:#x}"
+            )
+        # Memory of the host is aligned for the host; a guest whose memory blocks are larger than that needs more.
+        align = memdev.alignment if config.dimm_alignment <= RAM_ALIGNMENT else max(memdev.alignment, config.dimm_alignment)
+        if base % align and warn:
+            warn(
+                f"the alignment ({align:#x}) exceeds the expected maximum alignment, memory will get fragmented and not"
+                " all 'maxmem' might be usable for memory devices."
+            )
+        if wanted % align:
+            raise MonitorError(f"address must be aligned to {align:#x} bytes")
+        if size % align:
+            raise MonitorError(f"backend memory size must be multiple of {align:#x}")
+        if wanted:
+            if wanted < base or wanted + size > base + space:
+                raise MonitorError(
+                    f"can't add memory device [{wanted:#x}:{size:#x}],"
+                    f" usable range for memory devices [{base:#x}:{space:#x}]"
+                )
+            for dimm in self.dimms:
+                if wanted < dimm.end and dimm.addr < wanted + size:
+                    raise MonitorError(f"address range conflicts with memory device id='{dimm.id or '(unnamed)'}'")
+            return wanted
+        start = _align_up(base, align)
+        for dimm in self.dimms:
+            if dimm.addr >= start + size:
+                break
+            if dimm.end > start:
+                start = _align_up(dimm.end, align)
+        if start + size > base + space:
+            raise MonitorError(
+                "could not find position in guest address space for memory device"
+                " - memory fragmented due to alignments"
+            )
+        return start
+
+    # ------------------------------------------------------------------------------------------------------ the guest
+
+    def _ask(self, job: _Job) -> _Job:
+        """Give the guest work. Called with the lock held."""
+        if self._closed:
+            job.done.set()
+            return job
+        self._jobs.append(job)
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._run, name="kacpi_hotplug", daemon=True)
+            self._worker.start()
+        self._work.notify()
+        return job
+
+    def _wait(self, job: _Job) -> None:
+        """Wait for the guest's answer, but not long, and not at all for one known to be late."""
+        if self._late or threading.current_thread() is self._worker:
+            return
+        if not job.done.wait(self._answer_seconds):
+            with self._lock:
+                self._late = not job.done.is_set()
+
+    def _run(self) -> None:
+        """The worker's life."""
+        while True:
+            with self._lock:
+                while not self._jobs and not self._closed:
+                    self._late = False
+                    self._work.wait()
+                if self._closed:
+                    return
+                job = self._jobs.popleft()
+            try:
+                if job.dimm is None:
+                    self._eject(job.slot)
+                else:
+                    self._device_check(job.slot, job.dimm)
+            except Exception:  # the worker has to outlive a fault of the engine
+                _log_exception(f"the guest's work on DIMM slot {job.slot} failed")
+            finally:
+                job.done.set()
+
+    def _device_check(self, number: int, dimm: Dimm) -> None:
+        slot = self._slots[number]
+        if slot.dimm is not dimm:
+            status = OST_FAILURE  # ejected in the meantime, and the guest finds nothing
+        else:
+            slot.known = True
+            status = _ost_status(lambda: self._machine.acpi_device_check(number, dimm.node, dimm.addr, dimm.size))
+        self._ost(number, DEVICE_CHECK, status)
+
+    def _eject(self, number: int) -> None:
+        slot = self._slots[number]
+        self._ost(number, EJECT_REQUEST, OST_IN_PROGRESS)
+        status = OST_SUCCESS
+        if slot.known:
+            status = _ost_status(lambda: self._machine.acpi_eject_request(number))
+        if status == OST_SUCCESS:
+            self._removed(number)
+        self._ost(number, EJECT_REQUEST, status)
+
+    def _removed(self, number: int) -> None:
+        """The guest has let go of a slot: its DIMM is no more."""
+        with self._lock:
+            slot = self._slots[number]
+            slot.known = False
+            dimm, slot.dimm = slot.dimm, None
+            if dimm is None:
+                return
+            dimm.memdev.used = None
+            data = {"device": dimm.id} if dimm.id is not None else {}
+            self._emit("DEVICE_DELETED", {**data, "path": dimm.path})
+
+    def _ost(self, number: int, source: int, status: int) -> None:
+        """The guest has reported by _OST."""
+        with self._lock:
+            slot = self._slots[number]
+            slot.source, slot.status = source, status
+            self._emit("ACPI_DEVICE_OST", {"info": self._slot_status(number)})
+        self._deliver()
+
+    def _slot_status(self, number: int) -> dict[str, Any]:
+        slot = self._slots[number]
+        device = {"device": slot.dimm.id} if slot.dimm is not None and slot.dimm.id is not None else {}
+        return {
+            **device, "source": slot.source, "status": slot.status, "slot": str(number), "slot-type": "DIMM",
+        }  # fmt: skip
+
+    def _on_machine_event(self, event: Any) -> None:
+        """Somebody inside the guest asked for an eject, and the guest reports how it goes."""
+        if event[2] != "ost":
+            return
+        number, source, status = (int(word, 0) for word in event[4].split())
+        if not 0 <= number < len(self._slots):
+            return
+        if source in (EJECT_REQUEST, OSPM_EJECT) and status == OST_SUCCESS:
+            self._removed(number)
+        self._ost(number, source, status)
+
+    def _emit(self, name: str, data: dict[str, Any]) -> None:
+        self._outgoing.append(HostEvent(time.time_ns() // 1000, name, data))
+
+    def _deliver(self) -> None:
+        """Tell the subscribers what there is to tell, one thread at a time, in order."""
+        with self._delivery:
+            if self._delivering:  # a subscriber made an event; whoever called it goes on with the next
+                return
+            self._delivering = True
+            try:
+                while True:
+                    with self._lock:
+                        if not self._outgoing:
+                            return
+                        event = self._outgoing.popleft()
+                        subscribers = tuple(self._subscribers)
+                    for subscriber in subscribers:
+                        try:
+                            subscriber(event)
+                        except Exception:  # theirs, not ours
+                            _log_exception(f"a subscriber failed at {event.name}")
+            finally:
+                self._delivering = False
+
+    # -------------------------------------------------------------------------------------------------------- queries
+
+    @property
+    def config(self) -> MachineConfig:
+        """The machine's description."""
+        return self._config
+
+    @property
+    def dimms(self) -> list[Dimm]:
+        """The DIMMs in their slots, by address."""
+        with self._lock:
+            return sorted((slot.dimm for slot in self._slots if slot.dimm is not None), key=lambda dimm: dimm.addr)
+
+    @property
+    def backends(self) -> list[Backend]:
+        """The memory backends, the machine's RAM first."""
+        with self._lock:
+            return list(self._backends.values())
+
+    def memory_devices(self) -> list[dict[str, Any]]:
+        """What query-memory-devices returns: the DIMMs by address."""
+        return [
+            {
+                "type": "dimm",
+                "data": {
+                    "memdev": dimm.memdev.path,
+                    "hotplugged": dimm.hotplugged,
+                    "addr": dimm.addr,
+                    "hotpluggable": True,
+                    "size": dimm.size,
+                    "slot": dimm.slot,
+                    "node": dimm.node,
+                    **({} if dimm.id is None else {"id": dimm.id}),
+                },
+            }
+            for dimm in self.dimms
+        ]
+
+    def memory_size_summary(self) -> dict[str, int]:
+        """What query-memory-size-summary returns: bytes of RAM at boot, bytes of all DIMMs."""
+        return {
+            "base-memory": self._config.memory_bytes,
+            "plugged-memory": sum(dimm.size for dimm in self.dimms),
+        }
+
+    def memdevs(self) -> list[dict[str, Any]]:
+        """What query-memdev returns: the backends."""
+        names = ("share", "reserve", "prealloc", "host-nodes", "size", "merge", "dump", "policy")
+        return [{name: b.values[name] for name in names} | {"id": b.id} for b in self.backends]
+
+    def ospm_status(self) -> list[dict[str, Any]]:
+        """What query-acpi-ospm-status returns: the last _OST of each DIMM slot, and of each CPU."""
+        with self._lock:
+            slots = [self._slot_status(number) for number in range(len(self._slots))]
+        cpus = sum(len(node.cpus) for node in self._config.nodes) or 1
+        return slots + [{"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"} for cpu in range(cpus)]
+
+    def numa(self) -> list[Numa]:
+        """The NUMA nodes."""
+        plugged: dict[int, int] = {}
+        for dimm in self.dimms:
+            plugged[dimm.node] = plugged.get(dimm.node, 0) + dimm.size
+        return [
+            Numa(node.id, node.cpus, node.bytes + plugged.get(node.id, 0), plugged.get(node.id, 0))
+            for node in self._config.nodes
+        ]
+
+    # ------------------------------------------------------------------------------------------------- QOM: a tree
+
+    def qom_list(self, path: str) -> list[dict[str, str]]:
+        """The properties of the object at `path`: name and type.
+
+        :param path: "/objects/m0", or an end of a path that leads to one object only.
+        :raises MonitorError: there is none, or there are several.
+        """
+        with self._lock:
+            if path == "":  # for qom-list that is the end of every path
+                raise MonitorError("Path '' is ambiguous")
+            return [{"name": p.name, "type": p.type} for p in self._properties(self._object(path))]
+
+    def qom_get(self, path: str, name: str) -> Any:
+        """The value of a property.
+
+        :raises MonitorError: there is no such object, or no such property, or it cannot be read.
+        """
+        with self._lock:
+            target = self._object(path)
+            for p in self._properties(target):
+                if p.name == name:
+                    if name == "legacy-memdev":
+                        raise MonitorError(f"Property '{_type_of(target)}.{name}' is not readable")
+                    return p.value
+            raise MonitorError(f"Property '{self._type(target)}.{name}' not found")
+
+    def qom_set(self, path: str, name: str, value: Any, *, text: bool = False) -> None:
+        """Give a property a value.
+
+        :param text: the value is a string as people write it; else it is JSON.
+        :raises MonitorError: QEMU's reason not to.
+        """
+        with self._lock:
+            target = self._object(path)
+            qom_type = self._type(target)
+            if all(p.name != name for p in self._properties(target)):
+                raise MonitorError(f"Property '{qom_type}.{name}' not found")
+            if isinstance(target, Backend) and name in _PROPERTIES[qom_type]:
+                self._set_backend(target, name, value, text)
+            elif isinstance(target, Dimm) and name in _DIMM_PROPERTIES:
+                self._set_dimm(target, name, value, text)
+            else:
+                raise MonitorError(f"Property '{qom_type}.{name}' is not writable")
+
+    def _set_backend(self, backend: Backend, name: str, value: Any, text: bool) -> None:
+        fixed = _FIXED.get(name, "").format(backend.qom_type)
+        if fixed and name in _FIXED_UNSEEN:
+            raise MonitorError(fixed)
+        kind = next(member.kind for member in _TYPES[backend.qom_type] if member.name == name)
+        if kind == "uint16s" and text:
+            value = _number_list(value)
+        read = _read(kind, name, value, text)
+        if fixed:
+            raise MonitorError(fixed)
+        if name == "prealloc-context" and read and self._find(read):
+            raise _invalid_type(name, "thread-context")
+        backend.set(name, read)
+
+    def _set_dimm(self, dimm: Dimm, name: str, value: Any, text: bool) -> None:
+        if name == "realized":
+            if not _read("bool", name, value, text):
+                raise MonitorError("Property 'pc-dimm.realized' cannot be set to false; use device_del")
+            return
+        if name == "memdev":
+            self._find_backend(name, _read("str", name, value, text))
+            raise MonitorError(
+                f"Attempt to set link property 'memdev' on device '{dimm.id or '(null)'}' (type 'pc-dimm')"
+                " after it was realized"
+            )
+        which = f"device '{dimm.id}'" if dimm.id is not None else "anonymous device"
+        raise MonitorError(f"Attempt to set property '{name}' on {which} (type 'pc-dimm') after it was realized")
+
+    def _object(self, path: str) -> Any:
+        """The object at `path`, or the only one whose path ends so."""
+        found = self._find(path)
+        if not found:
+            raise MonitorError(f"Device '{path}' not found", "DeviceNotFound")
+        if len(found) > 1:
+            raise MonitorError(f"Path '{path}' is ambiguous")
+        return found[0]
+
+    def _find(self, path: str) -> list[Any]:
+        """The objects `path` can mean."""
+        if path.startswith("/"):
+            target = self._resolve(path)
+            return [] if target is None else [target]
+        starts: list[Any] = ["/", _OBJECTS, _MACHINE, _PERIPHERAL, _ANON, *self._backends.values(), *self.dimms]
+        found: list[Any] = []
+        for start in starts:
+            target = self._walk(start, path)
+            if target is not None and all(target is not other for other in found):
+                found.append(target)
+        return found
+
+    def _resolve(self, path: str) -> Any:
+        return self._walk("/", path)
+
+    def _walk(self, start: Any, path: str) -> Any:
+        """The object reached from `start` along children and links, None when there is none."""
+        for part in path.split("/"):
+            if part and start is not None:
+                start = next((p.target for p in self._properties(start) if p.name == part), None)
+        return start
+
+    def _type(self, target: Any) -> str:
+        if target == _MACHINE:
+            return _MACHINES.get(self._config.arch, _MACHINES["x86_64"])[1]
+        return _type_of(target)
+
+    def _properties(self, target: Any) -> list[_Property]:
+        """What an object has, in the order in which qom-list names it."""
+
+        def child(name: str, what: Any) -> _Property:
+            path = what if isinstance(what, str) else what.path
+            return _Property(name, f"child<{self._type(what)}>", path, what)
+
+        props = [_Property("type", "string", self._type(target))]
+        if target == "/":
+            props += [child("objects", _OBJECTS), child("machine", _MACHINE)]
+        elif target == _OBJECTS:
+            props += [child(name, backend) for name, backend in self._backends.items()]
+        elif target == _MACHINE:
+            ram = next((b for b in self._backends.values() if b.used == "machine"), None)
+            sizes = {
+                "size": self._config.memory_bytes,
+                "slots": self._config.slots,
+                "max-size": self._config.maxmem_bytes,
+            }
+            props += [
+                _Property("memory", "MemorySizeConfiguration", sizes),
+                _Property("memory-backend", "link<memory-backend>", ram.path if ram else "", ram),
+                child("peripheral-anon", _ANON),
+                child("peripheral", _PERIPHERAL),
+            ]
+        elif target in (_PERIPHERAL, _ANON):
+            props += [
+                child(dimm.path.rpartition("/")[2], dimm) for dimm in self.dimms if dimm.path.startswith(f"{target}/")
+            ]
+        elif isinstance(target, Backend):
+            types = _PROPERTIES[target.qom_type]
+            props += [_Property(name, kind, target.values[name]) for name, (kind, _) in types.items()]
+            region = f"{target.id}[0]"
+            props.append(child(region, _Region(target, f"{target.path}/{region}")))
+        elif isinstance(target, Dimm):
+            props += [
+                _Property("parent_bus", "link<bus>", ""),
+                _Property("realized", "bool", True),
+                _Property("hotplugged", "bool", target.hotplugged),
+                _Property("hotpluggable", "bool", True),
+                _Property("memdev", "link<memory-backend>", target.memdev.path, target.memdev),
+                _Property("node", "uint32", target.node),
+                _Property("addr", "uint64", target.addr),
+                _Property("legacy-memdev", "str", ""),
+                _Property("slot", "int32", target.slot),
+                _Property("size", "uint64", target.size),
+            ]
+        elif isinstance(target, _Region):
+            dimm = target.backend.used if isinstance(target.backend.used, Dimm) else None
+            props += [
+                _Property("container", "link<memory-region>", f"{_MACHINE}/device-memory[0]" if dimm else ""),
+                _Property("addr", "uint64", dimm.addr - self._config.device_memory_base if dimm else 0),
+                _Property("size", "uint64", target.backend.size),
+                _Property("priority", "uint32", 0),
+            ]
+        return props
+
+
+# -------------------------------------------------------------------------------------------------------------- helpers
+
+
+def object_help(qom_type: str | None) -> list[str]:
+    """The lines of `object_add TYPE,help`; of `object_add help` when there is no such type."""
+    if qom_type not in _TYPES:
+        return ["List of user creatable objects:", *(f"  {name}" for name in sorted(_TYPES))]
+    lines = []
+    # QEMU sorts the lines, not the names: "prealloc-context=" comes before "prealloc="
+    for name, (kind, _) in sorted(_PROPERTIES[qom_type].items(), key=lambda item: f"{item[0]}="):
+        option = f"{name}=<{kind}>"
+        lines.append(f"  {option:<22} - {_BACKEND_HELP[name]}" if name in _BACKEND_HELP else f"  {option}")
+    return [f"{qom_type} options:", *lines]
+
+
+def device_help(driver: str | None) -> list[str]:
+    """The lines of `device_add DRIVER,help`, and without a driver of `device_add help`.
+
+    :raises MonitorError: there is no such device.
+    """
+    if driver is None:
+        return ["Misc devices:", 'name "pc-dimm", desc "DIMM memory module"']
+    if driver != "pc-dimm":
+        raise MonitorError(f"Device '{driver}' not found", "DeviceNotFound")
+    return ["pc-dimm options:", *(f"  {option:<22}{rest}" if rest else f"  {option}" for option, rest in _DIMM_HELP)]
+
+
+def _check_identifier(name: str) -> None:
+    if not is_identifier(name):
+        raise HintedError(
+            "Parameter 'id' expects an identifier",
+            "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
+        )
+
+
+def _option(value: object) -> str | None:
+    """A value as QEMU makes an option of it: text. What is no text, number or truth is left out."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.17g}" if isinstance(value, float) else None
+
+
+def _number_list(value: object) -> list[str]:
+    """ "0-2,5" as a list of the numbers, each as text; what is no such list stays as it is, for the reader to refuse."""
+    numbers: list[str] = []
+    for part in str(value).split(","):
+        first, dash, last = part.partition("-")
+        low, high = parse_integer(first), parse_integer(last)
+        if dash and low is not None and high is not None and 0 <= low <= high < 1 << 16:
+            numbers += [str(number) for number in range(low, high + 1)]
+        else:
+            numbers.append(part)
+    return numbers
+
+
+def _type_of(target: Any) -> str:
+    if isinstance(target, Backend):
+        return target.qom_type
+    if isinstance(target, Dimm):
+        return "pc-dimm"
+    return "memory-region" if isinstance(target, _Region) else "container"
+
+
+def _align_up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _ost_status(call: Callable[[], int]) -> int:
+    """What the guest reports by _OST: the engine's answer, or for an errno what Linux makes of it."""
+    try:
+        return call()
+    except OSError as e:
+        return {errno.EPERM: OST_NOT_SUPPORTED, errno.EBUSY: OST_BUSY}.get(e.errno or 0, OST_FAILURE)
+
+
+def _log_exception(what: str) -> None:
+    import logging  # rarely needed, and importing it takes time
+
+    logging.getLogger(__name__).exception(what)
+
+
+def cpu_list(cpus: Sequence[int]) -> str:
+    """The CPUs of a node as `info numa` prints them: each with a space before it."""
+    return "".join(f" {cpu}" for cpu in cpus)

@@ -1,0 +1,219 @@
+/*
+ * check.c (m) - recount everything and compare: the invariants of mm.h, one after another.
+ *
+ * Owns: machine_check(). It changes nothing and trusts no counter: free and held pages are counted from the memmaps,
+ * lists are walked link by link. Its cost is that of what is detailed plus one step per section.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mm.h"
+
+struct count { /* of one zone, recounted */
+    uint64_t free_chunks[MAX_ORDERS][NR_MT], kind_pages[NR_KINDS], present, isolated_blocks;
+};
+
+static int check_failed(struct machine *m, const char *what, uint64_t where, uint64_t want, uint64_t got)
+{
+    return fail(m, -EIO, "%s at 0x%llx: recounted %llu, kept %llu", what, (unsigned long long)where,
+                (unsigned long long)want, (unsigned long long)got);
+}
+
+static int check_detailed(struct machine *m, struct section *s, struct count *counts)
+{
+    uint64_t first = section_first_pfn(m, s), nr_free = 0, alike = 0, poisoned = 0, pinned = 0;
+
+    for (uint64_t offset = 0; offset < m->pages_per_section;) {
+        const struct page *page = &s->map[offset];
+        uint64_t pages = 1ull << page->order;
+        const struct zone *z = zone_in_section(m, s, offset);
+        if (page->kind == KIND_INSIDE || page->kind >= NR_KINDS)
+            return check_failed(m, "a page that is no head where one is due", first + offset, 1, page->kind);
+        if (page->order > m->max_order || (offset & (pages - 1)) != 0 || offset + pages > m->pages_per_section)
+            return check_failed(m, "a folio that does not fit its order", first + offset, page->order, m->max_order);
+        for (uint64_t i = 1; i < pages; i++)
+            if (s->map[offset + i].kind != KIND_INSIDE)
+                return check_failed(m, "a head inside a folio", first + offset + i, 0, s->map[offset + i].kind);
+        if (z == NULL)
+            return check_failed(m, "a page of no zone", first + offset, 1, 0);
+        struct count *count = &counts[z->index];
+        if (page->kind == KIND_FREE) {
+            count->free_chunks[page->order][page->flags]++;
+            nr_free += pages;
+            if ((page->flags == MT_ISOLATE) != (pageblock_mt(m, first + offset) == MT_ISOLATE))
+                return check_failed(m, "a free chunk on the wrong side of isolation", first + offset,
+                                    pageblock_mt(m, first + offset), page->flags);
+        } else {
+            count->kind_pages[page->kind] += pages;
+            if (page->kind == s->alike_kind && page->order == s->alike_order)
+                alike += pages;
+        }
+        count->present += page->kind != KIND_HOLE ? pages : 0;
+        poisoned += page->kind == KIND_POISONED ? pages : 0;
+        pinned += page->pins != 0;
+        offset += pages;
+    }
+    if (nr_free != s->nr_free)
+        return check_failed(m, "free pages of a section", first, nr_free, s->nr_free);
+    if (s->alike_pages != 0 && alike != s->alike_pages)
+        return check_failed(m, "pages alike of a section", first, alike, s->alike_pages);
+    if (poisoned != s->nr_poisoned)
+        return check_failed(m, "poisoned pages of a section", first, poisoned, s->nr_poisoned);
+    if (pinned != s->nr_pinned)
+        return check_failed(m, "pinned folios of a section", first, pinned, s->nr_pinned);
+    return 0;
+}
+
+static int check_section(struct machine *m, struct section *s, struct count *counts)
+{
+    uint64_t first = section_first_pfn(m, s), isolated = 0;
+
+    if ((s->state & SECTION_ONLINE) == 0) {
+        if (s->map != NULL || s->nr_free != 0 || s->zone >= 0)
+            return check_failed(m, "an offline section that holds pages", first, 0, s->nr_free);
+        return 0;
+    }
+    if (s->zone < 0 && s->zones == NULL)
+        return check_failed(m, "an online section without a zone", first, 1, 0);
+    for (unsigned i = 0; i < m->pageblocks_per_section; i++) {
+        bool yes = pageblock_mt_of(m, s, i) == MT_ISOLATE;
+        isolated += yes;
+        counts[zone_in_section(m, s, i * m->pageblock_pages)->index].isolated_blocks += yes;
+        if (s->blocks == NULL && !yes)
+            break; /* all alike */
+    }
+    if (isolated != s->nr_isolated)
+        return check_failed(m, "isolated pageblocks of a section", first, isolated, s->nr_isolated);
+    if (s->map != NULL)
+        return check_detailed(m, s, counts);
+    struct count *count = &counts[s->zone];
+    if (s->kind == KIND_FREE) {
+        if (s->nr_free != m->pages_per_section)
+            return check_failed(m, "free pages of a uniform section", first, m->pages_per_section, s->nr_free);
+        count->free_chunks[m->max_order][s->mt] += m->chunks_per_section;
+    } else if (s->kind == KIND_RESERVED || s->kind >= KIND_ANON) {
+        count->kind_pages[s->kind] += m->pages_per_section;
+    } else {
+        return check_failed(m, "a uniform section of nothing", first, KIND_FREE, s->kind);
+    }
+    count->present += m->pages_per_section;
+    return 0;
+}
+
+/* Walk a list: every node belongs there, links agree both ways, the length is the one kept. */
+static int check_list(struct machine *m, const struct list *list, const struct zone *z, unsigned kind, unsigned order,
+                      unsigned mt)
+{
+    uint64_t nr = 0;
+    ref_t before = 0;
+
+    for (ref_t ref = list->head; ref != 0; before = ref, ref = list_next(m, ref)) {
+        const struct section *s = section_of_ref(m, ref);
+        uint64_t pfn = pfn_of_ref(m, ref);
+        bool whole = (ref & REF_SECTION) != 0;
+        const struct page *page = whole ? NULL : page_of_ref(m, ref);
+        ref_t prev = whole ? s->prev : page->prev;
+        if (prev != before)
+            return check_failed(m, "the links of a list", pfn, before, prev);
+        if ((whole ? s->kind : page->kind) != kind || zone_of(m, pfn) != z)
+            return check_failed(m, "a list node that does not belong there", pfn, kind, whole ? s->kind : page->kind);
+        if (kind == KIND_FREE && ((whole ? s->mt : page->flags) != mt || (whole ? s->order : page->order) != order))
+            return check_failed(m, "a free chunk on the wrong list", pfn, order, whole ? s->order : page->order);
+        nr += !whole ? 1 : m->pages_per_section >> s->order;
+        if (nr > list->nr)
+            break; /* also what a ring would do */
+    }
+    if (nr != list->nr || list->tail != before)
+        return check_failed(m, "the length of a list", z->start_pfn, nr, list->nr);
+    return 0;
+}
+
+static int check_zone(struct machine *m, const struct zone *z, const struct count *count)
+{
+    uint64_t free_pages = 0, isolated = 0, held = 0;
+    int err;
+
+    for (unsigned order = 0; order < MAX_ORDERS; order++)
+        for (unsigned mt = 0; mt < NR_MT; mt++) {
+            const struct list *list = &z->free_area[order][mt];
+            if (list->nr != count->free_chunks[order][mt])
+                return check_failed(m, "free chunks of a zone", order, count->free_chunks[order][mt], list->nr);
+            if ((err = check_list(m, list, z, KIND_FREE, order, mt)) != 0)
+                return err;
+            *(mt == MT_ISOLATE ? &isolated : &free_pages) += list->nr << order;
+        }
+    for (unsigned kind = 0; kind < NR_KINDS; kind++) {
+        if (kind != KIND_FREE && kind != KIND_INSIDE && z->kind_pages[kind] != count->kind_pages[kind])
+            return check_failed(m, kind_name(kind), z->start_pfn, count->kind_pages[kind], z->kind_pages[kind]);
+        if (kind >= KIND_ANON && (err = check_list(m, &z->held[kind], z, kind, 0, 0)) != 0)
+            return err;
+        held += kind >= KIND_POISONED && kind != KIND_MEMMAP_SELF ? count->kind_pages[kind] : 0;
+    }
+    if (z->free != free_pages || z->isolated_free != isolated)
+        return check_failed(m, "free pages of a zone", z->start_pfn, free_pages + isolated, z->free + z->isolated_free);
+    if (z->managed != free_pages + isolated + held)
+        return check_failed(m, "managed pages of a zone", z->start_pfn, free_pages + isolated + held, z->managed);
+    if (z->present != count->present)
+        return check_failed(m, "present pages of a zone", z->start_pfn, count->present, z->present);
+    if (z->present > zone_spanned(z))
+        return check_failed(m, "the span of a zone", z->start_pfn, z->present, zone_spanned(z));
+    if (z->nr_isolated_blocks != count->isolated_blocks)
+        return check_failed(m, "isolated pageblocks of a zone", z->start_pfn, count->isolated_blocks, z->nr_isolated_blocks);
+    return 0;
+}
+
+static int check_block(struct machine *m, const struct memory_block *b)
+{
+    unsigned online = 0, present = 0;
+
+    for (unsigned i = 0; i < m->sections_per_block; i++) {
+        const struct section *s = section_get(m, b->id * m->sections_per_block + i);
+        present += s != NULL;
+        online += s != NULL && (s->state & SECTION_ONLINE) != 0;
+    }
+    if (present == 0)
+        return check_failed(m, "a memory block without a section", b->id, 1, 0);
+    if (b->busy)
+        return 0; /* on its way: section and block agree at the end */
+    if (online != (b->state == BLOCK_ONLINE ? present : 0))
+        return check_failed(m, "online sections of a memory block", b->id, online, (uint64_t)b->state);
+    if (b->dev_offline != (b->state != BLOCK_ONLINE))
+        return check_failed(m, "`online` and `state` of a memory block", b->id, b->state, b->dev_offline);
+    return 0;
+}
+
+static int check_all(struct machine *m, struct count *counts)
+{
+    uint64_t nr = 0, blocks = 0;
+    void *value;
+    int err;
+
+    for (nr = 0; radix_next(&m->sections, nr, &nr, &value); nr++)
+        if ((err = check_section(m, value, counts)) != 0)
+            return err;
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        for (int type = 0; type < NR_ZONES; type++) {
+            const struct zone *z = &m->nodes[nid].zones[type];
+            if ((err = check_zone(m, z, &counts[z->index])) != 0)
+                return err;
+        }
+    for (nr = 0; radix_next(&m->blocks, nr, &nr, &value); nr++, blocks++)
+        if ((err = check_block(m, value)) != 0)
+            return err;
+    if (blocks != m->nr_memory_blocks)
+        return check_failed(m, "the number of memory blocks", 0, blocks, m->nr_memory_blocks);
+    if (m->tainted)
+        return fail(m, -EIO, "the machine is tainted: see the kernel log");
+    return 0;
+}
+
+int machine_check(struct machine *m, struct task *task)
+{
+    machine_lock(m, task);
+    struct count *counts = xcalloc(m->possible_nodes * NR_ZONES, sizeof *counts);
+    int err = check_all(m, counts);
+    free(counts);
+    machine_unlock(m);
+    return err;
+}

@@ -1,0 +1,192 @@
+/*
+ * engine.h - the engine as everyone outside it sees it: an opaque machine and plain values.
+ *
+ * Owns: the public prototypes. Contract of every function: 0 or a positive value is success, a negative number is a
+ * negative errno, and then task->reason says why. Every function locks the machine itself and may be called from any
+ * thread; none calls back. Long work (going offline) gives the lock up now and then and asks task->interrupted.
+ * Does not own: anything of Python or of FUSE's library.
+ */
+#ifndef FAKESYSFS_ENGINE_H
+#define FAKESYSFS_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "features.h"
+
+struct machine;
+
+/* Who asks: carries the reason of a failure out, and the question "has a signal arrived?" in. One per call. */
+struct task {
+    int (*interrupted)(void); /* polled during long work and waits; NULL: never */
+    bool capable;             /* has CAP_SYS_ADMIN; false only in tests */
+    char reason[224];         /* why the call failed; empty on success */
+};
+
+struct boot_range { /* memory the kernel uses, or keeps to itself; bytes, end exclusive */
+    uint64_t start, end;
+    int nid;
+};
+
+struct boot_resource { /* one line of /proc/iomem at boot, pre-order; bytes, end inclusive */
+    uint64_t start, end;
+    const char *name;
+    unsigned flags; /* RES_* */
+    unsigned depth;
+};
+#define RES_BUSY 1u
+#define RES_SYSRAM 2u
+
+struct boot_firmware { /* one entry of the firmware's map; end inclusive */
+    uint64_t start, end;
+    const char *type;
+};
+
+struct boot_node {
+    int nid;
+    const int *cpus;
+    unsigned nr_cpus;
+};
+
+struct boot_load { /* who uses memory after boot */
+    const char *kind;
+    uint64_t bytes;
+    int nid; /* -1: anywhere */
+};
+
+struct boot_block { /* a captured machine: the state in which a block is found; see machine.c */
+    uint64_t id;
+    const char *state, *zone;
+    int nid, phys_device, removable;
+};
+
+/* Everything a machine is made from. Arrays are read during machine_create() only. */
+struct machine_config {
+    const char *release;
+    uint64_t seed;
+    bool features[NR_FEATURES];
+    int64_t config[NR_CONFIGS];
+    unsigned page_shift, section_shift, max_order, pageblock_order, struct_page_bytes;
+    uint64_t block_bytes;
+    bool zone_dma, zone_dma32;
+    uint64_t dma_end, dma32_end; /* byte addresses, exclusive; of zones that exist */
+    unsigned max_phys_bits, iomem_bits;
+    const struct boot_resource *resources;
+    size_t nr_resources;
+    const struct boot_range *memory, *reserved, *hotplug_nids;
+    size_t nr_memory, nr_reserved, nr_hotplug_nids;
+    const struct boot_firmware *firmware;
+    size_t nr_firmware;
+    const struct boot_node *nodes;
+    size_t nr_nodes;
+    unsigned possible_nodes;
+    const int *distances; /* possible_nodes x possible_nodes */
+    bool movable_node;
+    uint64_t kernelcore, movablecore; /* bytes; 0: not given */
+    unsigned kernelcore_percent, movablecore_percent;
+    const char *memhp_default_state, *online_policy;
+    unsigned auto_movable_ratio;
+    bool auto_movable_numa_aware;
+    unsigned memmap_on_memory; /* 0 no, 1 yes, 2 force */
+    const struct boot_load *load;
+    size_t nr_load;
+    const struct boot_block *blocks;
+    size_t nr_blocks;
+    unsigned aged;
+    uint64_t swap_bytes;
+    bool has_phys_device;
+};
+
+/* machine.c */
+struct machine *machine_create(const struct machine_config *config, struct task *task); /* NULL: task->reason */
+void machine_destroy(struct machine *m);
+int machine_check(struct machine *m, struct task *task); /* -EIO and the first violated invariant in reason */
+
+/* sysfs.c: files. Paths are absolute in the served tree. */
+struct file_stat {
+    uint32_t mode, uid, gid;
+    uint64_t ino, nlink, size;
+    int64_t mtime_ns;
+};
+struct dirent_out { /* one directory entry; name is NUL-terminated */
+    char name[72];
+    uint64_t ino;
+    uint32_t mode;
+};
+int file_stat(struct machine *m, struct task *task, const char *path, struct file_stat *st);
+int file_readlink(struct machine *m, struct task *task, const char *path, char *buf, size_t size);
+/* Entries in kernfs order, in an array from malloc() that the caller frees. Returns their number. */
+int64_t file_readdir(struct machine *m, struct task *task, const char *path, struct dirent_out **entries);
+int64_t file_open(struct machine *m, struct task *task, const char *path, int flags); /* a handle > 0 */
+int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *buf, size_t size, uint64_t offset);
+int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf, size_t size);
+int file_release(struct machine *m, int64_t handle);
+int file_fstat(struct machine *m, struct task *task, int64_t handle, struct file_stat *st);
+int file_truncate(struct machine *m, struct task *task, const char *path, uint64_t size);
+int file_chmod(struct machine *m, struct task *task, const char *path, uint32_t mode);
+int file_chown(struct machine *m, struct task *task, const char *path, uint32_t uid, uint32_t gid);
+int file_utimens(struct machine *m, struct task *task, const char *path, int64_t mtime_ns);
+int file_change(struct machine *m, struct task *task, const char *op, const char *path); /* mkdir ...: always < 0 */
+int file_add(struct machine *m, struct task *task, const char *path, const char *data, size_t size, uint32_t mode);
+
+/* memory_block.c and acpi.c: memory comes and goes */
+int memory_add(struct machine *m, struct task *task, int nid, uint64_t start, uint64_t size_bytes);
+int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t size_bytes);
+int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start, uint64_t size_bytes);
+int acpi_eject_request(struct machine *m, struct task *task, unsigned slot);
+
+/* workload.c: who holds pages */
+struct page_info {
+    uint64_t pfn, head_pfn;
+    const char *kind, *zone, *migratetype, *section_state;
+    int nid;
+    unsigned order, pins;
+    bool online, poisoned;
+    uint64_t block_id;
+};
+int64_t load_allocate(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int order,
+                      const char *zone, int nid, int64_t block_id); /* pages got, or -errno and none taken */
+int64_t load_free(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int nid);
+int page_pin(struct machine *m, struct task *task, uint64_t pfn, int delta);
+int page_free_at(struct machine *m, struct task *task, uint64_t pfn);
+int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info);
+
+/* record.c: what happened */
+enum event_kind { EVENT_UEVENT, EVENT_STORE, EVENT_STATE, EVENT_OST, EVENT_PAGE };
+struct event {
+    uint64_t seq, time_us;
+    enum event_kind kind;
+    int err;
+    char *path;    /* from malloc() */
+    char *data;    /* from malloc() */
+    char *payload; /* uevent: strings behind one another, each with its NUL, an empty one ends it; else NULL */
+};
+/* All events not yet taken, oldest first, in an array from malloc(); event_free() each, free() the array. */
+size_t events_take(struct machine *m, struct event **events);
+void event_free(struct event *event);
+/* Lines of the kernel log from number `from` on (the first is 0): "time_us\ttext\n" each, in memory from malloc(). */
+char *klog_text(struct machine *m, uint64_t from, size_t *size);
+char *trace_text(struct machine *m, size_t *size); /* as the function_graph tracer prints it; from malloc() */
+void trace_clear(struct machine *m);
+
+/* memory_block.c: a picture of the blocks, for people */
+struct block_info {
+    uint64_t id, start, free_pages, present_pages, movable_pages, unmovable_pages;
+    const char *state, *zone;
+    int nid;
+};
+size_t blocks_snapshot(struct machine *m, struct block_info **blocks); /* from malloc() */
+uint64_t machine_block_bytes(const struct machine *m);
+
+/* fault.c: make the N-th pass of a named point fail. */
+int fault_set(struct machine *m, struct task *task, const char *point, int err, uint64_t nth, uint64_t times);
+void fault_clear(struct machine *m);
+size_t fault_points(const char *const **names); /* all names, static */
+uint64_t fault_hits(struct machine *m, const char *point);
+
+/* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process that is mounted. */
+void fuse_ops_mount(struct machine *m);        /* the machine they serve; NULL: none any more */
+const void *fuse_op_address(const char *name); /* of "getattr" ...; NULL: there is no such function */
+
+#endif

@@ -1,0 +1,188 @@
+/*
+ * fuse_ops.c (o) - file operations as libfuse 2 calls them: lookups, reads, listings without an interpreter.
+ *
+ * Owns: the translation between libfuse's signatures and engine.h, and the one global of the engine: which
+ * machine of this process is mounted, because these callbacks get no context without linking libfuse. Does
+ * not own: any rule of a file (sysfs.c, sysfs_tree.c), writes (they deliver events, so they go through the
+ * binding), libfuse's headers: its version 2 ABI is frozen, and what is needed of it is declared here.
+ *
+ * Thread-safe: every function of engine.h locks the machine. fi->fh is the handle of file_open(), whoever
+ * called it.
+ */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine.h"
+
+struct fuse_file_info { /* of <fuse/fuse_common.h>, API 26 */
+    int flags;
+    unsigned long fh_old;
+    int writepage;
+    unsigned int direct_io : 1;
+    unsigned int keep_cache : 1;
+    unsigned int flush : 1;
+    unsigned int nonseekable : 1;
+    unsigned int flock_release : 1;
+    unsigned int padding : 27;
+    uint64_t fh;
+    uint64_t lock_owner;
+};
+typedef int (*fuse_fill_dir_t)(void *buf, const char *name, const struct stat *st, off_t offset);
+
+_Static_assert(sizeof(void *) != 8 || offsetof(struct fuse_file_info, fh) == 24, "as in libfuse 2");
+
+static _Atomic(struct machine *) mounted;
+
+void fuse_ops_mount(struct machine *m)
+{
+    atomic_store(&mounted, m);
+}
+
+/*
+ * Root's files show as those of whoever mounts. For root and in a user namespace that is 0. A plain user who
+ * mounts without a namespace could not write them otherwise: the kernel compares before the engine is asked.
+ */
+static void stat_fill(struct stat *st, const struct file_stat *from)
+{
+    memset(st, 0, sizeof *st);
+    st->st_mode = from->mode;
+    st->st_ino = from->ino;
+    st->st_nlink = (nlink_t)from->nlink;
+    st->st_uid = from->uid != 0 ? from->uid : geteuid();
+    st->st_gid = from->gid != 0 ? from->gid : getegid();
+    st->st_size = (off_t)from->size;
+    st->st_blksize = 4096;
+    st->st_mtim.tv_sec = (time_t)(from->mtime_ns / 1000000000);
+    st->st_mtim.tv_nsec = (long)(from->mtime_ns % 1000000000);
+    if (st->st_mtim.tv_nsec < 0) {
+        st->st_mtim.tv_nsec += 1000000000;
+        st->st_mtim.tv_sec--;
+    }
+    st->st_ctim = st->st_atim = st->st_mtim;
+}
+
+static int op_getattr(const char *path, struct stat *st)
+{
+    struct machine *m = atomic_load(&mounted);
+    struct task task = {.capable = true};
+    struct file_stat from;
+
+    if (m == NULL)
+        return -ENODEV;
+    int err = file_stat(m, &task, path, &from);
+    if (err < 0)
+        return err;
+    stat_fill(st, &from);
+    return 0;
+}
+
+static int op_fgetattr(const char *path, struct stat *st, struct fuse_file_info *fi)
+{
+    struct machine *m = atomic_load(&mounted);
+    struct task task = {.capable = true};
+    struct file_stat from;
+
+    if (m == NULL)
+        return -ENODEV;
+    int err = file_fstat(m, &task, (int64_t)fi->fh, &from);
+    if (err == -EBADF) /* of a directory, say: those are opened without a handle */
+        return op_getattr(path, st);
+    if (err < 0)
+        return err;
+    stat_fill(st, &from);
+    return 0;
+}
+
+static int op_readlink(const char *path, char *buf, size_t size)
+{
+    struct machine *m = atomic_load(&mounted);
+    struct task task = {.capable = true};
+
+    if (m == NULL)
+        return -ENODEV;
+    int err = file_readlink(m, &task, path, buf, size);
+    return err < 0 ? err : 0;
+}
+
+static int op_open(const char *path, struct fuse_file_info *fi)
+{
+    struct machine *m = atomic_load(&mounted);
+    struct task task = {.capable = true};
+
+    if (m == NULL)
+        return -ENODEV;
+    int64_t handle = file_open(m, &task, path, fi->flags);
+    if (handle < 0)
+        return (int)handle;
+    fi->fh = (uint64_t)handle;
+    fi->direct_io = 1; /* st_size is not the length of the text */
+    return 0;
+}
+
+static int op_read(const char *path, char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+    struct machine *m = atomic_load(&mounted);
+    struct task task = {.capable = true};
+
+    (void)path;
+    if (m == NULL)
+        return -ENODEV;
+    if (offset < 0)
+        return -EINVAL;
+    return (int)file_read(m, &task, (int64_t)fi->fh, buf, size, (uint64_t)offset);
+}
+
+static int op_release(const char *path, struct fuse_file_info *fi)
+{
+    struct machine *m = atomic_load(&mounted);
+
+    (void)path;
+    return m != NULL ? file_release(m, (int64_t)fi->fh) : 0;
+}
+
+static int op_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t offset,
+                      struct fuse_file_info *fi)
+{
+    struct machine *m = atomic_load(&mounted);
+    struct task task = {.capable = true};
+    struct dirent_out *entries = NULL;
+    int full;
+
+    (void)offset, (void)fi; /* offset 0 for all: libfuse keeps the listing, and one opendir sees one state */
+    if (m == NULL)
+        return -ENODEV;
+    int64_t nr = file_readdir(m, &task, path, &entries);
+    if (nr < 0 && nr != -ENOENT)
+        return (int)nr;
+    full = fill(buf, ".", NULL, 0) != 0 || fill(buf, "..", NULL, 0) != 0;
+    /* -ENOENT: the directory went away after it was opened, and lists as empty */
+    for (int64_t i = 0; i < nr && !full; i++) {
+        struct stat st = {.st_ino = entries[i].ino, .st_mode = entries[i].mode};
+        full = fill(buf, entries[i].name, &st, 0);
+    }
+    free(entries);
+    return full ? -ENOMEM : 0;
+}
+
+const void *fuse_op_address(const char *name)
+{
+    static const struct {
+        const char *name;
+        void (*function)(void); /* of another type; the caller knows which by the name */
+    } ops[] = {
+        {"getattr", (void (*)(void))op_getattr}, {"fgetattr", (void (*)(void))op_fgetattr},
+        {"readlink", (void (*)(void))op_readlink}, {"open", (void (*)(void))op_open},
+        {"read", (void (*)(void))op_read}, {"readdir", (void (*)(void))op_readdir},
+        {"release", (void (*)(void))op_release},
+    };
+    const void *address = NULL;
+
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        if (strcmp(name, ops[i].name) == 0)
+            memcpy(&address, &ops[i].function, sizeof address); /* a cast would not be C */
+    return address;
+}

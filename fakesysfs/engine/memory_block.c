@@ -1,0 +1,1001 @@
+/*
+ * memory_block.c (l) - memory blocks: the devices memoryN, their state machine, every attribute in
+ * /sys/devices/system/memory.
+ *
+ * Owns: which blocks exist, their state and online type, the adding and removing of memory as blocks (uevents, links to
+ * nodes, auto-online), the words of the attributes. Does not own: page frames and zones (memory_hotplug.c and below),
+ * DIMMs (acpi.c), bus/memory and module parameters (memory_tree.c).
+ * Linux: drivers/base/memory.c, drivers/base/core.c device_online(), mm/memory_hotplug.c add_memory_resource().
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mm.h"
+
+enum { BLOCK_PATH_SIZE = 64 };
+
+const char *const online_type_words[NR_ONLINE_TYPES] = {
+    [TYPE_OFFLINE] = "offline",
+    [TYPE_ONLINE] = "online",
+    [TYPE_KERNEL] = "online_kernel",
+    [TYPE_MOVABLE] = "online_movable",
+};
+
+int online_type_from_word(const char *buf)
+{
+    for (int type = 0; type < NR_ONLINE_TYPES; type++)
+        if (sysfs_streq(buf, online_type_words[type]))
+            return type;
+    return -EINVAL;
+}
+
+struct memory_block *block_get(struct machine *m, uint64_t id)
+{
+    return radix_get(&m->blocks, id);
+}
+
+static const char *block_path(const struct memory_block *b, char path[BLOCK_PATH_SIZE])
+{
+    snprintf(path, BLOCK_PATH_SIZE, "/devices/system/memory/memory%llu", (unsigned long long)b->id);
+    return path;
+}
+
+static uint64_t block_pfn(const struct machine *m, const struct memory_block *b)
+{
+    return b->id * m->block_pages;
+}
+
+static struct memory_group *block_group(struct machine *m, const struct memory_block *b)
+{
+    return b->group >= 0 ? &m->groups[b->group] : NULL;
+}
+
+static void block_uevent(struct machine *m, const struct memory_block *b, const char *action)
+{
+    char path[BLOCK_PATH_SIZE];
+
+    TRACE_LEAF(m, "dev_uevent_filter");
+    TRACE_LEAF(m, "dev_uevent_name");
+    TRACE_LEAF(m, "dev_uevent");
+    uevent_add(m, action, block_path(b, path), "memory", NULL);
+}
+
+/* ---- the state machine ---- */
+
+static int block_go_online(struct machine *m, struct memory_block *b)
+{
+    uint64_t start_pfn = block_pfn(m, b);
+
+    if (has(m, F_online_poisoned_ehwpoison) && b->nr_poisoned != 0)
+        return fail(m, -EHWPOISON, "memory%llu has %u poisoned pages", (unsigned long long)b->id, b->nr_poisoned);
+    struct zone *z;
+    {
+        TRACE_LEAF(m, "zone_for_pfn_range");
+        z = zone_for_range(m, b->online_type, b->nid, block_group(m, b), start_pfn, m->block_pages);
+    }
+    TRACE_LEAF(m, "mem_hotplug_begin");
+    int err = online_pages(m, start_pfn, m->block_pages, z, block_group(m, b), b->nr_vmemmap);
+    TRACE_LEAF(m, "mem_hotplug_done");
+    if (err == 0)
+        b->zone = b->last_zone = z->index;
+    return err;
+}
+
+static int block_go_offline(struct machine *m, struct memory_block *b)
+{
+    if (b->zone < 0)
+        return fail(m, -EINVAL, "memory%llu lies in more than one zone or node", (unsigned long long)b->id);
+    TRACE_LEAF(m, "mem_hotplug_begin");
+    int err = offline_pages(m, block_pfn(m, b), m->block_pages, zone_by_index(m, b->zone), block_group(m, b), b->nr_vmemmap);
+    TRACE_LEAF(m, "mem_hotplug_done");
+    if (err == 0)
+        b->zone = -1;
+    return err;
+}
+
+/* The only place that writes b->state. Linux: memory_block_change_state(). */
+static int block_change_state(struct machine *m, struct memory_block *b, enum block_state to, enum block_state from)
+{
+    char path[BLOCK_PATH_SIZE];
+
+    if (b->state != from)
+        return fail(m, -EINVAL, "memory%llu is not %s", (unsigned long long)b->id, from == BLOCK_ONLINE ? "online" : "offline");
+    if (to == BLOCK_OFFLINE)
+        b->state = BLOCK_GOING_OFFLINE;
+    int err = to == BLOCK_ONLINE ? block_go_online(m, b) : block_go_offline(m, b);
+    b->state = err == 0 ? to : from;
+    event_add(m, EVENT_STATE, err, block_path(b, path),
+              err != 0 && m->task != NULL ? m->task->reason : to == BLOCK_ONLINE ? "online" : "offline");
+    return err;
+}
+
+static void block_set_busy(struct machine *m, struct memory_block *b, bool busy)
+{
+    b->busy = busy;
+    if (!busy)
+        pthread_cond_broadcast(&m->changed);
+}
+
+int block_online(struct machine *m, struct memory_block *b)
+{
+    int err;
+
+    TRACE(m, "device_online");
+    if (!b->dev_offline)
+        return 1;
+    block_set_busy(m, b, true);
+    {
+        TRACE(m, "memory_subsys_online");
+        if (b->online_type == TYPE_OFFLINE)
+            b->online_type = TYPE_ONLINE;
+        err = block_change_state(m, b, BLOCK_ONLINE, BLOCK_OFFLINE);
+        b->online_type = TYPE_OFFLINE; /* unset: the next `online` without a word decides anew */
+    }
+    if (err == 0) {
+        block_uevent(m, b, "online");
+        b->dev_offline = false;
+    }
+    block_set_busy(m, b, false);
+    return err;
+}
+
+int block_offline(struct machine *m, struct memory_block *b)
+{
+    int err;
+
+    TRACE(m, "device_offline");
+    TRACE_LEAF(m, "device_for_each_child");
+    if (b->dev_offline)
+        return 1;
+    block_set_busy(m, b, true);
+    {
+        TRACE(m, "memory_subsys_offline");
+        unsigned missing = 0;
+        for (unsigned i = 0; i < m->sections_per_block && has(m, F_section_count_check); i++)
+            missing += section_get(m, b->id * m->sections_per_block + i) == NULL;
+        if (missing != 0)
+            err = fail(m, -EINVAL, "memory%llu lacks %u sections", (unsigned long long)b->id, missing);
+        else
+            err = block_change_state(m, b, BLOCK_OFFLINE, BLOCK_ONLINE);
+    }
+    if (err == 0) {
+        block_uevent(m, b, "offline");
+        b->dev_offline = true;
+    }
+    block_set_busy(m, b, false);
+    return err;
+}
+
+/* ---- blocks come and go ---- */
+
+struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
+{
+    struct memory_block *b = xcalloc(1, sizeof *b);
+
+    *b = (struct memory_block){
+        .id = id,
+        .serial = ++m->block_serial,
+        .state = BLOCK_OFFLINE,
+        .online_type = has(m, F_online_type_keep) ? TYPE_ONLINE : TYPE_OFFLINE,
+        .dev_offline = true,
+        .nid = (int16_t)nid,
+        .second_nid = -1,
+        .zone = -1,
+        .last_zone = -1,
+        .group = -1,
+        .acpi_slot = -1,
+    };
+    radix_set(&m->blocks, id, b);
+    m->nr_memory_blocks++;
+    m->blocks_changed_us = m->clock_us;
+    return b;
+}
+
+static void block_destroy(struct machine *m, struct memory_block *b)
+{
+    radix_set(&m->blocks, b->id, NULL);
+    m->nr_memory_blocks--;
+    m->blocks_changed_us = m->clock_us;
+    free(b);
+}
+
+void block_destroy_all(struct machine *m)
+{
+    uint64_t id = 0;
+    void *value;
+
+    for (; radix_next(&m->blocks, id, &id, &value); id++)
+        free(value);
+    radix_free(&m->blocks);
+}
+
+/* Linux: add_memory_block() and what device_register() does for it, in the order the tracer saw. */
+static struct memory_block *block_add(struct machine *m, uint64_t id, int nid, int16_t group)
+{
+    TRACE(m, "add_memory_block");
+    TRACE_LEAF(m, "find_memory_block_by_id");
+    struct memory_block *b = block_create(m, id, nid);
+    b->group = group;
+    TRACE(m, "device_register");
+    TRACE_LEAF(m, "device_initialize");
+    TRACE(m, "device_add");
+    TRACE_LEAF(m, "dev_set_name");
+    TRACE_LEAF(m, "device_get_ownership");
+    {
+        TRACE(m, "kernfs_create_dir_ns");
+        TRACE_LEAF(m, "__kernfs_new_node");
+    }
+    {
+        TRACE(m, "device_create_file");
+        TRACE_LEAF(m, "device_get_ownership");
+    }
+    {
+        TRACE(m, "bus_add_device");
+        TRACE_LEAF(m, "device_add_groups");
+        TRACE_LEAF(m, "klist_devices_get");
+    }
+    TRACE_LEAF(m, "blocking_notifier_call_chain");
+    block_uevent(m, b, "add");
+    TRACE(m, "bus_probe_device");
+    TRACE_LEAF(m, "bus_for_each_drv");
+    return b;
+}
+
+static void block_del(struct machine *m, struct memory_block *b)
+{
+    TRACE(m, "remove_memory_block");
+    TRACE(m, "device_unregister");
+    {
+        TRACE(m, "device_del");
+        TRACE_LEAF(m, "kill_device");
+        TRACE_LEAF(m, "blocking_notifier_call_chain");
+        TRACE_LEAF(m, "__kernfs_remove");
+        {
+            TRACE(m, "device_remove_file");
+            TRACE_LEAF(m, "__kernfs_remove");
+        }
+        {
+            TRACE(m, "device_remove_attrs");
+            TRACE_LEAF(m, "device_remove_file");
+        }
+        {
+            TRACE(m, "bus_remove_device");
+            TRACE_LEAF(m, "__kernfs_remove");
+            TRACE_LEAF(m, "device_remove_groups");
+            TRACE_LEAF(m, "klist_devices_put");
+        }
+        TRACE_LEAF(m, "device_platform_notify_remove");
+        block_uevent(m, b, "remove");
+        TRACE_LEAF(m, "cleanup_glue_dir");
+    }
+    TRACE(m, "device_release");
+    TRACE_LEAF(m, "memory_block_release");
+    block_destroy(m, b);
+}
+
+bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes)
+{
+    if (!has(m, F_memmap_on_memory) || m->memmap_on_memory == 0)
+        return false;
+    if (!has(m, F_memmap_on_memory_altmap) && size_bytes != m->block_bytes)
+        return false;
+    uint64_t memmap_bytes = m->block_pages * m->struct_page_bytes;
+    return memmap_bytes % (m->pageblock_pages * m->page_bytes) == 0 || m->memmap_on_memory == 2;
+}
+
+static void auto_online(struct machine *m, uint64_t first_id, uint64_t end_id)
+{
+    for (uint64_t id = first_id; id < end_id; id++) {
+        struct memory_block *b = block_get(m, id);
+        if (b == NULL)
+            continue;
+        b->online_type = m->auto_online;
+        if (block_online(m, b) != 0)
+            return; /* the walk ends at the first block that is not to be had; adding has succeeded all the same */
+    }
+}
+
+static void node_bring_online(struct machine *m, int nid)
+{
+    TRACE_LEAF(m, "__try_online_node");
+    if (m->nodes[nid].online)
+        return;
+    m->nodes[nid].online = true;
+    node_build_fallback(m);
+}
+
+static void link_blocks_to_node(struct machine *m)
+{
+    /* The links are computed from b->nid: nothing to make, but the order of names is the kernel's. */
+    TRACE(m, "register_memory_blocks_under_node");
+    TRACE(m, "walk_memory_blocks");
+    TRACE_LEAF(m, "find_memory_block_by_id");
+    TRACE(m, "register_mem_block_under_node_hotplug");
+    TRACE(m, "do_register_memory_block_under_node");
+    TRACE_LEAF(m, "memory_block_add_nid");
+}
+
+int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory)
+{
+    uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes, id = first;
+    bool new_node;
+    int err;
+
+    TRACE(m, "__add_memory");
+    if ((err = range_claim(m, start, size_bytes)) != 0)
+        return err;
+    {
+        TRACE(m, "add_memory_resource");
+        TRACE_LEAF(m, "memory_block_size_bytes");
+        if ((err = range_check(m, start, size_bytes)) != 0)
+            goto failed_claimed;
+        if (nid < 0 || (unsigned)nid >= m->possible_nodes) {
+            klog(m, "node %d was absent from the node_possible_map", nid);
+            err = fail(m, -EINVAL, "node %d is not possible on this machine", nid);
+            goto failed_claimed;
+        }
+        if (group >= 0)
+            TRACE_LEAF(m, "memory_group_find_by_id");
+        TRACE_LEAF(m, "mem_hotplug_begin");
+        new_node = !m->nodes[nid].online;
+        node_bring_online(m, nid);
+        if ((err = range_add(m, nid, start, size_bytes, on_memory)) != 0)
+            goto failed_node;
+        if (new_node && has(m, F_node_before_blocks))
+            node_device_add(m, nid);
+        {
+            TRACE(m, "create_memory_block_devices");
+            TRACE_LEAF(m, "memory_block_size_bytes");
+            for (; id < end; id++) {
+                if ((err = fault_at(m, "memory_add/block")) != 0)
+                    goto failed_added;
+                struct memory_block *b = block_add(m, id, nid, group);
+                if (on_memory)
+                    b->nr_vmemmap = (uint32_t)(m->block_pages * m->struct_page_bytes / m->page_bytes);
+            }
+        }
+        if (new_node && !has(m, F_node_before_blocks))
+            node_device_add(m, nid);
+        link_blocks_to_node(m);
+        firmware_map_add(m, start, start + size_bytes - 1, "System RAM");
+        TRACE_LEAF(m, "mem_hotplug_done");
+    }
+    if (m->auto_online != TYPE_OFFLINE)
+        auto_online(m, first, end);
+    return 0;
+
+failed_added:
+    while (id-- > first)
+        block_del(m, block_get(m, id));
+    range_remove(m, start, size_bytes);
+    if (new_node && has(m, F_node_before_blocks))
+        node_device_remove(m, nid);
+failed_node:
+    if (new_node) {
+        m->nodes[nid].online = false;
+        node_build_fallback(m);
+    }
+failed_claimed:
+    range_unclaim(m, start, size_bytes);
+    return err;
+}
+
+/* A node without memory and processors goes away. Linux: try_offline_node(). */
+static void node_try_offline(struct machine *m, int nid)
+{
+    struct node *node = &m->nodes[nid];
+    uint64_t id = 0;
+    void *value;
+
+    TRACE_LEAF(m, "try_offline_node");
+    if (!node->online || node->nr_cpus != 0 || node->end_pfn != node->start_pfn)
+        return;
+    for (; radix_next(&m->blocks, id, &id, &value); id++)
+        if (((struct memory_block *)value)->nid == nid || ((struct memory_block *)value)->second_nid == nid)
+            return;
+    node->online = false;
+    node_build_fallback(m);
+    node_device_remove(m, nid);
+}
+
+int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
+{
+    uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes;
+    int nid = -1;
+
+    TRACE(m, "__remove_memory");
+    TRACE(m, "try_remove_memory");
+    TRACE_LEAF(m, "memory_block_size_bytes");
+    if (range_check(m, start, size_bytes) != 0)
+        return -EINVAL;
+    {
+        TRACE(m, "walk_memory_blocks");
+        TRACE_LEAF(m, "find_memory_block_by_id");
+    }
+    for (uint64_t id = first; id < end; id++) {
+        struct memory_block *b = block_get(m, id);
+        if (b == NULL || b->state == BLOCK_OFFLINE)
+            continue;
+        klog(m, "removing memory fails, because memory [0x%016llx-0x%016llx] is onlined",
+             (unsigned long long)(id * m->block_bytes), (unsigned long long)((id + 1) * m->block_bytes - 1));
+        return fail(m, -EBUSY, "memory%llu is online", (unsigned long long)id);
+    }
+    firmware_map_remove(m, start, start + size_bytes - 1);
+    {
+        TRACE(m, "remove_memory_block_devices");
+        TRACE_LEAF(m, "memory_block_size_bytes");
+        TRACE_LEAF(m, "find_memory_block_by_id");
+        {
+            TRACE(m, "unregister_memory_block_under_nodes");
+            TRACE_LEAF(m, "__kernfs_remove");
+        }
+        for (uint64_t id = first; id < end; id++) {
+            struct memory_block *b = block_get(m, id);
+            if (b == NULL) {
+                warn_on(m, true, "remove_memory_block_devices: a block of the range is missing");
+                continue;
+            }
+            nid = b->nid;
+            if (!has(m, F_span_shrink_at_offline) && b->last_zone >= 0)
+                zone_shrink_span(m, zone_by_index(m, b->last_zone), block_pfn(m, b), m->block_pages);
+            block_del(m, b);
+        }
+    }
+    TRACE_LEAF(m, "mem_hotplug_begin");
+    range_remove(m, start, size_bytes);
+    range_unclaim(m, start, size_bytes);
+    if (nid >= 0)
+        node_try_offline(m, nid);
+    TRACE_LEAF(m, "mem_hotplug_done");
+    return 0;
+}
+
+int memory_add(struct machine *m, struct task *task, int nid, uint64_t start, uint64_t size_bytes)
+{
+    machine_lock(m, task);
+    int err = hotplug_lock(m);
+    if (err == 0) {
+        err = memory_add_locked(m, nid, start, size_bytes, -1, false);
+        hotplug_unlock(m);
+    }
+    machine_unlock(m);
+    return err;
+}
+
+int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t size_bytes)
+{
+    machine_lock(m, task);
+    int err = hotplug_lock(m);
+    if (err == 0) {
+        err = memory_remove_locked(m, start, size_bytes);
+        hotplug_unlock(m);
+    }
+    machine_unlock(m);
+    return err;
+}
+
+/* ---- attributes of memoryN ---- */
+
+/* The block a file belongs to; NULL once it is gone, also when another one has its number. */
+static struct memory_block *block_of(struct machine *m, const struct sysfs_node *node)
+{
+    struct memory_block *b = block_get(m, node->id);
+
+    return b != NULL && b->serial == node->serial ? b : NULL;
+}
+
+/* device_lock(): wait until the block is neither going online nor offline. */
+static int block_wait_idle(struct machine *m, const struct sysfs_node *node, struct memory_block **b)
+{
+    while ((*b = block_of(m, node)) != NULL && (*b)->busy) {
+        int err = wait_changed(m);
+        if (err != 0)
+            return err;
+    }
+    return *b == NULL ? -ENODEV : 0;
+}
+
+static int phys_index_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)m;
+    text_printf(out, "%08llx\n", (unsigned long long)node->id);
+    return 0;
+}
+
+static int phys_device_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    const struct memory_block *b = block_of(m, node);
+
+    if (b == NULL)
+        return -ENODEV;
+    text_printf(out, "%d\n", b->phys_device);
+    return 0;
+}
+
+static int state_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    const struct memory_block *b = block_of(m, node);
+
+    if (b == NULL)
+        return -ENODEV;
+    text_printf(out, "%s\n", b->state == BLOCK_ONLINE ? "online" : b->state == BLOCK_OFFLINE ? "offline" : "going-offline");
+    return 0;
+}
+
+static int64_t state_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    int type, ret;
+
+    TRACE(m, "state_store");
+    {
+        TRACE_LEAF(m, "mhp_online_type_from_str");
+        type = online_type_from_word(buf);
+    }
+    if (type < 0 && has(m, F_state_parse_first))
+        return fail(m, -EINVAL, "`state` takes online, online_kernel, online_movable, offline");
+    {
+        TRACE_LEAF(m, "lock_device_hotplug_sysfs");
+        if ((ret = hotplug_lock(m)) != 0)
+            return ret;
+    }
+    struct memory_block *b = block_of(m, node);
+    if (b == NULL)
+        ret = -ENODEV;
+    else if (type < 0)
+        ret = fail(m, -EINVAL, "`state` takes online, online_kernel, online_movable, offline");
+    else if (type == TYPE_OFFLINE)
+        ret = block_offline(m, b);
+    else {
+        b->online_type = (enum online_type)type; /* stays when the block is online already: a quirk tools meet */
+        ret = block_online(m, b);
+    }
+    if (ret == 1)
+        ret = fail(m, -EINVAL, "memory%llu is %s already", (unsigned long long)node->id, type == TYPE_OFFLINE ? "offline" : "online");
+    hotplug_unlock(m);
+    TRACE_LEAF(m, "unlock_device_hotplug");
+    return ret < 0 ? ret : (int64_t)count;
+}
+
+static int online_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    struct memory_block *b;
+    int err = block_wait_idle(m, node, &b);
+
+    if (err == 0)
+        text_printf(out, "%d\n", !b->dev_offline);
+    return err;
+}
+
+static int64_t online_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    bool online;
+    int ret = parse_bool(m, buf, &online);
+
+    TRACE(m, "online_store");
+    if (ret != 0)
+        return fail(m, ret, "`online` takes 0 or 1");
+    if ((ret = hotplug_lock(m)) != 0)
+        return ret;
+    struct memory_block *b = block_of(m, node);
+    ret = b == NULL ? -ENODEV : online ? block_online(m, b) : block_offline(m, b);
+    hotplug_unlock(m);
+    return ret < 0 ? ret : (int64_t)count;
+}
+
+/* Kernels before 5.7 look at the pages; later ones say yes, as nobody could rely on the answer. */
+static int removable_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    const struct memory_block *b = block_of(m, node);
+    bool removable = configured(m, CONFIG_MEMORY_HOTREMOVE);
+
+    if (b == NULL)
+        return -ENODEV;
+    if (!has(m, F_removable_const) && b->state != BLOCK_OFFLINE) {
+        uint64_t pfn = block_pfn(m, b), end = pfn + m->block_pages;
+        struct folio folio;
+        while (removable && pfn < end && folio_at(m, pfn, &folio)) {
+            unsigned mobility = kind_mobility(folio.kind);
+            removable = mobility != MOBILITY_RESERVED && mobility != MOBILITY_UNMOVABLE;
+            pfn = folio.page == NULL ? section_first_pfn(m, folio.s) + m->pages_per_section
+                                     : folio.pfn + (1ull << folio.order);
+        }
+    }
+    text_printf(out, "%d\n", removable);
+    return 0;
+}
+
+static int valid_zones_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    const struct memory_block *b = block_of(m, node);
+
+    if (b == NULL)
+        return -ENODEV;
+    if (b->state == BLOCK_ONLINE) {
+        text_printf(out, "%s\n", b->zone >= 0 ? zone_name(zone_by_index(m, b->zone)) : "none");
+        return 0;
+    }
+    const struct zone *first = NULL;
+    for (enum online_type type = TYPE_ONLINE; type < NR_ONLINE_TYPES; type++) {
+        const struct zone *z = zone_for_range(m, type, b->nid, block_group(m, b), block_pfn(m, b), m->block_pages);
+        if (first == NULL)
+            first = z;
+        else if (z == first)
+            continue;
+        text_printf(out, "%s%s", z == first ? "" : " ", zone_name(z));
+    }
+    text_printf(out, "\n");
+    return 0;
+}
+
+static int block_uevent_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    struct memory_block *b;
+
+    (void)out; /* memory blocks add no keys of their own */
+    return has(m, F_uevent_show_lock) ? block_wait_idle(m, node, &b) : 0;
+}
+
+static int64_t block_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    const struct memory_block *b = block_of(m, node);
+    char path[BLOCK_PATH_SIZE], name[BLOCK_PATH_SIZE];
+
+    if (b == NULL)
+        return -ENODEV;
+    snprintf(name, sizeof name, "memory memory%llu", (unsigned long long)b->id);
+    return uevent_synthesize(m, buf, count, block_path(b, path), "memory", name, true);
+}
+
+static bool hotremove_configured(struct machine *m, const struct sysfs_node *node)
+{
+    (void)node;
+    return configured(m, CONFIG_MEMORY_HOTREMOVE);
+}
+
+static const struct sysfs_attr block_attrs[] = {
+    {.name = "uevent", .mode = 0644, .show = block_uevent_show, .store = block_uevent_store, .flags = ATTR_DEVICE_LOCK},
+    {.name = "phys_index", .mode = 0444, .show = phys_index_show},
+    {.name = "state", .mode = 0644, .show = state_show, .store = state_store},
+    {.name = "phys_device", .mode = 0444, .show = phys_device_show},
+    {.name = "removable", .mode = 0444, .show = removable_show},
+    {.name = "valid_zones", .mode = 0444, .show = valid_zones_show, .visible = hotremove_configured},
+    {.name = "online", .mode = 0644, .show = online_show, .store = online_store, .flags = ATTR_DEVICE_LOCK},
+    {0},
+};
+
+/* ---- links of memoryN ---- */
+
+enum { LINK_SUBSYSTEM, LINK_NODE, LINK_FIRMWARE };
+
+static void block_link_target(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)m;
+    switch (node->aux & 0xff) {
+    case LINK_SUBSYSTEM:
+        text_printf(out, "../../../../bus/memory");
+        break;
+    case LINK_NODE:
+        text_printf(out, "../../node/node%llu", (unsigned long long)(node->aux >> 8));
+        break;
+    default:
+        text_printf(out, "../../../LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04/PNP0C80:%02llx", (unsigned long long)(node->aux >> 8));
+    }
+}
+
+static bool block_alive(struct machine *m, uint64_t id, uint64_t serial)
+{
+    const struct memory_block *b = block_get(m, id);
+
+    return b != NULL && b->serial == serial;
+}
+
+static const struct sysfs_class block_link_class = {
+    .name = "link of a memory block", .target = block_link_target, .alive = block_alive};
+
+static int block_lookup(struct machine *m, uint64_t id, const char *name, struct sysfs_node *out)
+{
+    const struct memory_block *b = block_get(m, id);
+    uint64_t aux, nid;
+
+    if (b == NULL)
+        return -ENOENT;
+    if (strcmp(name, "power") == 0) {
+        *out = sysfs_dir_node(&sysfs_power_class, id, b->serial);
+        return 0;
+    }
+    if (strcmp(name, "subsystem") == 0)
+        aux = LINK_SUBSYSTEM;
+    else if (strcmp(name, "firmware_node") == 0 && b->acpi_slot >= 0)
+        aux = LINK_FIRMWARE | (uint64_t)b->acpi_slot << 8;
+    else if (configured(m, CONFIG_NUMA) && name_number(name, "node", &nid) &&
+             ((b->nid >= 0 && nid == (uint64_t)b->nid) || (b->second_nid >= 0 && nid == (uint64_t)b->second_nid)))
+        aux = LINK_NODE | nid << 8;
+    else
+        return -ENOENT;
+    *out = sysfs_link_node(&block_link_class, id, aux, b->serial);
+    return 0;
+}
+
+static void block_list(struct machine *m, uint64_t id,
+                       void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+{
+    const struct memory_block *b = block_get(m, id);
+    char node_names[2][24] = {"", ""};
+    const char *names[] = {"subsystem", "power", "firmware_node", node_names[0], node_names[1]};
+    struct sysfs_node node;
+
+    if (b != NULL && b->nid >= 0)
+        snprintf(node_names[0], sizeof *node_names, "node%d", b->nid);
+    if (b != NULL && b->second_nid >= 0)
+        snprintf(node_names[1], sizeof *node_names, "node%d", b->second_nid);
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (block_lookup(m, id, names[i], &node) == 0)
+            add(ctx, names[i], &node);
+}
+
+static uint64_t block_nr_dirs(struct machine *m, uint64_t id)
+{
+    (void)m;
+    (void)id;
+    return 1; /* power */
+}
+
+static const struct sysfs_class block_class = {
+    .name = "memory block",
+    .attrs = block_attrs,
+    .lookup = block_lookup,
+    .list = block_list,
+    .alive = block_alive,
+    .nr_dirs = block_nr_dirs,
+};
+
+/* ---- attributes of memory/ ---- */
+
+static int auto_online_blocks_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)node;
+    text_printf(out, "%s\n", online_type_words[m->auto_online]);
+    return 0;
+}
+
+static int64_t auto_online_blocks_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    int type = online_type_from_word(buf);
+
+    (void)node;
+    if (type < 0 || (type > TYPE_ONLINE && !has(m, F_auto_online_four_words)))
+        return fail(m, -EINVAL, "`auto_online_blocks` does not know this word");
+    m->auto_online = (enum online_type)type;
+    return (int64_t)count;
+}
+
+static int block_size_bytes_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)node;
+    text_printf(out, "%llx\n", (unsigned long long)m->block_bytes);
+    return 0;
+}
+
+/* Linux: memory_add_physaddr_to_nid(): what the firmware's tables say, else the node of their first entry. */
+static int address_to_nid(const struct machine *m, uint64_t address)
+{
+    for (size_t i = 0; i < m->nr_hotplug_nids; i++)
+        if (address >= m->hotplug_nids[i].start && address < m->hotplug_nids[i].end)
+            return m->hotplug_nids[i].nid;
+    return m->nr_hotplug_nids != 0 ? m->hotplug_nids[0].nid : 0;
+}
+
+static int64_t probe_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    uint64_t address;
+    int nid, err = parse_u64(buf, &address);
+
+    (void)node;
+    TRACE(m, "probe_store");
+    if (err != 0)
+        return fail(m, err, "`probe` takes one physical address");
+    if (address % m->block_bytes != 0)
+        return fail(m, -EINVAL, "0x%llx is not a multiple of the block size", (unsigned long long)address);
+    {
+        TRACE_LEAF(m, "lock_device_hotplug_sysfs");
+        if ((err = hotplug_lock(m)) != 0)
+            return err;
+    }
+    {
+        TRACE(m, "memory_add_physaddr_to_nid");
+        TRACE_LEAF(m, "meminfo_to_nid");
+        nid = address_to_nid(m, address);
+    }
+    err = memory_add_locked(m, nid, address, m->block_bytes, -1, false);
+    hotplug_unlock(m);
+    TRACE_LEAF(m, "unlock_device_hotplug");
+    return err != 0 ? err : (int64_t)count;
+}
+
+static int64_t offline_page_store(struct machine *m, const char *buf, size_t count, bool hard)
+{
+    uint64_t address;
+
+    if (m->task != NULL && !m->task->capable)
+        return fail(m, -EPERM, "this takes CAP_SYS_ADMIN");
+    if (parse_u64(buf, &address) != 0)
+        return fail(m, -EINVAL, "one physical address is needed");
+    int err = hard ? page_hard_offline(m, address >> m->page_shift) : page_soft_offline(m, address >> m->page_shift);
+    return err != 0 ? err : (int64_t)count;
+}
+
+static int64_t soft_offline_page_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    (void)node;
+    return offline_page_store(m, buf, count, false);
+}
+
+static int64_t hard_offline_page_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    (void)node;
+    return offline_page_store(m, buf, count, true);
+}
+
+static int crash_hotplug_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)m;
+    (void)node;
+    text_printf(out, "1\n");
+    return 0;
+}
+
+static int root_uevent_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)m;
+    (void)node;
+    (void)out;
+    return 0;
+}
+
+static int64_t root_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    (void)node;
+    /* A device without bus and class: its events are filtered out. */
+    return uevent_synthesize(m, buf, count, "/devices/system/memory", "memory", " memory", false);
+}
+
+static bool probe_visible(struct machine *m, const struct sysfs_node *node)
+{
+    (void)node;
+    return configured(m, CONFIG_ARCH_MEMORY_PROBE);
+}
+
+static bool memory_failure_visible(struct machine *m, const struct sysfs_node *node)
+{
+    (void)node;
+    return configured(m, CONFIG_MEMORY_FAILURE);
+}
+
+static bool crash_hotplug_visible(struct machine *m, const struct sysfs_node *node)
+{
+    (void)node;
+    return has(m, F_crash_hotplug) && configured(m, CONFIG_CRASH_HOTPLUG);
+}
+
+static const struct sysfs_attr root_attrs[] = {
+    {.name = "uevent", .mode = 0644, .show = root_uevent_show, .store = root_uevent_store},
+    {.name = "auto_online_blocks", .mode = 0644, .show = auto_online_blocks_show, .store = auto_online_blocks_store},
+    {.name = "block_size_bytes", .mode = 0444, .show = block_size_bytes_show},
+    {.name = "probe", .mode = 0200, .store = probe_store, .visible = probe_visible},
+    {.name = "soft_offline_page", .mode = 0200, .store = soft_offline_page_store, .visible = memory_failure_visible},
+    {.name = "hard_offline_page", .mode = 0200, .store = hard_offline_page_store, .visible = memory_failure_visible},
+    {.name = "crash_hotplug", .mode = 0444, .show = crash_hotplug_show, .visible = crash_hotplug_visible},
+    {0},
+};
+
+static int root_lookup(struct machine *m, uint64_t unused, const char *name, struct sysfs_node *out)
+{
+    uint64_t id;
+
+    (void)unused;
+    if (strcmp(name, "power") == 0) {
+        *out = sysfs_dir_node(&sysfs_power_class, UINT64_MAX, 0);
+        return 0;
+    }
+    if (!name_number(name, "memory", &id) || block_get(m, id) == NULL)
+        return -ENOENT;
+    *out = sysfs_dir_node(&block_class, id, block_get(m, id)->serial);
+    return 0;
+}
+
+static void root_list(struct machine *m, uint64_t unused,
+                      void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+{
+    uint64_t id = 0;
+    void *value;
+    struct sysfs_node node;
+
+    (void)unused;
+    root_lookup(m, 0, "power", &node);
+    add(ctx, "power", &node);
+    for (; radix_next(&m->blocks, id, &id, &value); id++) {
+        char name[32];
+        snprintf(name, sizeof name, "memory%llu", (unsigned long long)id);
+        node = sysfs_dir_node(&block_class, id, ((struct memory_block *)value)->serial);
+        add(ctx, name, &node);
+    }
+}
+
+static uint64_t root_nr_dirs(struct machine *m, uint64_t unused)
+{
+    (void)unused;
+    return m->nr_memory_blocks + 1;
+}
+
+static uint64_t root_changed(struct machine *m, uint64_t unused)
+{
+    (void)unused;
+    return m->blocks_changed_us;
+}
+
+static const struct sysfs_class root_class = {
+    .name = "memory",
+    .attrs = root_attrs,
+    .lookup = root_lookup,
+    .list = root_list,
+    .nr_dirs = root_nr_dirs,
+    .changed_us = root_changed,
+};
+
+void memory_block_register(struct machine *m)
+{
+    sysfs_dir_add(m, "/sys/devices/system/memory", &root_class, 0);
+}
+
+/* ---- a picture for people ---- */
+
+uint64_t machine_block_bytes(const struct machine *m)
+{
+    return m->block_bytes;
+}
+
+static void block_count(struct machine *m, const struct memory_block *b, struct block_info *info)
+{
+    for (unsigned i = 0; i < m->sections_per_block; i++) {
+        const struct section *s = section_get(m, b->id * m->sections_per_block + i);
+        if (s == NULL || (s->state & SECTION_ONLINE) == 0)
+            continue;
+        info->present_pages += m->pages_per_section;
+        for (uint64_t offset = 0; offset < m->pages_per_section;) {
+            unsigned kind = s->map != NULL ? s->map[offset].kind : s->kind;
+            uint64_t pages = s->map != NULL ? 1ull << s->map[offset].order : m->pages_per_section;
+            unsigned mobility = kind_mobility(kind);
+            info->present_pages -= kind == KIND_HOLE ? pages : 0;
+            info->free_pages += mobility == MOBILITY_FREE ? pages : 0;
+            info->movable_pages += mobility == MOBILITY_MOVABLE ? pages : 0;
+            info->unmovable_pages += mobility == MOBILITY_UNMOVABLE || kind == KIND_RESERVED ? pages : 0;
+            offset += pages;
+        }
+    }
+}
+
+size_t blocks_snapshot(struct machine *m, struct block_info **blocks)
+{
+    uint64_t id = 0;
+    size_t nr = 0;
+    void *value;
+
+    machine_lock(m, NULL);
+    struct block_info *list = xcalloc(m->nr_memory_blocks + 1, sizeof *list);
+    for (; radix_next(&m->blocks, id, &id, &value); id++) {
+        const struct memory_block *b = value;
+        list[nr] = (struct block_info){
+            .id = b->id,
+            .start = b->id * m->block_bytes,
+            .state = b->state == BLOCK_ONLINE ? "online" : b->state == BLOCK_OFFLINE ? "offline" : "going-offline",
+            .zone = b->zone >= 0 ? zone_name(zone_by_index(m, b->zone)) : "none",
+            .nid = b->nid,
+        };
+        block_count(m, b, &list[nr++]);
+    }
+    machine_unlock(m);
+    *blocks = list;
+    return nr;
+}

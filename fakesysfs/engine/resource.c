@@ -1,0 +1,223 @@
+/*
+ * resource.c (b) - the tree of physical address ranges behind /proc/iomem.
+ *
+ * Owns: who may claim a range, what is left of a claim when a part of it goes, which ranges are RAM the
+ * kernel uses, the text of /proc/iomem. Does not own: sections or pages; a range here is only a claim.
+ *
+ * Invariants: children lie within their parent, siblings are ascending and do not overlap. The root is
+ * [0, 2^iomem_bits - 1].
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mm.h"
+
+enum { MAX_PRINTED_DEPTH = 5 }; /* children below that are printed, but not indented further */
+
+static uint64_t root_end(const struct machine *m)
+{
+    return m->iomem_bits == 0 || m->iomem_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << m->iomem_bits) - 1;
+}
+
+static struct resource *resource_new(uint64_t start, uint64_t end, const char *name, unsigned flags)
+{
+    struct resource *res = xcalloc(1, sizeof *res);
+
+    *res = (struct resource){.start = start, .end = end, .name = xstrdup(name), .flags = flags};
+    return res;
+}
+
+static void resource_free(struct resource *res)
+{
+    while (res->child != NULL) {
+        struct resource *child = res->child;
+        res->child = child->sibling;
+        resource_free(child);
+    }
+    free(res->name);
+    free(res);
+}
+
+/* Put `res` among the children of `parent`. NULL, or who is in the way: a child, or the parent: too small. */
+static struct resource *resource_place(struct resource *parent, struct resource *res)
+{
+    struct resource **at = &parent->child;
+
+    if (res->end < res->start || res->start < parent->start || res->end > parent->end)
+        return parent;
+    while (*at != NULL && (*at)->end < res->start)
+        at = &(*at)->sibling;
+    if (*at != NULL && (*at)->start <= res->end)
+        return *at;
+    res->parent = parent;
+    res->sibling = *at;
+    *at = res;
+    return NULL;
+}
+
+int resource_insert(struct machine *m, const struct boot_resource *list, size_t nr)
+{
+    struct resource *last = &m->iomem;
+    unsigned depth = 0; /* of what comes below `last`'s parent; the root's children have 0 */
+
+    m->iomem.start = 0;
+    m->iomem.end = root_end(m);
+    for (size_t i = 0; i < nr; i++) {
+        struct resource *parent = last;
+        if (list[i].depth > depth)
+            return fail(m, -EINVAL, "resource %s has no parent: its depth is %u, at most %u can follow",
+                        list[i].name, list[i].depth, depth);
+        for (; depth > list[i].depth; depth--)
+            parent = parent->parent;
+        struct resource *res = resource_new(list[i].start, list[i].end, list[i].name, list[i].flags);
+        if (resource_place(parent, res) != NULL) {
+            resource_free(res);
+            return fail(m, -EINVAL, "resource 0x%llx-0x%llx (%s) overlaps another one, or its parent's end",
+                        (unsigned long long)list[i].start, (unsigned long long)list[i].end, list[i].name);
+        }
+        last = res;
+        depth = list[i].depth + 1;
+    }
+    return 0;
+}
+
+int resource_request(struct machine *m, uint64_t start, uint64_t end, const char *name, unsigned flags,
+                     bool busy_only)
+{
+    struct resource *parent = &m->iomem, *conflict, *res = resource_new(start, end, name, flags | RES_BUSY);
+
+    m->iomem.end = root_end(m);
+    /* A child that is not busy only bounds what may be claimed: what lies within it becomes its child. */
+    while ((conflict = resource_place(parent, res)) != NULL) {
+        if (!busy_only || conflict == parent || (conflict->flags & RES_BUSY) != 0)
+            break;
+        parent = conflict;
+    }
+    if (conflict == NULL)
+        return 0;
+    resource_free(res);
+    if (conflict == &m->iomem)
+        return fail(m, -EEXIST, "0x%llx-0x%llx is beyond the physical address space, which ends at 0x%llx",
+                    (unsigned long long)start, (unsigned long long)end, (unsigned long long)m->iomem.end);
+    return fail(m, -EEXIST, "0x%llx-0x%llx is taken: 0x%llx-0x%llx is %s", (unsigned long long)start,
+                (unsigned long long)end, (unsigned long long)conflict->start,
+                (unsigned long long)conflict->end, conflict->name);
+}
+
+/* May `res` shrink to this range? Its children must stay within it. */
+static bool resource_fits(const struct resource *res, uint64_t start, uint64_t end)
+{
+    for (const struct resource *child = res->child; child != NULL; child = child->sibling)
+        if (child->start < start || child->end > end)
+            return false;
+    return true;
+}
+
+/* Take [start, end] off the busy resource at *at, which contains it. False: a child is in the way. */
+static bool resource_cut(struct resource **at, uint64_t start, uint64_t end)
+{
+    struct resource *res = *at;
+
+    if (res->start == start && res->end == end) {
+        *at = res->sibling;
+        resource_free(res);
+    } else if (res->start == start) {
+        if (!resource_fits(res, end + 1, res->end))
+            return false;
+        res->start = end + 1;
+    } else if (res->end == end) {
+        if (!resource_fits(res, res->start, start - 1))
+            return false;
+        res->end = start - 1;
+    } else {
+        if (!resource_fits(res, res->start, start - 1))
+            return false;
+        struct resource *rest = resource_new(end + 1, res->end, res->name, res->flags);
+        rest->parent = res->parent;
+        rest->sibling = res->sibling;
+        res->sibling = rest;
+        res->end = start - 1;
+    }
+    return true;
+}
+
+void resource_release(struct machine *m, uint64_t start, uint64_t end)
+{
+    struct resource **at = &m->iomem.child;
+
+    while (*at != NULL && (*at)->start <= start) {
+        struct resource *res = *at;
+        if (res->end < end) {
+            at = &res->sibling;
+        } else if ((res->flags & RES_BUSY) == 0) {
+            at = &res->child;
+        } else {
+            warn_on(m, !resource_cut(at, start, end), "a resource that is released has children of its own");
+            return;
+        }
+    }
+    /* Nothing contains the range: it was claimed in pieces. The kernel says so at debug level and goes on. */
+}
+
+/* In pre-order, the first busy System RAM that ends at or after `start`, whatever it lies in. */
+static const struct resource *ram_from(const struct resource *res, uint64_t start)
+{
+    for (; res != NULL; res = res->sibling) {
+        if (res->end < start)
+            continue;
+        if ((res->flags & (RES_BUSY | RES_SYSRAM)) == (RES_BUSY | RES_SYSRAM))
+            return res;
+        const struct resource *below = ram_from(res->child, start);
+        if (below != NULL)
+            return below;
+    }
+    return NULL;
+}
+
+uint64_t resource_ram_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    uint64_t page = (uint64_t)1 << m->page_shift, start = start_pfn << m->page_shift, sum = 0;
+
+    if (nr_pages == 0)
+        return 0;
+    const uint64_t end = start + (nr_pages << m->page_shift) - 1;
+    for (;;) {
+        const struct resource *res = ram_from(m->iomem.child, start);
+        if (res == NULL || res->start > end)
+            return sum;
+        uint64_t first = res->start > start ? res->start : start, last = res->end < end ? res->end : end;
+        uint64_t first_pfn = (first >> m->page_shift) + ((first & (page - 1)) != 0 ? 1 : 0);
+        uint64_t end_pfn = (last >> m->page_shift) + ((last & (page - 1)) == page - 1 ? 1 : 0);
+        sum += end_pfn > first_pfn ? end_pfn - first_pfn : 0;
+        if (last == end)
+            return sum;
+        start = last + 1;
+    }
+}
+
+static void print_level(const struct resource *res, unsigned depth, int width, struct text *out)
+{
+    for (; res != NULL; res = res->sibling) {
+        unsigned indent = depth < MAX_PRINTED_DEPTH ? depth : MAX_PRINTED_DEPTH;
+        text_printf(out, "%*s%0*llx-%0*llx : %s\n", (int)(indent * 2), "", width,
+                    (unsigned long long)res->start, width, (unsigned long long)res->end, res->name);
+        print_level(res->child, depth + 1, width, out);
+    }
+}
+
+void resource_print(struct machine *m, struct text *out)
+{
+    print_level(m->iomem.child, 0, root_end(m) < 0x10000 ? 4 : 8, out);
+}
+
+void resource_destroy(struct machine *m)
+{
+    while (m->iomem.child != NULL) {
+        struct resource *child = m->iomem.child;
+        m->iomem.child = child->sibling;
+        resource_free(child);
+    }
+    free(m->iomem.name);
+    m->iomem.name = NULL;
+}

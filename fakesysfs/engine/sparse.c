@@ -1,0 +1,389 @@
+/*
+ * sparse.c (b) - sections: the map of physical memory, as sparse as memory itself, and what a list node refers to.
+ *
+ * Owns: the two-level tables, the pool of sections, the memmaps of detailed sections, the links of lists. A section
+ * whose pages are all alike has no memmap; it is detailed when its first page starts to differ (buddy.c asks).
+ * Does not own: which list a folio is on and what that means (buddy.c), zones, migratetypes.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mm.h"
+
+/* ---- two-level tables ---- */
+
+void *radix_get(const struct radix *r, uint64_t nr)
+{
+    uint64_t chunk = nr >> RADIX_SHIFT;
+
+    return chunk < r->nr_chunks && r->chunk[chunk] != NULL ? r->chunk[chunk][nr & (RADIX_SIZE - 1)] : NULL;
+}
+
+void radix_set(struct radix *r, uint64_t nr, void *value)
+{
+    uint64_t chunk = nr >> RADIX_SHIFT;
+
+    if (chunk >= r->nr_chunks) {
+        if (value == NULL)
+            return;
+        size_t more = chunk + 1;
+        r->chunk = xrealloc(r->chunk, more, sizeof *r->chunk);
+        r->used = xrealloc(r->used, more, sizeof *r->used);
+        memset(r->chunk + r->nr_chunks, 0, (more - r->nr_chunks) * sizeof *r->chunk);
+        memset(r->used + r->nr_chunks, 0, (more - r->nr_chunks) * sizeof *r->used);
+        r->nr_chunks = more;
+    }
+    if (r->chunk[chunk] == NULL) {
+        if (value == NULL)
+            return;
+        r->chunk[chunk] = xcalloc(RADIX_SIZE, sizeof(void *));
+    }
+    void **slot = &r->chunk[chunk][nr & (RADIX_SIZE - 1)];
+    r->used[chunk] += (uint32_t)(value != NULL) - (uint32_t)(*slot != NULL);
+    *slot = value;
+    if (r->used[chunk] == 0) {
+        free(r->chunk[chunk]);
+        r->chunk[chunk] = NULL;
+    }
+}
+
+bool radix_next(const struct radix *r, uint64_t from, uint64_t *nr, void **value)
+{
+    for (uint64_t chunk = from >> RADIX_SHIFT; chunk < r->nr_chunks; chunk++, from = chunk << RADIX_SHIFT) {
+        if (r->chunk[chunk] == NULL)
+            continue;
+        for (uint64_t i = from & (RADIX_SIZE - 1); i < RADIX_SIZE; i++)
+            if (r->chunk[chunk][i] != NULL) {
+                *nr = (chunk << RADIX_SHIFT) + i;
+                *value = r->chunk[chunk][i];
+                return true;
+            }
+    }
+    return false;
+}
+
+bool radix_prev(const struct radix *r, uint64_t from, uint64_t *nr, void **value)
+{
+    if (r->nr_chunks == 0)
+        return false;
+    uint64_t last = (r->nr_chunks << RADIX_SHIFT) - 1;
+    if (from > last)
+        from = last;
+    for (int64_t chunk = (int64_t)(from >> RADIX_SHIFT); chunk >= 0; chunk--) {
+        int64_t i = chunk == (int64_t)(from >> RADIX_SHIFT) ? (int64_t)(from & (RADIX_SIZE - 1)) : RADIX_SIZE - 1;
+        for (; r->chunk[chunk] != NULL && i >= 0; i--)
+            if (r->chunk[chunk][i] != NULL) {
+                *nr = ((uint64_t)chunk << RADIX_SHIFT) + (uint64_t)i;
+                *value = r->chunk[chunk][i];
+                return true;
+            }
+    }
+    return false;
+}
+
+void radix_free(struct radix *r)
+{
+    for (size_t i = 0; i < r->nr_chunks; i++)
+        free(r->chunk[i]);
+    free(r->chunk);
+    free(r->used);
+    memset(r, 0, sizeof *r);
+}
+
+/* ---- sections ---- */
+
+static struct section *section_by_index(struct machine *m, uint32_t index)
+{
+    return &m->section_pool[index >> RADIX_SHIFT][index & (RADIX_SIZE - 1)];
+}
+
+static uint32_t section_index_new(struct machine *m)
+{
+    if (m->nr_free_section_index > 0)
+        return m->free_section_index[--m->nr_free_section_index];
+    if (m->nr_sections_made == 0)
+        m->nr_sections_made = 1; /* index 0 means "none" in a ref */
+    if (m->nr_sections_made >> RADIX_SHIFT >= m->nr_section_chunks) {
+        m->section_pool = xrealloc(m->section_pool, m->nr_section_chunks + 1, sizeof *m->section_pool);
+        m->section_pool[m->nr_section_chunks++] = xcalloc(RADIX_SIZE, sizeof(struct section));
+    }
+    return (uint32_t)m->nr_sections_made++;
+}
+
+struct section *section_get(struct machine *m, uint64_t section_nr)
+{
+    return radix_get(&m->sections, section_nr);
+}
+
+struct section *section_add(struct machine *m, uint64_t section_nr, int nid)
+{
+    uint32_t index = section_index_new(m);
+    struct section *s = section_by_index(m, index);
+
+    *s = (struct section){
+        .nr = (uint32_t)section_nr,
+        .index = index,
+        .zone = -1,
+        .nid = (int16_t)nid,
+        .state = SECTION_PRESENT,
+        .mt = MT_MOVABLE,
+        .kind = KIND_INSIDE,
+    };
+    radix_set(&m->sections, section_nr, s);
+    return s;
+}
+
+void section_remove(struct machine *m, struct section *s)
+{
+    section_drop_map(m, s);
+    free(s->blocks);
+    free(s->zones);
+    radix_set(&m->sections, s->nr, NULL);
+    /* Room for every index ever made, so that giving one back cannot fail. */
+    m->free_section_index = xrealloc(m->free_section_index, m->nr_sections_made, sizeof *m->free_section_index);
+    m->free_section_index[m->nr_free_section_index++] = s->index;
+    uint32_t index = s->index;
+    memset(s, 0, sizeof *s);
+    s->index = index;
+}
+
+uint64_t section_first_pfn(const struct machine *m, const struct section *s)
+{
+    return (uint64_t)s->nr << m->section_page_shift;
+}
+
+struct section *section_of(struct machine *m, uint64_t pfn)
+{
+    return radix_get(&m->sections, pfn >> m->section_page_shift);
+}
+
+struct section *section_online_of(struct machine *m, uint64_t pfn)
+{
+    struct section *s = section_of(m, pfn);
+
+    return s != NULL && (s->state & SECTION_ONLINE) != 0 ? s : NULL;
+}
+
+/* ---- memmaps ---- */
+
+static void slot_new(struct machine *m, struct section *s)
+{
+    if (m->nr_free_slots > 0) {
+        s->slot = m->free_slots[--m->nr_free_slots];
+    } else {
+        if (m->nr_slots == 0)
+            m->nr_slots = 1; /* slot 0 means "none" in a ref */
+        if (m->nr_slots >= m->cap_slots) {
+            m->cap_slots = m->cap_slots != 0 ? m->cap_slots * 2 : 64;
+            m->slots = xrealloc(m->slots, m->cap_slots, sizeof *m->slots);
+            m->free_slots = xrealloc(m->free_slots, m->cap_slots, sizeof *m->free_slots);
+        }
+        s->slot = (uint32_t)m->nr_slots++;
+        warn_on(m, (uint64_t)s->slot << m->section_page_shift >= REF_SECTION, "too many detailed sections");
+    }
+    m->slots[s->slot] = s;
+}
+
+/* A memmap that had only large folios can be wiped by its heads alone; others are cheaper to give back. */
+static bool map_is_blank(struct machine *m, struct section *s)
+{
+    unsigned heads = 0;
+
+    for (uint64_t offset = 0; offset < m->pages_per_section; heads++) {
+        struct page *page = &s->map[offset];
+        if (page->kind == KIND_INSIDE || heads > 2 * m->chunks_per_section)
+            return false;
+        offset += 1ull << page->order;
+        page->kind = KIND_INSIDE;
+    }
+    return true;
+}
+
+void section_drop_map(struct machine *m, struct section *s)
+{
+    if (s->map == NULL)
+        return;
+    if (m->nr_spare_maps < sizeof m->spare_map / sizeof *m->spare_map && map_is_blank(m, s))
+        m->spare_map[m->nr_spare_maps++] = s->map;
+    else
+        free(s->map);
+    s->map = NULL;
+    m->slots[s->slot] = NULL;
+    m->free_slots[m->nr_free_slots++] = s->slot;
+    s->slot = 0;
+}
+
+ref_t ref_of(struct machine *m, struct section *s, uint64_t offset)
+{
+    return s->map == NULL ? REF_SECTION | s->index : (ref_t)((s->slot << m->section_page_shift) | (uint32_t)offset);
+}
+
+struct section *section_of_ref(struct machine *m, ref_t ref)
+{
+    return (ref & REF_SECTION) != 0 ? section_by_index(m, ref & ~REF_SECTION) : m->slots[ref >> m->section_page_shift];
+}
+
+static inline uint32_t offset_of_ref(const struct machine *m, ref_t ref)
+{
+    return (uint32_t)(ref & (m->pages_per_section - 1));
+}
+
+uint64_t pfn_of_ref(struct machine *m, ref_t ref)
+{
+    uint64_t first = section_first_pfn(m, section_of_ref(m, ref));
+
+    return (ref & REF_SECTION) != 0 ? first : first + offset_of_ref(m, ref);
+}
+
+struct page *page_of_ref(struct machine *m, ref_t ref)
+{
+    return &m->slots[ref >> m->section_page_shift]->map[offset_of_ref(m, ref)];
+}
+
+/* ---- lists ---- */
+
+static inline ref_t *link_next(struct machine *m, ref_t ref)
+{
+    return (ref & REF_SECTION) != 0 ? &section_of_ref(m, ref)->next : &page_of_ref(m, ref)->next;
+}
+
+static inline ref_t *link_prev(struct machine *m, ref_t ref)
+{
+    return (ref & REF_SECTION) != 0 ? &section_of_ref(m, ref)->prev : &page_of_ref(m, ref)->prev;
+}
+
+ref_t list_next(struct machine *m, ref_t ref)
+{
+    return *link_next(m, ref);
+}
+
+void list_add_head(struct machine *m, struct list *list, ref_t ref, uint64_t nr)
+{
+    *link_prev(m, ref) = 0;
+    *link_next(m, ref) = list->head;
+    if (list->head != 0)
+        *link_prev(m, list->head) = ref;
+    else
+        list->tail = ref;
+    list->head = ref;
+    list->nr += nr;
+}
+
+void list_add_tail(struct machine *m, struct list *list, ref_t ref, uint64_t nr)
+{
+    *link_next(m, ref) = 0;
+    *link_prev(m, ref) = list->tail;
+    if (list->tail != 0)
+        *link_next(m, list->tail) = ref;
+    else
+        list->head = ref;
+    list->tail = ref;
+    list->nr += nr;
+}
+
+void list_del(struct machine *m, struct list *list, ref_t ref, uint64_t nr)
+{
+    ref_t next = *link_next(m, ref), prev = *link_prev(m, ref);
+
+    if (prev != 0)
+        *link_next(m, prev) = next;
+    else
+        list->head = next;
+    if (next != 0)
+        *link_prev(m, next) = prev;
+    else
+        list->tail = prev;
+    *link_next(m, ref) = *link_prev(m, ref) = 0;
+    list->nr -= nr;
+}
+
+void section_detail(struct machine *m, struct section *s, struct list *list)
+{
+    unsigned kind = s->kind, order = s->order;
+
+    if (s->map != NULL)
+        return;
+    /* Zeroes are KIND_INSIDE; pages of the host are used only where heads stand. */
+    s->map = m->nr_spare_maps > 0 ? m->spare_map[--m->nr_spare_maps] : xcalloc(m->pages_per_section, sizeof *s->map);
+    slot_new(m, s);
+    if (kind == KIND_INSIDE)
+        return;
+    uint64_t nr = m->pages_per_section >> order;
+    ref_t base = s->slot << m->section_page_shift;
+    bool descending = kind != KIND_FREE;
+    for (uint64_t i = 0; i < nr; i++) {
+        struct page *page = &s->map[i << order];
+        page->kind = (uint8_t)kind;
+        page->order = (uint8_t)order;
+        page->flags = kind == KIND_FREE ? s->mt : 0; /* a free head remembers its list */
+        if (list == NULL)
+            continue;
+        ref_t below = i > 0 ? base | (ref_t)((i - 1) << order) : 0;
+        ref_t above = i + 1 < nr ? base | (ref_t)((i + 1) << order) : 0;
+        page->prev = descending ? above : below;
+        page->next = descending ? below : above;
+    }
+    s->kind = KIND_INSIDE;
+    if (list == NULL)
+        return;
+    ref_t lowest = base, highest = base | (ref_t)((nr - 1) << order);
+    ref_t first = descending ? highest : lowest, last = descending ? lowest : highest;
+    page_of_ref(m, first)->prev = s->prev;
+    page_of_ref(m, last)->next = s->next;
+    if (s->prev != 0)
+        *link_next(m, s->prev) = first;
+    else
+        list->head = first;
+    if (s->next != 0)
+        *link_prev(m, s->next) = last;
+    else
+        list->tail = last;
+    s->next = s->prev = 0;
+}
+
+bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio)
+{
+    struct section *s = section_online_of(m, pfn);
+
+    if (s == NULL)
+        return false;
+    uint64_t offset = pfn & (m->pages_per_section - 1);
+    if (s->map == NULL) {
+        offset &= ~((1ull << s->order) - 1);
+        *folio = (struct folio){.s = s, .offset = offset, .kind = s->kind, .order = s->order};
+    } else {
+        unsigned order = 0;
+        /* A head of order o stands on a multiple of 2^o: look at each candidate below. */
+        while (s->map[offset].kind == KIND_INSIDE && (1ull << order) < m->pages_per_section)
+            offset &= ~((1ull << ++order) - 1);
+        struct page *page = &s->map[offset];
+        *folio = (struct folio){
+            .s = s, .page = page, .offset = offset, .kind = page->kind, .order = page->order, .pins = page->pins};
+    }
+    folio->pfn = section_first_pfn(m, s) + folio->offset;
+    return true;
+}
+
+void sparse_destroy(struct machine *m)
+{
+    uint64_t nr = 0;
+    void *value;
+
+    while (radix_next(&m->sections, nr, &nr, &value)) {
+        struct section *s = value;
+        free(s->map);
+        free(s->blocks);
+        free(s->zones);
+        nr++;
+    }
+    radix_free(&m->sections);
+    while (m->nr_spare_maps > 0)
+        free(m->spare_map[--m->nr_spare_maps]);
+    for (size_t i = 0; i < m->nr_section_chunks; i++)
+        free(m->section_pool[i]);
+    free(m->section_pool);
+    free(m->free_section_index);
+    free(m->slots);
+    free(m->free_slots);
+}

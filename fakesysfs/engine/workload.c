@@ -1,0 +1,547 @@
+/*
+ * workload.c (e) - who holds each page, and the allocator's choice of node and zone for them.
+ *
+ * Owns: the table of kinds (how each is placed, counted, moved), zonelists and watermarks of an allocation, the load
+ * that a machine has after boot, allocation and freeing on demand. Does not own: free lists (buddy.c), migration.
+ * Linux: mm/page_alloc.c get_page_from_freelist(); kernel.md 5.4 for how the kinds behave.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mm.h"
+
+struct kind_info {
+    const char *name;
+    uint8_t mobility, mt, highest; /* enum mobility, migratetype, highest zone */
+    int8_t order;                  /* of one allocation; -1: a pageblock */
+};
+
+static const struct kind_info kinds[NR_KINDS] = {
+    [KIND_INSIDE] = {"inside", MOBILITY_SKIPPED, MT_MOVABLE, ZONE_NORMAL, 0},
+    [KIND_HOLE] = {"hole", MOBILITY_RESERVED, MT_MOVABLE, ZONE_NORMAL, 0},
+    [KIND_RESERVED] = {"reserved", MOBILITY_RESERVED, MT_MOVABLE, ZONE_NORMAL, 0},
+    [KIND_FREE] = {"free", MOBILITY_FREE, MT_MOVABLE, ZONE_NORMAL, 0},
+    [KIND_POISONED] = {"poisoned", MOBILITY_SKIPPED, MT_MOVABLE, ZONE_NORMAL, 0},
+    [KIND_MEMMAP_SELF] = {"own memmap", MOBILITY_SKIPPED, MT_MOVABLE, ZONE_NORMAL, 0},
+    [KIND_ANON] = {"anon", MOBILITY_MOVABLE, MT_MOVABLE, ZONE_MOVABLE, 0},
+    [KIND_FILE] = {"file", MOBILITY_MOVABLE, MT_MOVABLE, ZONE_MOVABLE, 0},
+    [KIND_SHMEM] = {"shmem", MOBILITY_MOVABLE, MT_MOVABLE, ZONE_MOVABLE, 0},
+    [KIND_SLAB] = {"slab", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 0},
+    [KIND_SLAB_RECLAIMABLE] = {"slab_reclaimable", MOBILITY_UNMOVABLE, MT_RECLAIMABLE, ZONE_NORMAL, 0},
+    [KIND_PAGETABLES] = {"pagetables", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 0},
+    [KIND_KERNEL] = {"kernel", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 0},
+    [KIND_KERNEL_STACK] = {"kernel_stack", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 2},
+    [KIND_MEMMAP] = {"memmap", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, -1},
+    [KIND_HUGETLB] = {"hugetlb", MOBILITY_MOVABLE, MT_MOVABLE, ZONE_MOVABLE, -1},
+    [KIND_OFFLINE] = {"offline", MOBILITY_SKIPPED, MT_MOVABLE, ZONE_NORMAL, 0},
+};
+
+/* "pinned" is no kind of its own: anonymous pages with a reference that never goes away by itself. They are kept out of
+ * Movable, as long-term pins are. */
+static const char pinned_name[] = "pinned";
+
+const char *kind_name(unsigned kind)
+{
+    return kinds[kind].name;
+}
+
+int kind_by_name(const char *name)
+{
+    for (int kind = KIND_ANON; kind < NR_KINDS; kind++)
+        if (strcmp(kinds[kind].name, name) == 0)
+            return kind;
+    return strcmp(name, pinned_name) == 0 ? KIND_ANON : -1;
+}
+
+unsigned kind_mobility(unsigned kind)
+{
+    return kinds[kind].mobility;
+}
+
+unsigned kind_migratetype(unsigned kind)
+{
+    return kinds[kind].mt;
+}
+
+static unsigned kind_order(const struct machine *m, unsigned kind)
+{
+    return kinds[kind].order < 0 ? m->pageblock_order : (unsigned)kinds[kind].order;
+}
+
+/* ---- one allocation ---- */
+
+struct request {
+    unsigned kind, order;
+    enum zone_type highest;
+    int nid;
+    uint64_t nodemask; /* 0: all */
+};
+
+/* Try every zone of the zonelist: nodes by distance, in each from the highest zone allowed down. */
+static struct zone *walk_zonelist(struct machine *m, const struct request *r, bool low_mark, uint64_t *pfn, bool whole)
+{
+    const struct node *preferred = &m->nodes[r->nid];
+
+    for (unsigned i = 0; i < preferred->nr_fallback; i++) {
+        struct node *node = &m->nodes[preferred->fallback[i]];
+        if (r->nodemask != 0 && (r->nodemask >> node->nid & 1) == 0)
+            continue;
+        for (int type = (int)r->highest; type >= 0; type--) {
+            struct zone *z = &node->zones[type];
+            if (!zone_managed(z) || !zone_watermark_ok(z, r->order, low_mark ? z->low_wmark : z->min_wmark, r->highest))
+                continue;
+            if (whole) {
+                if (z->free < m->pages_per_section + z->low_wmark + z->lowmem_reserve[r->highest] ||
+                    !buddy_alloc_section(m, z, r->order, kinds[r->kind].mt, r->kind))
+                    return NULL; /* single allocations come from here first */
+            } else if (!buddy_alloc(m, z, r->order, kinds[r->kind].mt, r->kind, low_mark, pfn)) {
+                continue;
+            }
+            if (node->nid == r->nid)
+                z->numa_hit++;
+            else {
+                z->numa_miss++;
+                m->nodes[r->nid].zones[type].numa_foreign++;
+            }
+            z->numa_local += node->nid == r->nid;
+            z->numa_other += node->nid != r->nid;
+            return z;
+        }
+    }
+    return NULL;
+}
+
+static int request_pages(struct machine *m, const struct request *r, uint64_t *pfn)
+{
+    TRACE_LEAF(m, "__zone_watermark_ok");
+    if (walk_zonelist(m, r, true, pfn, false) != NULL || walk_zonelist(m, r, false, pfn, false) != NULL)
+        return 0;
+    return fail(m, -ENOMEM, "no free memory for order %u (%s)", r->order, kinds[r->kind].name);
+}
+
+int pages_alloc(struct machine *m, unsigned kind, unsigned order, enum zone_type highest, int nid, uint64_t nodemask,
+                uint64_t *pfn)
+{
+    struct request r = {kind, order, highest, nid, nodemask};
+
+    return request_pages(m, &r, pfn);
+}
+
+void pages_free(struct machine *m, uint64_t pfn)
+{
+    struct folio folio;
+
+    if (folio_at(m, pfn, &folio))
+        buddy_free(m, folio.pfn, folio.order, false);
+}
+
+static int first_node(struct machine *m)
+{
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        for (int type = 0; type < NR_ZONES; type++)
+            if (zone_managed(&m->nodes[nid].zones[type]))
+                return (int)nid;
+    return 0;
+}
+
+/* ---- many at once ---- */
+
+#define GOT_SECTION (1ull << 63)
+
+struct haul { /* what an allocation has got so far, so that it can be given back */
+    uint64_t *got;
+    size_t nr, cap;
+};
+
+static void haul_add(struct haul *haul, uint64_t pfn)
+{
+    if (haul->nr == haul->cap) {
+        haul->cap = haul->cap != 0 ? haul->cap * 2 : 256;
+        haul->got = xrealloc(haul->got, haul->cap, sizeof *haul->got);
+    }
+    haul->got[haul->nr++] = pfn;
+}
+
+static void haul_undo(struct machine *m, struct haul *haul)
+{
+    while (haul->nr > 0) {
+        uint64_t pfn = haul->got[--haul->nr];
+        struct section *s = section_of(m, pfn & ~GOT_SECTION);
+        if ((pfn & GOT_SECTION) == 0)
+            pages_free(m, pfn);
+        else if (s->map == NULL)
+            buddy_free_section(m, s);
+        else
+            for (uint64_t at = 0; at < m->pages_per_section; at += 1ull << s->alike_order)
+                pages_free(m, (pfn & ~GOT_SECTION) + at);
+    }
+}
+
+/* nr_pages of one kind, in folios of one order; -ENOMEM and nothing taken when they are not to be had. */
+static int allocate_many(struct machine *m, struct request *r, uint64_t nr_pages, bool pinned, struct haul *haul)
+{
+    size_t before = haul->nr;
+    uint64_t got = 0;
+
+    while (got < nr_pages) {
+        uint64_t pfn;
+        struct zone *z = NULL;
+        if (nr_pages - got >= m->pages_per_section && !pinned)
+            z = walk_zonelist(m, r, true, &pfn, true);
+        if (z != NULL) {
+            pfn = pfn_of_ref(m, z->held[r->kind].head);
+            haul_add(haul, pfn | GOT_SECTION);
+            got += m->pages_per_section;
+            continue;
+        }
+        int err = request_pages(m, r, &pfn);
+        if (err != 0) {
+            struct haul mine = {haul->got + before, haul->nr - before, 0};
+            haul_undo(m, &mine);
+            haul->nr = before;
+            return err;
+        }
+        if (pinned) {
+            struct folio folio;
+            folio_at(m, pfn, &folio);
+            buddy_pin(m, &folio, 1);
+        }
+        haul_add(haul, pfn);
+        got += 1ull << r->order;
+    }
+    return 0;
+}
+
+/* The same out of one range of pages, lowest first. */
+static int allocate_in_range(struct machine *m, const struct request *r, uint64_t start_pfn, uint64_t end_pfn,
+                             int zone_type, uint64_t nr_pages, bool pinned, struct haul *haul)
+{
+    size_t before = haul->nr;
+
+    for (uint64_t got = 0; got < nr_pages; got += 1ull << r->order) {
+        uint64_t pfn = 0;
+        bool found = false;
+        while (!found && buddy_alloc_range(m, start_pfn, end_pfn, r->order, r->kind, &pfn)) {
+            start_pfn = pfn + (1ull << r->order);
+            found = zone_type < 0 || zone_of(m, pfn)->type == (enum zone_type)zone_type;
+            if (!found)
+                pages_free(m, pfn);
+        }
+        if (!found) {
+            struct haul mine = {haul->got + before, haul->nr - before, 0};
+            haul_undo(m, &mine);
+            haul->nr = before;
+            return fail(m, -ENOMEM, "no free memory for order %u there", r->order);
+        }
+        if (pinned) {
+            struct folio folio;
+            folio_at(m, pfn, &folio);
+            buddy_pin(m, &folio, 1);
+        }
+        haul_add(haul, pfn);
+    }
+    return 0;
+}
+
+void hugetlb_count(struct machine *m, unsigned kind, int64_t nr_pages)
+{
+    if (kind != KIND_HUGETLB)
+        return;
+    m->hugetlb_total += (uint64_t)(nr_pages / (int64_t)m->pageblock_pages);
+    m->hugetlb_free += (uint64_t)(nr_pages / (int64_t)m->pageblock_pages);
+}
+
+static int zone_type_by_name(const char *name)
+{
+    for (int type = 0; type < NR_ZONES; type++)
+        if (strcasecmp(zone_type_name((enum zone_type)type), name) == 0)
+            return type;
+    return -1;
+}
+
+static int64_t allocate(struct machine *m, const char *kind_word, uint64_t nr_pages, int order, const char *zone, int nid,
+                        int64_t block_id)
+{
+    int kind = kind_by_name(kind_word), zone_type = zone != NULL ? zone_type_by_name(zone) : -1;
+    bool pinned = strcmp(kind_word, pinned_name) == 0;
+    struct haul haul = {0};
+
+    if (kind < 0)
+        return fail(m, -EINVAL, "no kind of page is called %s", kind_word);
+    if (zone != NULL && zone_type < 0)
+        return fail(m, -EINVAL, "no zone is called %s", zone);
+    if (nid >= (int)m->possible_nodes || (nid >= 0 && !m->nodes[nid].online))
+        return fail(m, -EINVAL, "there is no node %d", nid);
+    struct request r = {
+        .kind = (unsigned)kind,
+        .order = order < 0 ? kind_order(m, (unsigned)kind) : (unsigned)order,
+        .highest = pinned ? ZONE_NORMAL : kinds[kind].highest,
+        .nid = nid < 0 ? first_node(m) : nid,
+        .nodemask = nid < 0 ? 0 : 1ull << nid,
+    };
+    if (r.order > m->max_order)
+        return fail(m, -EINVAL, "order %u is larger than the largest, %u", r.order, m->max_order);
+    nr_pages = (nr_pages + (1ull << r.order) - 1) & ~((1ull << r.order) - 1);
+    int err = 0;
+    if (block_id >= 0) {
+        if (section_online_of(m, (uint64_t)block_id * m->block_pages) == NULL)
+            err = fail(m, -ENODEV, "memory%lld is not there or not online", (long long)block_id);
+        else
+            err = allocate_in_range(m, &r, (uint64_t)block_id * m->block_pages, (uint64_t)(block_id + 1) * m->block_pages,
+                                    zone_type, nr_pages, pinned, &haul);
+    } else if (zone_type >= 0) {
+        struct zone *z = &m->nodes[r.nid].zones[zone_type];
+        for (uint64_t got = 0; got < nr_pages && err == 0; got += 1ull << r.order) {
+            uint64_t pfn;
+            if (!buddy_alloc(m, z, r.order, kinds[kind].mt, r.kind, false, &pfn)) {
+                haul_undo(m, &haul);
+                err = fail(m, -ENOMEM, "no free memory for order %u in zone %s", r.order, zone_name(z));
+                break;
+            }
+            if (pinned) {
+                struct folio folio;
+                folio_at(m, pfn, &folio);
+                buddy_pin(m, &folio, 1);
+            }
+            haul_add(&haul, pfn);
+        }
+    } else {
+        err = allocate_many(m, &r, nr_pages, pinned, &haul);
+    }
+    if (err == 0)
+        hugetlb_count(m, r.kind, (int64_t)nr_pages);
+    free(haul.got);
+    return err != 0 ? err : (int64_t)nr_pages;
+}
+
+int64_t load_allocate(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int order,
+                      const char *zone, int nid, int64_t block_id)
+{
+    machine_lock(m, task);
+    int64_t ret = allocate(m, kind, nr_pages, order, zone, nid, block_id);
+    machine_unlock(m);
+    return ret;
+}
+
+/* The youngest folio of a kind in a zone; for pinned ones the youngest that is pinned. */
+static bool youngest(struct machine *m, struct zone *z, unsigned kind, bool pinned, struct folio *folio)
+{
+    for (ref_t ref = z->held[kind].head; ref != 0; ref = list_next(m, ref)) {
+        folio_at(m, pfn_of_ref(m, ref), folio);
+        if ((folio->pins != 0) == pinned)
+            return true;
+    }
+    return false;
+}
+
+static int free_many(struct machine *m, const char *kind_word, uint64_t nr_pages, int nid)
+{
+    int kind = kind_by_name(kind_word);
+    bool pinned = strcmp(kind_word, pinned_name) == 0;
+    uint64_t held = 0;
+
+    if (kind < 0)
+        return fail(m, -EINVAL, "no kind of page is called %s", kind_word);
+    for (unsigned n = 0; n < m->possible_nodes; n++)
+        for (int type = 0; type < NR_ZONES && (nid < 0 || (int)n == nid); type++)
+            held += m->nodes[n].zones[type].kind_pages[kind];
+    if (held < nr_pages)
+        return fail(m, -EINVAL, "only %llu pages of %s are held, %llu cannot be freed", (unsigned long long)held, kind_word,
+                    (unsigned long long)nr_pages);
+    uint64_t left = nr_pages;
+    for (int type = NR_ZONES - 1; type >= 0; type--)
+        for (unsigned n = 0; n < m->possible_nodes; n++) {
+            struct zone *z = &m->nodes[n].zones[type];
+            struct folio folio;
+            while (left > 0 && (nid < 0 || (int)n == nid) && youngest(m, z, (unsigned)kind, pinned, &folio)) {
+                uint64_t pages = 1ull << folio.order;
+                if (folio.page == NULL && left >= m->pages_per_section) {
+                    pages = m->pages_per_section;
+                    buddy_free_section(m, folio.s);
+                } else if (folio.page == NULL) {
+                    /* of a uniform section the highest folio is the youngest */
+                    pages_free(m, section_first_pfn(m, folio.s) + m->pages_per_section - pages);
+                } else {
+                    buddy_free(m, folio.pfn, folio.order, false);
+                }
+                hugetlb_count(m, (unsigned)kind, -(int64_t)pages);
+                left -= pages < left ? pages : left;
+            }
+        }
+    return left == 0 ? 0 : fail(m, -EINVAL, "%llu pages of %s were not to be found", (unsigned long long)left, kind_word);
+}
+
+int64_t load_free(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int nid)
+{
+    machine_lock(m, task);
+    int ret = free_many(m, kind, nr_pages, nid);
+    machine_unlock(m);
+    return ret != 0 ? ret : (int64_t)nr_pages;
+}
+
+/* ---- single pages ---- */
+
+int page_pin(struct machine *m, struct task *task, uint64_t pfn, int delta)
+{
+    struct folio folio;
+    int ret = 0;
+
+    machine_lock(m, task);
+    if (!folio_at(m, pfn, &folio))
+        ret = fail(m, -ENXIO, "page 0x%llx is not online", (unsigned long long)pfn);
+    else if (folio.kind < KIND_ANON)
+        ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be pinned", (unsigned long long)pfn, kind_name(folio.kind));
+    else if ((int)folio.pins + delta < 0 || (int)folio.pins + delta > 255)
+        ret = fail(m, -EINVAL, "page 0x%llx has %u pins", (unsigned long long)pfn, folio.pins);
+    else
+        buddy_pin(m, &folio, delta);
+    machine_unlock(m);
+    return ret;
+}
+
+int page_free_at(struct machine *m, struct task *task, uint64_t pfn)
+{
+    struct folio folio;
+    int ret = 0;
+
+    machine_lock(m, task);
+    if (!folio_at(m, pfn, &folio))
+        ret = fail(m, -ENXIO, "page 0x%llx is not online", (unsigned long long)pfn);
+    else if (folio.kind < KIND_ANON || folio.kind == KIND_MEMMAP)
+        ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be freed", (unsigned long long)pfn, kind_name(folio.kind));
+    else {
+        hugetlb_count(m, folio.kind, -(1ll << folio.order));
+        buddy_free(m, folio.pfn, folio.order, false);
+    }
+    machine_unlock(m);
+    return ret;
+}
+
+int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info)
+{
+    static const char *const mt_names[NR_MT] = {"Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"};
+    struct folio folio;
+    int ret = 0;
+
+    machine_lock(m, task);
+    struct section *s = section_of(m, pfn);
+    if (s == NULL) {
+        ret = fail(m, -ENXIO, "page 0x%llx is in no section: there is no memory", (unsigned long long)pfn);
+    } else {
+        *info = (struct page_info){.pfn = pfn, .head_pfn = pfn, .kind = "offline memory", .zone = "none",
+                                   .migratetype = "none", .section_state = "offline", .nid = s->nid,
+                                   .block_id = pfn / m->block_pages};
+        if (folio_at(m, pfn, &folio)) {
+            const struct zone *z = zone_of(m, pfn);
+            info->head_pfn = folio.pfn;
+            info->kind = kind_name(folio.kind);
+            info->order = folio.order;
+            info->pins = folio.pins;
+            info->online = true;
+            info->poisoned = folio.kind == KIND_POISONED;
+            info->zone = z != NULL ? zone_name(z) : "none";
+            info->migratetype = mt_names[pageblock_mt(m, pfn)];
+            info->section_state = folio.page == NULL ? "uniform" : "detailed";
+        }
+    }
+    machine_unlock(m);
+    return ret;
+}
+
+/* ---- the load of a booted machine ---- */
+
+/* A small idle Linux: what each kind takes, in KiB, on a machine large enough. */
+static const struct { uint8_t kind; uint32_t kib; } idle_load[] = {
+    {KIND_SLAB, 6200}, {KIND_SLAB_RECLAIMABLE, 9000}, {KIND_KERNEL, 7000}, {KIND_KERNEL_STACK, 1600},
+    {KIND_PAGETABLES, 1200}, {KIND_FILE, 36000}, {KIND_ANON, 14000}, {KIND_SHMEM, 1400},
+};
+enum { NR_IDLE = sizeof idle_load / sizeof *idle_load, BOOT_STEPS = 16 };
+
+/* While it boots a kernel reads and forgets: each step takes movable memory, and some of its own, that is given back at
+ * the end, so that what stays is spread over the memory as on a machine that has booted, not packed at its start. */
+static int load_idle(struct machine *m)
+{
+    uint64_t pages = total_free(m), page_kb = m->page_bytes / 1024, gap_limit = (128ull << 20) / m->page_bytes;
+    uint64_t wanted_kb = 0;
+    struct haul passing = {0}, staying = {0};
+    int err = 0;
+
+    for (unsigned i = 0; i < NR_IDLE; i++)
+        wanted_kb += idle_load[i].kib;
+    /* On a machine of a few MiB the load shrinks to an eighth of it. */
+    uint64_t share = pages * page_kb / 8 < wanted_kb ? pages * page_kb * 128 / wanted_kb : 1024;
+    uint64_t gap = pages / (BOOT_STEPS + 2) < gap_limit ? pages / (BOOT_STEPS + 2) : gap_limit;
+    int nid = first_node(m);
+    for (unsigned step = 0; step < BOOT_STEPS && err == 0; step++) {
+        struct request file = {KIND_FILE, 0, kinds[KIND_FILE].highest, nid, 0};
+        struct request kernel = {KIND_KERNEL, 0, kinds[KIND_KERNEL].highest, nid, 0};
+        err = allocate_many(m, &file, gap * 3 / 4 + random_below(m, gap / 4 + 1), false, &passing);
+        if (err == 0)
+            err = allocate_many(m, &kernel, gap / 16, false, &passing);
+        unsigned first = (unsigned)random_below(m, NR_IDLE);
+        for (unsigned i = 0; i < NR_IDLE && err == 0; i++) {
+            const unsigned kind = idle_load[(first + i) % NR_IDLE].kind;
+            uint64_t total = idle_load[(first + i) % NR_IDLE].kib * share / 1024 / page_kb;
+            uint64_t part = (step + 1) * total / BOOT_STEPS - step * total / BOOT_STEPS;
+            struct request r = {kind, kind_order(m, kind), kinds[kind].highest, nid, 0};
+            err = allocate_many(m, &r, part, false, &staying);
+        }
+    }
+    haul_undo(m, &passing);
+    free(passing.got);
+    free(staying.got);
+    return err;
+}
+
+int load_boot(struct machine *m, const struct machine_config *config)
+{
+    if (total_managed(m) == 0)
+        return 0;
+    if (config->nr_load == 0)
+        return load_idle(m);
+    for (size_t i = 0; i < config->nr_load; i++) {
+        const struct boot_load *load = &config->load[i];
+        int64_t got = allocate(m, load->kind, (load->bytes + m->page_bytes - 1) / m->page_bytes, -1, NULL, load->nid, -1);
+        if (got < 0)
+            return (int)got;
+    }
+    return 0;
+}
+
+void load_kernel_noise(struct machine *m, struct zone *z)
+{
+    static const struct { uint8_t kind, nr; } first_users[] = {{KIND_SLAB, 22}, {KIND_PAGETABLES, 6}, {KIND_KERNEL, 4}};
+    uint64_t pfn;
+
+    if (z->type > ZONE_NORMAL)
+        return;
+    for (unsigned i = 0; i < sizeof first_users / sizeof *first_users; i++)
+        for (unsigned n = 0; n < first_users[i].nr; n++)
+            if (!buddy_alloc(m, z, 0, MT_UNMOVABLE, first_users[i].kind, true, &pfn))
+                return;
+}
+
+/* Linux: mm/page_alloc.c si_mem_available() */
+uint64_t memory_available(struct machine *m)
+{
+    uint64_t reserve = 0, low = 0, cache = 0, reclaimable = 0;
+
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        for (int type = 0; type < NR_ZONES; type++) {
+            const struct zone *z = &m->nodes[nid].zones[type];
+            uint64_t most = 0;
+            for (int higher = type; higher < NR_ZONES; higher++)
+                most = z->lowmem_reserve[higher] > most ? z->lowmem_reserve[higher] : most;
+            most += z->high_wmark;
+            reserve += most < z->managed ? most : z->managed;
+            low += z->low_wmark;
+            cache += z->kind_pages[KIND_FILE];
+            reclaimable += z->kind_pages[KIND_SLAB_RECLAIMABLE];
+        }
+    uint64_t available = total_free(m);
+    available -= reserve < available ? reserve : available;
+    cache -= cache / 2 < low ? cache / 2 : low;
+    reclaimable -= reclaimable / 2 < low ? reclaimable / 2 : low;
+    return available + cache + reclaimable;
+}

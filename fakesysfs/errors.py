@@ -1,0 +1,55 @@
+"""What can go wrong for a user of fakesysfs, as a tree of exceptions.
+
+    FakesysfsError                 a mistake of the user or a limit of the host; str() is one line to print
+     |- ConfigError                a machine option, machine file or preset that cannot be
+     |- EnvironmentProblem         this host cannot do it: no /dev/fuse, no libfuse, no namespaces
+     |- InstanceError              no running instance, several of them, or one that does not answer
+     `- MonitorError               a command of the QEMU monitor that QEMU would refuse
+
+What the simulated kernel refuses is not here: that is `OSError` with the errno Linux gives and a reason.
+This file owns the names and the fields, no policy and no printing.
+"""
+
+from __future__ import annotations
+
+
+class FakesysfsError(Exception):
+    """A mistake of the user or a limit of the host. `str()` says in one line what, where, and what to do."""
+
+    exit_status = 1
+
+
+class ConfigError(FakesysfsError):
+    """A machine that cannot be built from what was asked for."""
+
+    exit_status = 2
+
+
+class EnvironmentProblem(FakesysfsError):
+    """Something this host lacks or forbids.
+
+    :param message: what does not work.
+    :param hint: what to do about it; part of `str()`.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}; {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+class InstanceError(FakesysfsError):
+    """The running instance a command should speak to was not found or does not answer."""
+
+
+class MonitorError(FakesysfsError):
+    """An error of the QEMU monitor.
+
+    :param desc: QEMU's own words.
+    :param klass: QEMU's error class: `GenericError`, `DeviceNotFound`, `CommandNotFound`, ...
+    """
+
+    def __init__(self, desc: str, klass: str = "GenericError") -> None:
+        super().__init__(desc)
+        self.desc = desc
+        self.klass = klass

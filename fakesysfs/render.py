@@ -1,0 +1,127 @@
+"""Pictures: from plain values to something rich can print. Pure functions, no terminal and no machine in sight.
+
+Owns: how the map of physical memory looks. Does not own: where the values come from (the control request "map"), nor
+what they are printed on; rich leaves out colours where there is no terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+CELLS = 64  # of a row at most; more blocks than that share cells
+FILL = "▁▂▃▄▅▆▇█"  # share of a block's pages that is in use
+OFFLINE = "·"
+COLOURS = {"DMA": "yellow", "DMA32": "cyan", "Normal": "green", "Movable": "blue", "Device": "magenta"}
+MIXED = "white"
+
+
+class Block(NamedTuple):
+    """A memory block as Machine.blocks() describes it; sizes in pages."""
+
+    id: int
+    start: int
+    state: str
+    zone: str
+    nid: int
+    free_pages: int
+    present_pages: int
+    movable_pages: int
+    unmovable_pages: int
+
+
+def memory_map(snapshot: Mapping[str, Any]) -> Table:
+    """The physical address space: a row for each run of neighbouring blocks that belong together.
+
+    :param snapshot: "block_bytes", "blocks" (see Block) and "dimms" (as QMP's query-memory-devices), as the control
+        request "map" gives them.
+    """
+    block_bytes = snapshot["block_bytes"]
+    blocks = [Block(*values) for values in snapshot["blocks"]]
+    dimms = [device["data"] for device in snapshot["dimms"]]
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption=_legend(blocks))
+    table.add_column("ADDRESS")
+    table.add_column("SIZE", justify="right")
+    table.add_column("NODE", justify="right")
+    table.add_column("BLOCKS")
+    table.add_column("IN USE", min_width=8)
+    table.add_column("ZONES")
+    table.add_column("DIMM")
+    for run in _runs(blocks, dimms, block_bytes):
+        start, end = run[0].start, run[-1].start + block_bytes
+        inside = [dimm for dimm in dimms if dimm["addr"] < end and start < dimm["addr"] + dimm["size"]]
+        table.add_row(
+            f"{start:#012x}-{end - 1:#012x}",
+            size(end - start),
+            str(run[0].nid),
+            f"memory{run[0].id}" + (f"-{run[-1].id}" if len(run) > 1 else ""),
+            _bar(run),
+            _zones(run),
+            ", ".join(f"{dimm.get('id') or '(no id)'} in slot {dimm['slot']}" for dimm in inside),
+        )
+    return table
+
+
+def size(size_bytes: int) -> str:
+    """Bytes as QEMU and lsmem write them: 128M, 1G, 1.5G."""
+    for unit, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
+        if size_bytes >= 1 << shift:
+            return f"{size_bytes / (1 << shift):.4g}{unit}"
+    return f"{size_bytes}B"
+
+
+def _runs(blocks: Sequence[Block], dimms: Sequence[Mapping[str, Any]], block_bytes: int) -> Iterator[list[Block]]:
+    """Blocks without a hole between them, of one node and on the same DIMM or none."""
+    starts = {dimm["addr"] for dimm in dimms} | {dimm["addr"] + dimm["size"] for dimm in dimms}
+    run: list[Block] = []
+    for block in blocks:
+        here = range(block.start, block.start + block_bytes)
+        if run and (
+            block.start != run[-1].start + block_bytes
+            or block.nid != run[-1].nid
+            or any(start in here for start in starts)
+        ):
+            yield run
+            run = []
+        run.append(block)
+    if run:
+        yield run
+
+
+def _bar(run: Sequence[Block]) -> Text:
+    """A cell for each block, or for several when there are too many."""
+    text = Text(overflow="crop", no_wrap=True)
+    step = -(-len(run) // CELLS)
+    for index in range(0, len(run), step):
+        cell = run[index : index + step]
+        online = [block for block in cell if block.state != "offline"]
+        present = sum(block.present_pages for block in online)
+        if not present:
+            text.append(OFFLINE, style="dim")
+            continue
+        used = 1 - sum(block.free_pages for block in online) / present
+        zones = {block.zone for block in online}
+        colour = COLOURS.get(zones.pop(), MIXED) if len(zones) == 1 else MIXED
+        text.append(FILL[min(int(used * len(FILL)), len(FILL) - 1)], style=colour)
+    return text
+
+
+def _zones(run: Sequence[Block]) -> Text:
+    """How many blocks of which zone, or in which state but online."""
+    counts: dict[str, int] = {}
+    for block in run:
+        word = (block.zone or "several") if block.state == "online" else block.state
+        counts[word] = counts.get(word, 0) + 1
+    parts = [Text(f"{word} {number}" if len(counts) > 1 else word, style=COLOURS.get(word, "")) for word, number in counts.items()]
+    return Text(", ").join(parts)
+
+
+def _legend(blocks: Sequence[Block]) -> Text:
+    text = Text(f"{OFFLINE} offline   {FILL[0]} free ... {FILL[-1]} in use   ")
+    for zone in COLOURS:
+        if any(block.zone == zone and block.state != "offline" for block in blocks):
+            text.append(f"{zone} ", style=COLOURS[zone])
+    return text

@@ -1,0 +1,70 @@
+"""Uevents: from an event of the machine to a message that listeners receive from the kernel itself.
+
+Owns the bytes of a message and the socket it leaves by. A privileged process of a network namespace may ask the kernel
+to broadcast a uevent there (netlink NETLINK_KOBJECT_UEVENT, destination 0): the kernel adds SEQNUM and every listener of
+that namespace, udevd among them, receives it from `nl_pid` 0, as if a driver had sent it. The broadcast is over when
+sendto() returns. Does not own: which events there are and in what order (the engine, Machine.subscribe), and the
+network namespace (namespace.py); it must never be opened in the host's own, where the host's udevd listens.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+
+NETLINK_KOBJECT_UEVENT = 15
+NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
+NLMSG_ERROR = 2
+NLMSG_MIN_TYPE = 16
+NLM_F_REQUEST, NLM_F_ACK = 1, 4  # without REQUEST the kernel drops the message and says nothing
+UEVENT_BUFFER_SIZE = 2048  # what the kernel accepts
+
+
+def message(payload: Sequence[str]) -> bytes:
+    """The bytes of a uevent: `payload` is the header "add@/devices/..." and the KEY=value strings, without SEQNUM."""
+    body = b"".join(text.encode() + b"\0" for text in payload)
+    header = NLMSG_HEADER.pack(
+        NLMSG_HEADER.size + len(body), NLMSG_MIN_TYPE, NLM_F_REQUEST | NLM_F_ACK, 1, 0
+    )
+    return header + body
+
+
+class UeventSender:
+    """A socket in the calling thread's network namespace that makes the kernel broadcast uevents there.
+
+    An instance is callable, so that it can be given to `Machine.subscribe`: events that are no uevents are ignored.
+
+    :raises OSError: EPERM when the process may not do this in its network namespace; EMSGSIZE for a payload the
+        kernel would not take.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT)
+        self._lock = threading.Lock()  # one message and its acknowledgement at a time
+
+    def __call__(self, event: tuple[int, int, str, str, str, int, tuple[str, ...]]) -> None:
+        """Send `event` if it is a uevent. It has been received by every listener when this returns."""
+        kind, payload = event[2], event[6]
+        if kind == "uevent":
+            self.send(payload)
+
+    def send(self, payload: Sequence[str]) -> None:
+        """Broadcast one uevent, given as for `message`."""
+        data = message(payload)
+        if len(data) - NLMSG_HEADER.size > UEVENT_BUFFER_SIZE:
+            raise OSError(errno.EMSGSIZE, f"uevent of more than {UEVENT_BUFFER_SIZE} bytes", payload[0])
+        with self._lock:
+            self._socket.sendto(data, (0, 0))
+            answer = self._socket.recv(4096)
+        if NLMSG_HEADER.unpack_from(answer)[1] == NLMSG_ERROR:
+            (error,) = struct.unpack_from("=i", answer, NLMSG_HEADER.size)
+            if error:
+                raise OSError(-error, os.strerror(-error), payload[0])
+
+    def close(self) -> None:
+        """Give the socket back; sending is over."""
+        self._socket.close()
