@@ -141,13 +141,20 @@ class Engine:
     # Who holds pages.
 
     def allocate_pages(
-        self, kind: str, nr_pages: int, order: int = 0, zone: str = "", nid: int = -1, block: int = -1, /
+        self,
+        kind: str,
+        nr_pages: int,
+        order: int = -1,
+        zone: str | None = None,
+        nid: int = -1,
+        block: int = -1,
+        /,
     ) -> int:
-        """Let something use memory; return how many pages it got.
+        """Let something use memory; return how many pages it got: whole pieces, so perhaps a few more.
 
         :param kind: anon, file, shmem, slab, slab_reclaimable, pagetables, kernel, hugetlb, pinned or offline.
-        :param order: each piece has 2**order pages.
-        :param zone: name of the zone; "" for any.
+        :param order: each piece has 2**order pages; -1 for what is usual for the kind.
+        :param zone: name of the zone; None for any.
         :param nid: node; -1 for any.
         :param block: number of the memory block; -1 for any.
         :raises OSError: ENOMEM, and nothing is taken; EINVAL.

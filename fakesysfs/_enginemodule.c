@@ -774,9 +774,9 @@ METHOD(acpi_device_check, uint32_t slot; int nid; uint64_t start; uint64_t size,
 METHOD(acpi_eject_request, uint32_t slot, ARGS("O&:acpi_eject_request", to_u32, &slot), NULL,
        acpi_eject_request(M, T, slot), INTEGER)
 
-METHOD(allocate_pages, const char *kind; uint64_t nr_pages; int order = 0; const char *zone = "";
+METHOD(allocate_pages, const char *kind; uint64_t nr_pages; int order = -1; const char *zone = NULL;
        int nid = -1; long long block = -1,
-       ARGS("sO&|isiL:allocate_pages", &kind, to_u64, &nr_pages, &order, &zone, &nid, &block), NULL,
+       ARGS("sO&|iziL:allocate_pages", &kind, to_u64, &nr_pages, &order, &zone, &nid, &block), NULL,
        load_allocate(M, T, kind, nr_pages, order, zone, nid, block), INTEGER)
 METHOD(free_pages, const char *kind; uint64_t nr_pages; int nid = -1,
        ARGS("sO&|i:free_pages", &kind, to_u64, &nr_pages, &nid), NULL, load_free(M, T, kind, nr_pages, nid),
@@ -881,7 +881,7 @@ static PyMethodDef engine_methods[] = {
     ANY(remove_memory, "start, size", "Remove memory whose blocks are offline."),
     ANY(acpi_device_check, "slot, nid, start, size", "Let the guest handle a device check; return its _OST."),
     ANY(acpi_eject_request, "slot", "Let the guest handle an eject request; return its _OST."),
-    ANY(allocate_pages, "kind, nr_pages, order=0, zone='', nid=-1, block=-1",
+    ANY(allocate_pages, "kind, nr_pages, order=-1, zone=None, nid=-1, block=-1",
         "Let something use memory; return how many pages it got."),
     ANY(free_pages, "kind, nr_pages, nid=-1", "Give back pages of a kind; return how many."),
     ANY(pin, "pfn, delta=1", "Add references to the folio of a page: while it has any, it cannot migrate."),

@@ -6,7 +6,8 @@ everybody in the network namespace to see; `run` listens in the caller's namespa
 and root are answered (SO_PEERCRED). Does not own: what the requests mean; whoever starts a `Server` gives it named
 handlers, and machine_handlers() has those every instance offers.
 
-Protocol: the server greets with one line of JSON. Each request is one line {"do": NAME, ...arguments}; the reply is
+Protocol: the server greets with one line of JSON. Each request is one line, {"do": NAME, "args": [...], "options": {...}}
+with the arguments of the handler by position and by name; the reply is
 {"return": VALUE}, or a line {"item": VALUE} each and {"end": true} from a handler that is a generator, or
 {"error": {...}}, which the client raises as the exception it was.
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 PREFIX = "fakesysfs/"
 VARIABLE = "FAKESYSFS"  # the environment variable that names the instance inside `run`
 GREETING_SECONDS = 10.0
-EVENTS_KEPT = 1 << 16
 
 
 class Instance:
@@ -138,19 +138,19 @@ class Client:
         if "error" in hello:
             raise InstanceError(f"instance {name}: {hello['error']['text']}")
 
-    def call(self, do: str, **arguments: Any) -> Any:
+    def call(self, do: str, *args: Any, **options: Any) -> Any:
         """What handler `do` returns.
 
         :raises OSError: what the simulated kernel refused, as the handler raised it.
         :raises FakesysfsError: MonitorError, ConfigError, ... as the handler raised it; InstanceError when the
             instance ended meanwhile.
         """
-        self._send(do, arguments)
+        self._send(do, args, options)
         return self._receive()["return"]
 
-    def stream(self, do: str, **arguments: Any) -> Iterator[Any]:
+    def stream(self, do: str, *args: Any, **options: Any) -> Iterator[Any]:
         """What generator `do` yields, as it comes."""
-        self._send(do, arguments)
+        self._send(do, args, options)
         while "item" in (reply := self._receive()):
             yield reply["item"]
 
@@ -169,11 +169,11 @@ class Client:
         except OSError:
             return True
 
-    def _send(self, do: str, arguments: dict[str, Any]) -> None:
+    def _send(self, do: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         from .errors import InstanceError
 
         try:
-            self._file.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
+            self._file.write(json.dumps({"do": do, "args": args, "options": options}).encode() + b"\n")
             self._file.flush()
         except OSError:
             raise InstanceError(f"instance {self.name} ended") from None
@@ -268,7 +268,7 @@ def _exception(error: dict[str, Any]) -> Exception:
 class Server:
     """Answers requests by named handlers.
 
-    A handler is called with the arguments of the request by keyword, in the connection's thread; it returns something
+    A handler is called with the arguments of the request, in the connection's thread; it returns something
     that JSON can say, or yields such things. What it raises of OSError and FakesysfsError is raised at the client's.
     """
 
@@ -312,11 +312,11 @@ class Server:
 
         try:
             request = json.loads(line)
-            handler = self._handlers.get(request.pop("do", None))
+            handler = self._handlers.get(request["do"])
             if handler is None:
-                raise InstanceError("unknown request")
-            result = handler(**request)
-        except (OSError, FakesysfsError, AssertionError, TypeError, ValueError) as e:
+                raise InstanceError(f"unknown request {request['do']!r}")
+            result = handler(*request.get("args", ()), **request.get("options", {}))
+        except (OSError, FakesysfsError, AssertionError, KeyError, TypeError, ValueError) as e:
             _say(file, {"error": _described(e)})
             return
         if not hasattr(result, "__next__"):
@@ -360,44 +360,36 @@ class EventLog:
     """The newest events of a machine, for readers that come later or follow."""
 
     def __init__(self, machine: Machine) -> None:
-        import collections
         import threading
 
-        self._events: collections.deque[Event] = collections.deque(maxlen=EVENTS_KEPT)
+        self._machine = machine
         self._changed = threading.Condition()
-        machine.subscribe(self._append)
+        machine.subscribe(self._notice)
 
-    def _append(self, event: Event) -> None:
+    def _notice(self, event: Event) -> None:
         with self._changed:
-            self._events.append(event)
             self._changed.notify_all()
 
     def read(self, since: int = 0, follow: bool = False) -> Iterator[dict[str, Any] | None]:
         """Events with a number greater than `since`, oldest first; with `follow` also those that come, and None
         every second in which none does."""
         while True:
-            with self._changed:
-                if follow and not (self._events and self._events[-1][0] > since):
-                    self._changed.wait(1.0)
-                new = [event for event in self._events if event[0] > since]
-            if not new:
-                if not follow:
-                    return
-                yield None
+            new = self._machine.events(since)
             for event in new:
-                since = event[0]
+                since = event.seq
                 yield event_as_json(event)
             if not follow:
                 return
+            with self._changed:
+                if not self._machine.events(since) and not self._changed.wait(1.0):
+                    new = []
+            if not new:
+                yield None
 
 
 def event_as_json(event: Event) -> dict[str, Any]:
     """An event as `fakesysfs events` prints it."""
-    seq, time_us, kind, path, data, number, payload = event
-    return {
-        "seq": seq, "time_us": time_us, "kind": kind, "path": path, "data": data, "errno": number,
-        "payload": list(payload),
-    }  # fmt: skip
+    return event._asdict()
 
 
 def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str, Any]) -> dict[str, Handler]:
@@ -408,22 +400,17 @@ def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str
     """
     log = EventLog(machine)
 
-    def read(path: str) -> str:
-        return machine.read_text(path)
-
-    def store(path: str, data: str) -> int:
-        return machine.store(path, data)
-
-    def check() -> None:
-        machine.check()
-
     return {
         "info": lambda: info,
         "dmesg": machine.dmesg,
         "trace": machine.trace,
         "events": log.read,
         "hmp": hmp,
-        "check": check,
-        "read": read,
-        "store": store,
+        "check": machine.check,
+        "page": machine.page,
+        "read": machine.read_text,
+        "store": machine.store,
+        "allocate": machine.allocate,
+        "free": machine.free,
+        "pin": machine.pin,
     }

@@ -22,20 +22,30 @@ Sizes and addresses are bytes.
 from __future__ import annotations
 
 import errno
-import os
-import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from .errors import ConfigError, MonitorError
+from .memdev import (
+    RAM_ALIGNMENT,
+    Backend,
+    ListingOrder,
+    check_identifier,
+    expects,
+    invalid_type,
+    make_backend,
+    read_value,
+    unsigned,
+)
+from .qemu_text import Warn, parse_integer
 
-if False:  # for type checkers: importing the configuration costs more than this file
+if TYPE_CHECKING:
     from .config import MachineConfig
 
-__all__ = ["Backend", "Dimm", "DimmBoard", "HostEvent", "Numa"]
+__all__ = ["Dimm", "DimmBoard", "HostEvent", "Numa", "device_help"]
 
 DEVICE_CHECK: Final = 1  # the event codes of _OST: ACPI 6.4, 6.3.5
 EJECT_REQUEST: Final = 3
@@ -46,12 +56,6 @@ OST_NOT_SUPPORTED: Final = 0x80
 OST_BUSY: Final = 0x82
 OST_IN_PROGRESS: Final = 0x84
 
-#: RAM of the host comes in pieces of this alignment when QEMU allocates it, and so do addresses of DIMMs.
-RAM_ALIGNMENT: Final = 0x200000
-HOST_PAGE: Final = 0x1000
-#: A host process cannot map more: 47 bits of address space.
-HOST_LIMIT: Final = 1 << 47
-HOST_NODES: Final = 128
 
 _U64: Final = (1 << 64) - 1
 _ANSWER_SECONDS: Final = 1.0
@@ -65,19 +69,6 @@ _MACHINES: Final = {
 }
 
 _OBJECTS, _MACHINE, _PERIPHERAL, _ANON = "/objects", "/machine", "/machine/peripheral", "/machine/peripheral-anon"
-
-Warn = Callable[[str], None]
-
-
-class HintedError(MonitorError):
-    """An error to which QEMU adds a line of advice for people; programs do not see it.
-
-    :param hint: the line.
-    """
-
-    def __init__(self, desc: str, hint: str) -> None:
-        super().__init__(desc)
-        self.hint = hint
 
 
 class HostEvent(NamedTuple):
@@ -117,321 +108,6 @@ class Guest(Protocol):
 
     def subscribe(self, subscriber: Callable[[Any], None], /) -> Any:
         """Have `subscriber` called with each event."""
-
-
-# ----------------------------------------------------------------------------------------------------- reading values
-
-
-class _Member(NamedTuple):
-    """A member of an object's description: `kind` is one of the cases of _read()."""
-
-    name: str
-    kind: str
-    required: bool = False
-
-
-#: What object-add takes, in the order in which QEMU looks at it
-_COMMON: Final = (
-    _Member("dump", "bool"),
-    _Member("host-nodes", "uint16s"),
-    _Member("merge", "bool"),
-    _Member("policy", "policy"),
-    _Member("prealloc", "bool"),
-    _Member("prealloc-threads", "uint32"),
-    _Member("prealloc-context", "str"),
-    _Member("share", "bool"),
-    _Member("reserve", "bool"),
-    _Member("size", "size", required=True),
-    _Member("x-use-canonical-path-for-ramblock-id", "bool"),
-)
-_TYPES: Final[Mapping[str, tuple[_Member, ...]]] = {
-    "memory-backend-file": (
-        *_COMMON,
-        _Member("align", "size"),
-        _Member("discard-data", "bool"),
-        _Member("mem-path", "str", required=True),
-        _Member("pmem", "bool"),
-        _Member("readonly", "bool"),
-    ),
-    "memory-backend-memfd": (
-        *_COMMON,
-        _Member("hugetlb", "bool"),
-        _Member("hugetlbsize", "size"),
-        _Member("seal", "bool"),
-    ),
-    "memory-backend-ram": _COMMON,
-}
-
-#: QOM properties of backends: type as qom-list shows it, and value when nobody gave one; in the order qom-list has
-_COMMON_PROPERTIES: Final[Mapping[str, tuple[str, Any]]] = {
-    "share": ("bool", False),
-    "size": ("int", 0),
-    "dump": ("bool", True),
-    "prealloc-threads": ("int", 1),
-    "x-use-canonical-path-for-ramblock-id": ("bool", False),
-    "policy": ("HostMemPolicy", "default"),
-    "prealloc-context": ("link<thread-context>", ""),
-    "prealloc": ("bool", False),
-    "reserve": ("bool", True),
-    "host-nodes": ("int", []),
-    "merge": ("bool", True),
-}
-_PROPERTIES: Final[Mapping[str, Mapping[str, tuple[str, Any]]]] = {
-    "memory-backend-file": {
-        **_COMMON_PROPERTIES,
-        "readonly": ("bool", False),
-        "align": ("int", 0),
-        "pmem": ("bool", False),
-        "mem-path": ("string", ""),
-        "discard-data": ("bool", False),
-    },
-    "memory-backend-memfd": {
-        **_COMMON_PROPERTIES,
-        "share": ("bool", True),
-        "hugetlb": ("bool", False),
-        "seal": ("bool", True),
-        "hugetlbsize": ("int", 0),
-    },
-    "memory-backend-ram": _COMMON_PROPERTIES,
-}
-
-#: What QEMU says of a property that cannot be changed once the memory is there; {} is the object's type
-_FIXED: Final = {
-    "share": "cannot change property value",
-    "reserve": "cannot change property value",
-    "size": "cannot change property size of {} ",
-    "align": "cannot change property 'align' of {}",
-    "mem-path": "cannot change property 'mem-path' of {}",
-    "pmem": "cannot change property 'pmem' of {}.",
-    "readonly": "cannot change property 'readonly' of {}.",
-    "hugetlbsize": "cannot change property value",
-}
-#: Those of them that refuse before they look at the value
-_FIXED_UNSEEN: Final = ("size", "align", "hugetlbsize")
-
-_POLICIES: Final = ("default", "preferred", "bind", "interleave")
-_BOOLS: Final = {
-    "on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False,
-}  # fmt: skip
-
-_IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-_INTEGER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII)
-_SIZE: Final = re.compile(
-    r"[ \t\n\v\f\r]*\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<whole>[0-9]+)(?:\.(?P<part>[0-9]*))?)(?P<unit>[bkmgtpe]?)",
-    re.ASCII | re.IGNORECASE,
-)
-_LONGEST_NUMBER: Final = 64  # digits; Python would take its time over thousands
-
-
-def is_identifier(name: str) -> bool:
-    """Whether QEMU takes it as the ID of something."""
-    return _IDENTIFIER.fullmatch(name) is not None
-
-
-def parse_integer(text: str) -> int | None:
-    """An integer as C's strtoll(text, NULL, 0) reads it, without its limits; None when it is none."""
-    m = _INTEGER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
-    if m is None:
-        return None
-    digits = m[2]
-    base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
-    return int(digits, base) * (-1 if m[1] == "-" else 1)
-
-
-def parse_size(text: str, warn: Warn | None = None) -> int | None:
-    """Bytes of a size as QEMU reads it: "512M", "1.5G", "0x10000000"; None when it is none or takes more than 64 bits.
-
-    :param warn: told when QEMU 7.2 would warn.
-    """
-    m = _SIZE.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
-    if m is None:
-        return None
-    shift = 10 * "bkmgtpe".index(m["unit"].lower()) if m["unit"] else 0
-    if m["hex"]:
-        if m["unit"] and warn:
-            warn(f"Using a multiplier suffix on hex numbers is deprecated: {text}")
-        size = int(m["hex"], 16) << shift
-    else:
-        fraction = int(float("0." + (m["part"] or "0")) * 2.0**64)  # 64 bits behind the point, as in QEMU
-        if fraction and not shift:
-            return None
-        size = ((int(m["whole"]) << 64 | fraction) << shift) + (1 << 63) >> 64
-    return size if size <= _U64 else None
-
-
-def _invalid_type(name: str, expected: str) -> MonitorError:
-    return MonitorError(f"Invalid parameter type for '{name}', expected: {expected}")
-
-
-def _expects(name: str, what: str) -> MonitorError:
-    return MonitorError(f"Parameter '{name}' expects {what}")
-
-
-def _unsigned(name: str, value: Any, text: bool) -> int:
-    """A uint64, negative ones wrapped, as QEMU's visitors do."""
-    if text:
-        number = parse_integer(value)
-        if number is None or not -_U64 <= number <= _U64:
-            raise _expects(name, "integer")
-        return number & _U64
-    if not isinstance(value, int) or isinstance(value, bool) or not -(1 << 63) <= value <= _U64:
-        raise _expects(name, "uint64")
-    return value & _U64
-
-
-def _read(kind: str, name: str, value: Any, text: bool, warn: Warn | None = None) -> Any:
-    """The value of a member.
-
-    :param kind: bool, str, size, uint32, uint16s or policy.
-    :param text: the value is a string, or a list or mapping of them, as key=value,... gives them; else it is JSON.
-    :raises MonitorError: it is of another type, in QEMU's words.
-    """
-    if kind == "uint16s":
-        if not isinstance(value, list):
-            raise _invalid_type(name, "array")
-        return sorted({_uint16(f"{name}.{i}" if text else f"{name}[{i}]", x, text) for i, x in enumerate(value)})
-    if text and not isinstance(value, str):
-        raise MonitorError(f"Parameters '{name}.*' are unexpected")
-    if kind == "bool":
-        if text:
-            if value not in _BOOLS:
-                raise _expects(name, "'on' or 'off'")
-            return _BOOLS[value]
-        if not isinstance(value, bool):
-            raise _invalid_type(name, "boolean")
-        return value
-    if kind == "size":
-        size = parse_size(value, warn) if text else _unsigned(name, value, text)
-        if size is None:
-            raise _expects(name, "size")
-        return size
-    if kind == "uint32":
-        number = _unsigned(name, value, text)
-        if number >> 32:
-            raise _expects(name, "uint32_t")
-        return number
-    if not isinstance(value, str):
-        raise _invalid_type(name, "string")
-    if kind == "policy" and value not in _POLICIES:
-        raise MonitorError(f"Parameter '{name}' does not accept value '{value}'")
-    return value
-
-
-def _uint16(name: str, value: Any, text: bool) -> int:
-    if text and not isinstance(value, str):
-        raise MonitorError(f"Parameters '{name}.*' are unexpected")
-    number = _unsigned(name, value, text)
-    if number >> 16:
-        raise _expects("null", "uint16_t")  # QEMU has forgotten the name by then
-    return number
-
-
-# ------------------------------------------------------------------------------------------------------------ objects
-
-
-class Backend:
-    """Memory of the host that a DIMM, or the machine's RAM, can be made of.
-
-    :ivar id: its name.
-    :ivar qom_type: memory-backend-ram, -file or -memfd.
-    :ivar values: its QOM properties.
-    :ivar alignment: of the physical address it can be mapped at, and of its size.
-    :ivar used: something is made of it: "machine", or the DIMM.
-    """
-
-    __slots__ = ("alignment", "id", "qom_type", "used", "values")
-
-    def __init__(self, qom_type: str, name: str, values: Mapping[str, Any]) -> None:
-        self.id = name
-        self.qom_type = qom_type
-        self.values = {key: value for key, (_, value) in _PROPERTIES[qom_type].items()} | dict(values)
-        self.alignment = RAM_ALIGNMENT
-        self.used: Dimm | str | None = None
-
-    def __repr__(self) -> str:
-        return f"Backend({self.id!r}, {self.size:#x})"
-
-    @property
-    def path(self) -> str:
-        """Its QOM path."""
-        return f"{_OBJECTS}/{self.id}"
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        size: int = self.values["size"]
-        return size
-
-    def set(self, name: str, value: Any) -> None:
-        """Give a property a value of the right type.
-
-        :raises MonitorError: QEMU's reason not to.
-        """
-        if name in ("size", "prealloc-threads") and value == 0:
-            raise MonitorError(f"property '{name}' of {self.qom_type} doesn't take value '0'")
-        if name == "hugetlbsize" and value == 0:
-            raise MonitorError(f"Property '{self.qom_type}.hugetlbsize' doesn't take value '0'")
-        if name == "host-nodes":
-            for node in value:
-                if node >= HOST_NODES:
-                    raise MonitorError(f"Invalid host-nodes value: {node}")
-        if name == "prealloc-context" and value:
-            raise MonitorError(f"Device '{value}' not found", "DeviceNotFound")  # there are no such objects here
-        if name == "prealloc" and self.values["prealloc"]:
-            return  # what has been allocated stays so
-        self.values[name] = value
-
-    def allocate(self) -> None:
-        """Check what QEMU checks when it gets the memory from the host. Nothing is really allocated.
-
-        The host imagined here has all the memory and all the NUMA nodes one asks for; only what no process can map is
-        refused. Files are looked at and left alone.
-
-        :raises MonitorError: the host would refuse.
-        """
-        if self.qom_type == "memory-backend-file":
-            self.alignment = self._file_alignment()
-        elif self.qom_type == "memory-backend-memfd":
-            self.alignment = (self.values["hugetlbsize"] or RAM_ALIGNMENT) if self.values["hugetlb"] else HOST_PAGE
-        if self.size >= HOST_LIMIT:
-            if self.qom_type == "memory-backend-ram":
-                raise MonitorError(f"cannot set up guest memory '{self.id}': Cannot allocate memory")
-            raise MonitorError("unable to map backing store for guest RAM: Cannot allocate memory")
-        policy, nodes = self.values["policy"], self.values["host-nodes"]
-        if nodes and policy == "default":
-            raise MonitorError(
-                "host-nodes must be empty for policy default,"
-                " or you should explicitly specify a policy other than default"
-            )
-        if not nodes and policy != "default":
-            raise MonitorError(f"host-nodes must be set for policy {policy}")
-
-    def _file_alignment(self) -> int:
-        path = self.values["mem-path"]
-        try:
-            try:
-                status = os.stat(path)
-                if status.st_size and status.st_size < self.size and not os.path.isdir(path):
-                    raise MonitorError(
-                        f"backing store size {status.st_size:#x} does not match 'size' option {self.size:#x}"
-                    )
-            except FileNotFoundError:
-                if not path:
-                    raise
-                os.stat(os.path.dirname(path) or ".")
-            block = os.statvfs(path if os.path.exists(path) else os.path.dirname(path) or ".").f_bsize
-        except OSError as e:
-            why = os.strerror(e.errno or errno.EIO)
-            raise MonitorError(f"can't open backing store {path} for guest RAM: {why}") from None
-        except ValueError:  # a NUL in the path
-            raise MonitorError(f"can't open backing store {path} for guest RAM: Invalid argument") from None
-        page = block if block >= RAM_ALIGNMENT and block & (block - 1) == 0 else HOST_PAGE  # a hugetlbfs, or not
-        align: int = self.values["align"]
-        if align % page:
-            raise MonitorError(f"alignment {align:#x} must be multiples of page size {page:#x}")
-        if align & (align - 1):
-            raise MonitorError(f"alignment {align:#x} must be a power of two")
-        return max(page, align)
 
 
 class Dimm:
@@ -524,21 +200,6 @@ _DIMM_HELP: Final = (
     ("size=<uint64>", ""),
     ("slot=<int32>", " -  (default: -1)"),
 )
-_BACKEND_HELP: Final = {
-    "dump": "Set to 'off' to exclude from core dump",
-    "host-nodes": "Binds memory to the list of NUMA host nodes",
-    "hugetlb": "Use huge pages",
-    "hugetlbsize": "Huge pages size (ex: 2M, 1G)",
-    "merge": "Mark memory as mergeable",
-    "policy": "Set the NUMA policy",
-    "prealloc-context": "Context to use for creating CPU threads for preallocation",
-    "prealloc-threads": "Number of CPU threads to use for prealloc",
-    "prealloc": "Preallocate memory",
-    "reserve": "Reserve swap space (or huge pages) if applicable",
-    "seal": "Seal growing & shrinking",
-    "share": "Mark the memory as private to QEMU or shared",
-    "size": "Size of the memory region (ex: 500M)",
-}
 
 
 class DimmBoard:
@@ -559,6 +220,7 @@ class DimmBoard:
         self._answer_seconds = answer_seconds
         self._lock = threading.RLock()  # of everything below; held briefly, never while the guest works
         self._backends: dict[str, Backend] = {}
+        self._listing = ListingOrder()
         self._slots = [_Slot() for _ in range(config.slots)]
         self._anonymous = 0
         self._jobs: deque[_Job] = deque()
@@ -583,7 +245,7 @@ class DimmBoard:
                 self.close()
                 raise ConfigError(f"DIMM {dimm.id!r}: {e.desc}") from None
             self._slots[plugged.slot].known = True
-            machine.acpi_device_check(plugged.slot, plugged.node, plugged.addr, plugged.size)
+            self._check(plugged)  # what the guest makes of it is in its log; at boot there is no _OST
 
     def __enter__(self) -> DimmBoard:
         return self
@@ -625,11 +287,12 @@ class DimmBoard:
         if len(config.nodes) > 1:
             parts = [(f"ram-node{node.id}", node.bytes) for node in config.nodes if node.bytes]
         for name, size in parts:
-            backend = Backend("memory-backend-ram", name, {"size": size})
+            backend = Backend("memory-backend-ram", name, size)
             backend.used = "machine"
             self._backends[name] = backend
+            self._listing.add(name)
 
-    # ------------------------------------------------------------------------------------------------------- backends
+    # --------------------------------------------------------------------------------------------------------- backends
 
     def object_add(
         self, qom_type: str, props: Mapping[str, Any], *, text: bool = False, warn: Warn | None = None
@@ -637,35 +300,20 @@ class DimmBoard:
         """Make a memory backend.
 
         :param props: `id`, `size` and the properties of the type, by their names in QEMU.
-        :param text: the values are strings as HMP and command lines give them ("512M", "on"), lists and mappings of
-            them; else they are JSON.
+        :param text: the values are strings as people write them ("512M", "on"), and lists and mappings of them; else
+            they are JSON.
         :param warn: told what QEMU would warn of.
         :raises MonitorError: QEMU's reason not to.
         """
-        if qom_type not in _TYPES:
-            raise MonitorError(f"Parameter 'qom-type' does not accept value '{qom_type}'")
-        if "id" not in props:
-            raise MonitorError("Parameter 'id' is missing")
-        name = _read("str", "id", props["id"], text)
-        values: dict[str, Any] = {}
-        for member in _TYPES[qom_type]:
-            if member.name in props:
-                values[member.name] = _read(member.kind, member.name, props[member.name], text, warn)
-            elif member.required:
-                raise MonitorError(f"Parameter '{member.name}' is missing")
-        known = {member.name for member in _TYPES[qom_type]} | {"id", "qom-type"}
-        for key in props:
-            if key not in known:
-                raise MonitorError(f"Parameter '{key}' is unexpected")
-        _check_identifier(name)
-        backend = Backend(qom_type, name, {})
-        for key, value in values.items():
-            backend.set(key, value)
         with self._lock:
-            if name in self._backends:
-                raise MonitorError(f"attempt to add duplicate property '{name}' to object (type 'container')")
-            backend.allocate()
-            self._backends[name] = backend
+            backend = make_backend(qom_type, props, self._backends, text=text, warn=warn)
+            self._listing.add(backend.id)
+            try:
+                backend.allocate()
+            except MonitorError:
+                self._listing.remove(backend.id, undo=True)
+                raise
+            self._backends[backend.id] = backend
 
     def object_del(self, name: str) -> None:
         """Give a backend back.
@@ -679,8 +327,9 @@ class DimmBoard:
             if backend.used is not None:
                 raise MonitorError(f"object '{name}' is in use, can not be deleted")
             del self._backends[name]
+            self._listing.remove(name)
 
-    # ---------------------------------------------------------------------------------------------------------- DIMMs
+    # ------------------------------------------------------------------------------------------------------------ DIMMs
 
     def device_add(self, driver: object, props: Mapping[str, Any], *, warn: Warn | None = None) -> None:
         """Plug a DIMM, and let the guest look at it.
@@ -720,7 +369,7 @@ class DimmBoard:
             name = None
         options.pop("id", None)
         if name is not None:
-            _check_identifier(name)
+            check_identifier(name)
         driver = _option(driver)
         if driver is None:
             raise MonitorError("Parameter 'driver' is missing")
@@ -746,9 +395,7 @@ class DimmBoard:
             raise MonitorError(f"can't use already busy memdev: {memdev.id}")
         nodes = len(self._config.nodes)
         if node >= nodes:
-            raise MonitorError(
-                f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {nodes}"
-            )
+            raise MonitorError(f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {nodes}")
         dimm = Dimm(name, path, slot, node, addr, memdev, hotplugged)
         memdev.used = dimm
         self._slots[slot].dimm = dimm
@@ -771,14 +418,16 @@ class DimmBoard:
             elif kind == "int32":
                 number = parse_integer(value)
                 if number is None or not -(1 << 63) <= number < 1 << 63:
-                    raise _expects(key, "integer")
+                    raise expects(key, "integer")
                 if not -(1 << 31) <= number < 1 << 31:
-                    raise _expects(key, "int32_t")
+                    raise expects(key, "int32_t")
                 numbers[key] = number
             elif kind == "bool":
-                _read("bool", key, value, text=True)
+                read_value("bool", key, value, text=True)
             else:
-                numbers[key] = _read("uint32", key, value, True) if kind == "uint32" else _unsigned(key, value, True)
+                numbers[key] = (
+                    read_value("uint32", key, value, True) if kind == "uint32" else unsigned(key, value, True)
+                )
         return memdev, numbers["node"], numbers["addr"], numbers["slot"]
 
     def _find_backend(self, key: str, target: str) -> Backend | None:
@@ -792,7 +441,7 @@ class DimmBoard:
         if len(backends) > 1:
             raise MonitorError(f"Path '{target}' does not uniquely identify an object")
         if found:
-            raise _invalid_type(key, "memory-backend")
+            raise invalid_type(key, "memory-backend")
         raise MonitorError(f"Device '{target}' not found", "DeviceNotFound")
 
     def _free_slot(self, wanted: int) -> int:
@@ -822,7 +471,9 @@ class DimmBoard:
                 f" {config.device_memory_limit:#x}"
             )
         # Memory of the host is aligned for the host; a guest whose memory blocks are larger than that needs more.
-        align = memdev.alignment if config.dimm_alignment <= RAM_ALIGNMENT else max(memdev.alignment, config.dimm_alignment)
+        align = (
+            memdev.alignment if config.dimm_alignment <= RAM_ALIGNMENT else max(memdev.alignment, config.dimm_alignment)
+        )
         if base % align and warn:
             warn(
                 f"the alignment ({align:#x}) exceeds the expected maximum alignment, memory will get fragmented and not"
@@ -850,12 +501,11 @@ class DimmBoard:
                 start = _align_up(dimm.end, align)
         if start + size > base + space:
             raise MonitorError(
-                "could not find position in guest address space for memory device"
-                " - memory fragmented due to alignments"
+                "could not find position in guest address space for memory device - memory fragmented due to alignments"
             )
         return start
 
-    # ------------------------------------------------------------------------------------------------------ the guest
+    # -------------------------------------------------------------------------------------------------------- the guest
 
     def _ask(self, job: _Job) -> _Job:
         """Give the guest work. Called with the lock held."""
@@ -892,7 +542,7 @@ class DimmBoard:
                     self._eject(job.slot)
                 else:
                     self._device_check(job.slot, job.dimm)
-            except Exception:  # the worker has to outlive a fault of the engine
+            except Exception:  # noqa: BLE001 - the worker outlives a fault of the engine; it is logged
                 _log_exception(f"the guest's work on DIMM slot {job.slot} failed")
             finally:
                 job.done.set()
@@ -903,8 +553,11 @@ class DimmBoard:
             status = OST_FAILURE  # ejected in the meantime, and the guest finds nothing
         else:
             slot.known = True
-            status = _ost_status(lambda: self._machine.acpi_device_check(number, dimm.node, dimm.addr, dimm.size))
+            status = self._check(dimm)
         self._ost(number, DEVICE_CHECK, status)
+
+    def _check(self, dimm: Dimm) -> int:
+        return _ost_status(lambda: self._machine.acpi_device_check(dimm.slot, dimm.node, dimm.addr, dimm.size))
 
     def _eject(self, number: int) -> None:
         slot = self._slots[number]
@@ -973,12 +626,12 @@ class DimmBoard:
                     for subscriber in subscribers:
                         try:
                             subscriber(event)
-                        except Exception:  # theirs, not ours
+                        except Exception:  # noqa: BLE001 - theirs, not ours; it is logged
                             _log_exception(f"a subscriber failed at {event.name}")
             finally:
                 self._delivering = False
 
-    # -------------------------------------------------------------------------------------------------------- queries
+    # ---------------------------------------------------------------------------------------------------------- queries
 
     @property
     def config(self) -> MachineConfig:
@@ -993,9 +646,9 @@ class DimmBoard:
 
     @property
     def backends(self) -> list[Backend]:
-        """The memory backends, the machine's RAM first."""
+        """The memory backends, the machine's RAM among them, in the order in which QEMU lists them."""
         with self._lock:
-            return list(self._backends.values())
+            return [self._backends[name] for name in self._listing.names()]
 
     def memory_devices(self) -> list[dict[str, Any]]:
         """What query-memory-devices returns: the DIMMs by address."""
@@ -1045,7 +698,7 @@ class DimmBoard:
             for node in self._config.nodes
         ]
 
-    # ------------------------------------------------------------------------------------------------- QOM: a tree
+    # ------------------------------------------------------------------------------------------------------ QOM: a tree
 
     def qom_list(self, path: str) -> list[dict[str, str]]:
         """The properties of the object at `path`: name and type.
@@ -1083,7 +736,7 @@ class DimmBoard:
             qom_type = self._type(target)
             if all(p.name != name for p in self._properties(target)):
                 raise MonitorError(f"Property '{qom_type}.{name}' not found")
-            if isinstance(target, Backend) and name in _PROPERTIES[qom_type]:
+            if isinstance(target, Backend) and name in target.values:
                 self._set_backend(target, name, value, text)
             elif isinstance(target, Dimm) and name in _DIMM_PROPERTIES:
                 self._set_dimm(target, name, value, text)
@@ -1091,26 +744,17 @@ class DimmBoard:
                 raise MonitorError(f"Property '{qom_type}.{name}' is not writable")
 
     def _set_backend(self, backend: Backend, name: str, value: Any, text: bool) -> None:
-        fixed = _FIXED.get(name, "").format(backend.qom_type)
-        if fixed and name in _FIXED_UNSEEN:
-            raise MonitorError(fixed)
-        kind = next(member.kind for member in _TYPES[backend.qom_type] if member.name == name)
-        if kind == "uint16s" and text:
-            value = _number_list(value)
-        read = _read(kind, name, value, text)
-        if fixed:
-            raise MonitorError(fixed)
-        if name == "prealloc-context" and read and self._find(read):
-            raise _invalid_type(name, "thread-context")
-        backend.set(name, read)
+        if name == "prealloc-context" and isinstance(value, str) and value and self._find(value):
+            raise invalid_type(name, "thread-context")
+        backend.change(name, value, text)
 
     def _set_dimm(self, dimm: Dimm, name: str, value: Any, text: bool) -> None:
         if name == "realized":
-            if not _read("bool", name, value, text):
+            if not read_value("bool", name, value, text):
                 raise MonitorError("Property 'pc-dimm.realized' cannot be set to false; use device_del")
             return
         if name == "memdev":
-            self._find_backend(name, _read("str", name, value, text))
+            self._find_backend(name, read_value("str", name, value, text))
             raise MonitorError(
                 f"Attempt to set link property 'memdev' on device '{dimm.id or '(null)'}' (type 'pc-dimm')"
                 " after it was realized"
@@ -1166,7 +810,7 @@ class DimmBoard:
         if target == "/":
             props += [child("objects", _OBJECTS), child("machine", _MACHINE)]
         elif target == _OBJECTS:
-            props += [child(name, backend) for name, backend in self._backends.items()]
+            props += [child(backend.id, backend) for backend in self.backends]
         elif target == _MACHINE:
             ram = next((b for b in self._backends.values() if b.used == "machine"), None)
             sizes = {
@@ -1185,8 +829,7 @@ class DimmBoard:
                 child(dimm.path.rpartition("/")[2], dimm) for dimm in self.dimms if dimm.path.startswith(f"{target}/")
             ]
         elif isinstance(target, Backend):
-            types = _PROPERTIES[target.qom_type]
-            props += [_Property(name, kind, target.values[name]) for name, (kind, _) in types.items()]
+            props += [_Property(*p) for p in target.properties]
             region = f"{target.id}[0]"
             props.append(child(region, _Region(target, f"{target.path}/{region}")))
         elif isinstance(target, Dimm):
@@ -1216,18 +859,6 @@ class DimmBoard:
 # -------------------------------------------------------------------------------------------------------------- helpers
 
 
-def object_help(qom_type: str | None) -> list[str]:
-    """The lines of `object_add TYPE,help`; of `object_add help` when there is no such type."""
-    if qom_type not in _TYPES:
-        return ["List of user creatable objects:", *(f"  {name}" for name in sorted(_TYPES))]
-    lines = []
-    # QEMU sorts the lines, not the names: "prealloc-context=" comes before "prealloc="
-    for name, (kind, _) in sorted(_PROPERTIES[qom_type].items(), key=lambda item: f"{item[0]}="):
-        option = f"{name}=<{kind}>"
-        lines.append(f"  {option:<22} - {_BACKEND_HELP[name]}" if name in _BACKEND_HELP else f"  {option}")
-    return [f"{qom_type} options:", *lines]
-
-
 def device_help(driver: str | None) -> list[str]:
     """The lines of `device_add DRIVER,help`, and without a driver of `device_add help`.
 
@@ -1240,14 +871,6 @@ def device_help(driver: str | None) -> list[str]:
     return ["pc-dimm options:", *(f"  {option:<22}{rest}" if rest else f"  {option}" for option, rest in _DIMM_HELP)]
 
 
-def _check_identifier(name: str) -> None:
-    if not is_identifier(name):
-        raise HintedError(
-            "Parameter 'id' expects an identifier",
-            "Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
-        )
-
-
 def _option(value: object) -> str | None:
     """A value as QEMU makes an option of it: text. What is no text, number or truth is left out."""
     if isinstance(value, str):
@@ -1257,19 +880,6 @@ def _option(value: object) -> str | None:
     if isinstance(value, int):
         return str(value)
     return f"{value:.17g}" if isinstance(value, float) else None
-
-
-def _number_list(value: object) -> list[str]:
-    """ "0-2,5" as a list of the numbers, each as text; what is no such list stays as it is, for the reader to refuse."""
-    numbers: list[str] = []
-    for part in str(value).split(","):
-        first, dash, last = part.partition("-")
-        low, high = parse_integer(first), parse_integer(last)
-        if dash and low is not None and high is not None and 0 <= low <= high < 1 << 16:
-            numbers += [str(number) for number in range(low, high + 1)]
-        else:
-            numbers.append(part)
-    return numbers
 
 
 def _type_of(target: Any) -> str:
@@ -1296,8 +906,3 @@ def _log_exception(what: str) -> None:
     import logging  # rarely needed, and importing it takes time
 
     logging.getLogger(__name__).exception(what)
-
-
-def cpu_list(cpus: Sequence[int]) -> str:
-    """The CPUs of a node as `info numa` prints them: each with a space before it."""
-    return "".join(f" {cpu}" for cpu in cpus)

@@ -1,18 +1,24 @@
 """A running instance: a machine and everything that speaks for it, wired together.
 
-Owns: which part is given to which, and in what order they start. Does not own what any of them does, nor options and
-their help (cli.py), which arrive as a dictionary. It is the whole life of two processes: the one inside the namespaces
-of `run`, and the server of `mount`.
+Owns: which part is given to which, in what order they start, and what is cleaned up in the end. Does not own what any of
+them does, nor options and their help (cli.py), which arrive as a dictionary. It is the whole life of two processes: the
+one inside the namespaces of `run`, and the server of `mount`.
+
+A process that serves files must never look one of them up itself: see namespace.py.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from .errors import FakesysfsError
+from .errors import EnvironmentProblem, FakesysfsError
+from .namespace import identity_of, remove_socket
 
 if TYPE_CHECKING:
     from .control import Server
@@ -21,26 +27,81 @@ if TYPE_CHECKING:
     from .namespace import Inside
 
 MACHINE_KEYS = ("machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload")
+Value = TypeVar("Value")
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Parts:
-    """A machine, its monitor, and a control server that knows both.
+    """A machine, its DIMM slots and monitor, and a control server that knows them.
 
     :param options: those of MACHINE_KEYS that were given are the machine's.
-    :param info: what the control request "info" answers.
+    :param where: what else the control request "info" is to answer: "directory", "command".
+    :param on_quit: called when somebody tells the monitor to quit.
+    :param meanwhile: called while the engine boots in another thread, which takes a while.
     :raises ConfigError: there can be no such machine.
     """
 
-    def __init__(self, options: Mapping[str, Any], info: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        where: Mapping[str, Any],
+        on_quit: Callable[[], object],
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
         from .config import MachineConfig
-        from .control import Server, machine_handlers
         from .machine import Machine
-        from .monitor import Monitor
 
         given = {key: options[key] for key in MACHINE_KEYS if options.get(key) not in (None, (), [])}
-        self.machine: Machine = Machine.from_config(MachineConfig.from_options(**given))
-        self.monitor: Monitor = Monitor(self.machine)
-        self.server: Server = Server(machine_handlers(self.machine, self.monitor.hmp, info))
+        config = MachineConfig.from_options(**given)
+        boot = _Call(lambda: Machine.from_config(config))
+        from .control import Server, machine_handlers
+        from .dimm import DimmBoard
+        from .monitor import Monitor
+
+        meanwhile()
+        self.machine: Machine = boot.result()
+        self.board: DimmBoard = DimmBoard(self.machine)
+        self.monitor: Monitor = Monitor(self.board, on_quit)
+        self.qmp = os.path.abspath(options["qmp"]) if options["qmp"] else None
+        info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, "qmp": self.qmp, **where}
+        handlers = machine_handlers(self.machine, self.monitor.command, info)
+        handlers["map"] = self._map
+        self.server: Server = Server(handlers)
+
+    def _map(self) -> dict[str, Any]:
+        return {
+            "block_bytes": self.machine.block_bytes,
+            "blocks": self.machine.blocks(),
+            "dimms": self.board.memory_devices(),
+        }
+
+
+class _Call(threading.Thread, Generic[Value]):
+    """A call that has begun in a thread of its own."""
+
+    def __init__(self, call: Callable[[], Value]) -> None:
+        super().__init__(daemon=True)
+        self._call = call
+        self._value: Value | None = None
+        self._error: FakesysfsError | None = None
+        self.start()
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            self._value = self._call()
+        except FakesysfsError as e:
+            self._error = e
+
+    def result(self) -> Value:
+        """Wait for the end and return what the call returned, or raise what it raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+        return cast("Value", self._value)
+
+
+# ------------------------------------------------------------------------------------------------------------- run
 
 
 def inside(arguments: Sequence[str]) -> NoReturn:
@@ -54,26 +115,37 @@ def inside(arguments: Sequence[str]) -> NoReturn:
         print(f"fakesysfs: {e}", file=sys.stderr)
         status = e.exit_status
     except OSError as e:
-        print(f"fakesysfs: {e.strerror}: {e.filename or ''}", file=sys.stderr)
+        print(f"fakesysfs: {e.filename or 'the simulation'}: {e.strerror}", file=sys.stderr)
         status = 1
     sys.stderr.flush()
     process.end(status)
 
 
 def _inside(process: Inside) -> NoReturn:
-    # These take most of the time until the command starts; the options are parsed meanwhile.
-    from . import config, machine, monitor  # noqa: F401
-    from .control import VARIABLE, listen_as
-    from .mount import Mount, load_fusepy
-    from .uevent import UeventSender
+    from . import config, machine  # noqa: F401 - they take a while, and so does the launcher with the options
 
-    load_fusepy()
     options = process.options()
     own_network = options["net"] == "own"
     if own_network:
         process.enter_network()
-    qmp = os.path.abspath(options["qmp"]) if options["qmp"] else None
-    parts = Parts(options, {"directory": None, "qmp": qmp, "command": " ".join(options["command"])})
+
+    def load() -> None:
+        from .mount import server_class
+
+        server_class()
+
+    where = {"directory": None, "command": " ".join(options["command"])}
+    parts = Parts(options, where, on_quit=lambda: process.end(0), meanwhile=load)
+    from .control import VARIABLE, listen_as
+    from .mount import Mount
+    from .uevent import UeventSender
+
+    if parts.qmp is not None:
+        from .monitor import serve_qmp
+
+        process.announce(parts.qmp)
+        serve_qmp(parts.qmp, parts.monitor)
+        process.announce(parts.qmp)
     stage = process.stage()
     Mount(parts.machine, stage, over=True).start()
     notes = process.cover(stage)
@@ -86,3 +158,177 @@ def _inside(process: Inside) -> NoReturn:
             print(f"fakesysfs: {note}", file=sys.stderr, flush=True)
     environment = {**os.environ, VARIABLE: process.name, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
     process.run(options["command"], environment, options["keep_uid"])
+
+
+# ----------------------------------------------------------------------------------------------------------- mount
+
+
+def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None]) -> None:
+    """Serve a machine at `directory` until it is unmounted or a signal says so.
+
+    :param ready: called when the files are there.
+    :raises FakesysfsError: there can be no such machine, or no mount.
+    """
+    from .control import listen
+    from .mount import Mount, mounted_at
+
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # before there are threads: sigwait() is to get them
+    guardian = _Guardian(os.path.realpath(directory))
+    parts = Parts(options, {"directory": os.path.realpath(directory), "command": None}, on_quit=end)
+    qmp = None
+    if parts.qmp is not None:
+        from .monitor import serve_qmp
+
+        guardian.tell("qmp", parts.qmp, identity_of(parts.qmp))
+        qmp = serve_qmp(parts.qmp, parts.monitor)
+        guardian.tell("qmp", parts.qmp, identity_of(parts.qmp))
+    mount = Mount(parts.machine, directory)
+    mount.start()
+    guardian.tell("mount", mounted_at(mount.directory) or "")
+    listener, _ = listen(os.getpid(), os.geteuid())
+    parts.server.serve(listener)
+    ready()
+
+    def unmounted() -> None:
+        mount.wait()
+        end()
+
+    threading.Thread(target=unmounted, daemon=True).start()
+    signal.sigwait(ENDING)
+    mount.unmount()
+    if qmp is not None:
+        qmp.close()
+
+
+def serve_in_background(directory: str, options: Mapping[str, Any]) -> None:
+    """Serve a machine at `directory` in a process of its own. Returns when its files are there.
+
+    :raises FakesysfsError: as `serve`.
+    """
+    result, report = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(result)
+            os.setsid()
+
+            def ready() -> None:
+                _leave_terminal()
+                os.write(report, b"{}")
+                os.close(report)
+
+            serve(directory, options, ready)
+            status = 0
+        except FakesysfsError as e:
+            os.write(report, json.dumps({"error": str(e), "status": e.exit_status}).encode())
+        except OSError as e:
+            os.write(report, json.dumps({"error": f"{directory}: {e.strerror}", "status": 1}).encode())
+        finally:
+            os._exit(status)
+    os.close(report)
+    with os.fdopen(result, "rb") as file:
+        answer = json.loads(file.read() or b'{"error": "the server was killed", "status": 1}')
+    if "error" in answer:
+        os.waitpid(child, 0)
+        problem = FakesysfsError(answer["error"])
+        problem.exit_status = answer["status"]
+        raise problem
+
+
+def _leave_terminal() -> None:
+    """Nobody waits for the output of a server, and no file system stays busy because of it."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+class _Guardian:
+    """A process that sees to it that nothing is left when the server is killed: no mount without a server, no socket.
+
+    It is forked before the server opens /dev/fuse, and ends with it.
+    """
+
+    def __init__(self, directory: str) -> None:
+        end, self._pipe = os.pipe()
+        if os.fork() == 0:
+            try:
+                os.close(self._pipe)
+                _leave_terminal()
+                _close_all_but(end)
+                self._guard(directory, end)
+            finally:
+                os._exit(0)
+        os.close(end)
+
+    def tell(self, what: str, *values: str) -> None:
+        """Say what there will be to remove: "mount" and its device number, "qmp" and path and identity_of(path)."""
+        os.write(self._pipe, json.dumps([what, *values]).encode() + b"\n")
+
+    def _guard(self, directory: str, pipe: int) -> None:
+        from .mount import mounted_at
+
+        device = None
+        qmp: list[str] = []
+        with os.fdopen(pipe, "rb") as file:
+            for line in file:  # until the server has ended
+                what, *values = json.loads(line)
+                if what == "mount":
+                    device = values[0]
+                else:
+                    qmp = values
+        if qmp:
+            remove_socket(*qmp)
+        left = mounted_at(directory)
+        if left is not None and device in (None, left):
+            os.execvp(*unmounting(directory, lazy=True))
+
+
+def _close_all_but(fd: int) -> None:
+    os.closerange(3, fd)
+    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def unmounting(directory: str, *, lazy: bool = False) -> tuple[str, list[str]]:
+    """Program and arguments that unmount a FUSE file system, for root or for the user who mounted it."""
+    if os.geteuid() == 0:
+        return "umount", ["umount", *(["--lazy"] if lazy else []), "--", directory]
+    import shutil
+
+    program = "fusermount" if shutil.which("fusermount") else "fusermount3"
+    return program, [program, "-u", *(["-z"] if lazy else []), "--", directory]
+
+
+def unmount(directory: str) -> None:
+    """Unmount what `fakesysfs mount` mounted, and wait for the end of its server.
+
+    :raises EnvironmentProblem: it is in use.
+    :raises FakesysfsError: it is no fakesysfs.
+    """
+    import subprocess
+
+    from .control import Client, InstanceError, connect
+    from .mount import mounted
+
+    if mounted(directory) is None:
+        raise FakesysfsError(f"{directory} is not a mounted fakesysfs")
+    server: Client | None = None
+    try:
+        server = connect(directory)
+    except InstanceError:
+        pass  # it has died
+    _, command = unmounting(os.path.realpath(directory))
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        said = result.stderr.strip().splitlines()
+        raise EnvironmentProblem(
+            f"{directory} cannot be unmounted: {said[-1] if said else command[0]}", "see who uses it: fuser -vm " + directory
+        )
+    if server is not None:
+        server.wait_end(5.0)
+        server.close()

@@ -187,8 +187,8 @@ class _Launcher:
             poll = select.poll()
             poll.register(self._process, select.POLLIN)
             poll.poll(5000)
-        for path in self._files:
-            self._remove(path)
+        for path, identity in self._files.items():
+            remove_socket(path, identity)
         if not self._ended:
             print("fakesysfs: the simulation was killed, and with it the command", file=sys.stderr)
             return 128 + signal.SIGKILL
@@ -248,21 +248,31 @@ class _Launcher:
             "`fakesysfs doctor` says what to do; `fakesysfs mount DIR` needs none",
         )
 
-    def _remove(self, path: str) -> None:
-        """Remove a socket that the process inside made, or was about to make, and nobody listens at any more."""
-        try:
-            status = os.lstat(path)
-            if not stat.S_ISSOCK(status.st_mode):
-                return
-            if self._files[path] not in ("0:0", f"{status.st_dev}:{status.st_ino}"):
-                return
-            with socket.socket(socket.AF_UNIX) as probe:
-                try:
-                    probe.connect(path)
-                except ConnectionRefusedError:
-                    os.unlink(path)
-        except OSError:
-            pass  # it is gone
+
+def identity_of(path: str) -> str:
+    """The file at `path`, as "device:inode"; "0:0" when there is none."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return "0:0"
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def remove_socket(path: str, identity: str) -> None:
+    """Remove the socket file of a process that was killed. One that somebody listens at is left alone.
+
+    :param identity: identity_of(path) when the process had made it; "0:0" when it was about to: then any will do.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode) or identity not in ("0:0", identity_of(path)):
+            return
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+    except OSError:
+        pass  # it is gone, or not ours to remove
 
 
 # ---------------------------------------------------------------------------------------------------- inside, as pid 1
@@ -327,20 +337,16 @@ class Inside:
         """Tell the launcher of a socket file at `path`: it removes it, should this process be killed. Call it before
         the file is made, and again when it is. It is removed by `end`, too."""
         path = os.path.abspath(path)
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            self._say(f"file 0:0 {path}")
-            return
-        self._say(f"file {status.st_dev}:{status.st_ino} {path}")
+        identity = identity_of(path)
+        self._say(f"file {identity} {path}")
+        if identity != "0:0":
 
-        def remove() -> None:
-            now = os.lstat(path)
-            if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
-                os.unlink(path)
-            self._say(f"removed {path}")
+            def remove() -> None:
+                if identity_of(path) == identity:
+                    os.unlink(path)
+                self._say(f"removed {path}")
 
-        self.at_end(remove)
+            self.at_end(remove)
 
     def _say(self, message: str) -> None:
         try:

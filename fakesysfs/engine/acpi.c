@@ -219,7 +219,7 @@ static int eject(struct machine *m, unsigned slot)
         return err;
     TRACE(m, "acpi_bus_trim");
     TRACE(m, "acpi_bus_trim_one");
-    TRACE(m, "device_for_each_child_reverse");
+    TRACE_LEAF(m, "device_for_each_child_reverse");
     TRACE(m, "acpi_memory_device_remove");
     {
         TRACE(m, "walk_memory_blocks");

@@ -223,14 +223,8 @@ static struct memory_block *block_add(struct machine *m, uint64_t id, int nid, i
     TRACE(m, "device_add");
     TRACE_LEAF(m, "dev_set_name");
     TRACE_LEAF(m, "device_get_ownership");
-    {
-        TRACE(m, "kernfs_create_dir_ns");
-        TRACE_LEAF(m, "__kernfs_new_node");
-    }
-    {
-        TRACE(m, "device_create_file");
-        TRACE_LEAF(m, "device_get_ownership");
-    }
+    TRACE_LEAF(m, "kernfs_create_dir_ns");
+    TRACE_LEAF(m, "device_create_file");
     {
         TRACE(m, "bus_add_device");
         TRACE_LEAF(m, "device_add_groups");
@@ -238,8 +232,7 @@ static struct memory_block *block_add(struct machine *m, uint64_t id, int nid, i
     }
     TRACE_LEAF(m, "blocking_notifier_call_chain");
     block_uevent(m, b, "add");
-    TRACE(m, "bus_probe_device");
-    TRACE_LEAF(m, "bus_for_each_drv");
+    TRACE_LEAF(m, "bus_probe_device");
     return b;
 }
 

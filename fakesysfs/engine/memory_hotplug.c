@@ -153,22 +153,28 @@ static void sections_remove(struct machine *m, uint64_t start, uint64_t end)
 int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap)
 {
     uint64_t first = start >> m->page_shift >> m->section_page_shift;
-    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift;
+    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift, end_added = first;
     int err = 0;
 
     TRACE(m, "arch_add_memory");
     TRACE(m, "add_pages");
     TRACE(m, "__add_pages");
+    bool trace_on = m->trace_on;
     for (uint64_t nr = first; nr < end; nr++) {
         TRACE_LEAF(m, "subsection_mask_set");
         err = fault_at(m, "range_add/section");
         if (err == 0 && !self_memmap)
             err = memmap_alloc(m, nr, nid);
-        if (err != 0) {
-            sections_remove(m, first, nr);
-            return err;
-        }
+        m->trace_on = false; /* the first section shows what every further one does */
+        if (err != 0)
+            break;
         section_add(m, nr, nid);
+        end_added = nr + 1;
+    }
+    m->trace_on = trace_on;
+    if (err != 0) {
+        sections_remove(m, first, end_added);
+        return err;
     }
     TRACE_LEAF(m, "sync_global_pgds");
     direct_map(m, start, size_bytes, 1);
@@ -263,6 +269,8 @@ static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64
     if (shrink)
         zone_shrink_span(m, z, start_pfn, nr_pages);
     TRACE(m, "set_zone_contiguous");
+    if (zone_is_empty(z))
+        return;
     TRACE(m, "__pageblock_pfn_to_page");
     TRACE_LEAF(m, "pfn_to_online_page");
 }
@@ -309,8 +317,16 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     adjust_present(m, start_pfn, nr_pages, z, group, 1);
     if (!was_populated)
         zone_print_zonelists(m);
-    if (has(m, F_online_isolated))
+    if (has(m, F_online_isolated)) {
+        TRACE(m, "undo_isolate_page_range");
+        TRACE_LEAF(m, "pfn_to_online_page");
+        {
+            TRACE(m, "unset_migratetype_isolate");
+            TRACE_LEAF(m, "move_freepages_block");
+            TRACE_LEAF(m, "set_pageblock_migratetype");
+        }
         undo_isolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
+    }
     zone_update_watermarks(m);
     {
         TRACE(m, "nr_free_buffer_pages");
@@ -446,7 +462,10 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
 
 failed_isolated:
     undo_isolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
-failed_isolate:
+failed_isolate: {
+    TRACE(m, "zone_pcp_enable");
+    TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
+}
     z->pcp_disabled--;
     return err;
 }

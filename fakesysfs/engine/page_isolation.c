@@ -83,7 +83,6 @@ static bool has_unmovable(struct machine *m, uint64_t start_pfn, uint64_t end_pf
     struct folio folio;
     const struct zone *z = zone_of(m, start_pfn);
 
-    TRACE_LEAF(m, "has_unmovable_pages");
     for (uint64_t pfn = start_pfn; pfn < end_pfn;) {
         if (!folio_at(m, pfn, &folio))
             return true;
@@ -177,11 +176,6 @@ int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
 
 void undo_isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned mt)
 {
-    TRACE(m, "undo_isolate_page_range");
-    TRACE_LEAF(m, "pfn_to_online_page");
-    TRACE(m, "unset_migratetype_isolate");
-    TRACE_LEAF(m, "move_freepages_block");
-    TRACE_LEAF(m, "set_pageblock_migratetype");
     for (uint64_t at = start_pfn; at < start_pfn + nr_pages; at += m->pages_per_section) {
         struct section *s = section_online_of(m, at);
         if (s == NULL || s->nr_isolated == 0)

@@ -1,0 +1,386 @@
+"""A simulated machine: its files, its memory, and what happens to it.
+
+Owns the delivery of events: the engine records them, and whoever made a call delivers them to the subscribers
+after the engine's locks are released and before the call returns, in the order in which they happened, whatever
+the number of threads. Also what makes the engine pleasant to use: whole files, sizes like "64M", named tuples,
+`with`.
+
+Does not own any text of /sys or /proc, nor any rule of memory hotplug (the engine, in C), nor the host's side of
+DIMMs (dimm.py). It is the only importer of the C extension. Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from ._engine import Engine
+from .errors import ConfigError
+
+if TYPE_CHECKING:  # whoever has a configuration has loaded that module; this one can do without
+    from ._engine import Path
+    from .config import MachineConfig
+
+__all__ = ["Block", "Event", "Machine", "Subscriber"]
+
+#: How many of the newest events `Machine.events` remembers.
+EVENTS_KEPT: Final = 100_000
+
+_READ_BYTES: Final = 1 << 20
+_ANY: Final = -1  # node, block or order, to the engine
+_log = logging.getLogger(__name__)
+
+
+class Event(NamedTuple):
+    """Something that happened in the machine.
+
+    :param seq: 1 for the first event of the machine, and so on without gaps.
+    :param time_us: the machine's clock, in microseconds.
+    :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (the guest answered an
+        eject that it was asked for from inside) or "page".
+    :param path: the file or device in question.
+    :param data: what was written, the action, the state ...
+    :param errno: with what it failed; 0 when it did not.
+    :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
+    """
+
+    seq: int
+    time_us: int
+    kind: str
+    path: str
+    data: str
+    errno: int
+    payload: tuple[str, ...]
+
+
+class Block(NamedTuple):
+    """A memory block.
+
+    :param id: the number in its name: 32 for memory32.
+    :param start: physical address, in bytes.
+    :param state: as its file `state` says.
+    :param zone: the zone its pages are in.
+    :param nid: its node.
+    :param free_pages: of `present_pages`, those that are free.
+    :param present_pages: how many pages are online.
+    :param movable_pages: of `present_pages`, those in use that can move elsewhere.
+    :param unmovable_pages: of `present_pages`, those in use that cannot: one keeps the block online.
+    """
+
+    id: int
+    start: int
+    state: str
+    zone: str | None
+    nid: int
+    free_pages: int
+    present_pages: int
+    movable_pages: int
+    unmovable_pages: int
+
+
+Subscriber = Callable[[Event], object]
+
+
+class Machine(Engine):
+    """A machine with memory that comes and goes.
+
+        with Machine(MachineConfig.from_options(memory="1G,slots=4,maxmem=8G")) as machine:
+            machine.subscribe(print)
+            machine.add_memory(0, 0x100000000, machine.block_bytes)
+            machine.store("/sys/devices/system/memory/memory32/state", "online_movable")
+
+    What the simulated kernel refuses is an OSError with the errno Linux gives; its `strerror` is the reason, as
+    "unmovable page 0x10800e (slab)", and its `filename` the file. After close() every method raises ValueError.
+
+    :param config: what the machine is made from; also the attribute `config`.
+    :raises ConfigError: when the engine finds that there can be no such machine.
+    """
+
+    config: MachineConfig
+
+    def __init__(self, config: MachineConfig) -> None:
+        try:
+            super().__init__(config.spec())
+        except ValueError as e:
+            raise ConfigError(f"{e}") from e
+        self.config = config
+        self._subscribers: tuple[Subscriber, ...] = ()
+        self._kept: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._queue: deque[Event] = deque()  # taken from the engine, not delivered yet
+        self._delivery = threading.RLock()  # held while subscribers run; they may call the machine
+        self._delivering = False
+
+    @classmethod
+    def from_config(cls, config: MachineConfig) -> Self:
+        """Return a new machine.
+
+        :raises ConfigError: when the engine finds that there can be no such machine.
+        """
+        return cls(config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Events
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with every event from now on, before the call that caused the event returns.
+
+        Events come one at a time and in order, in the thread whose call caused them or in that of another caller.
+        An exception of the subscriber is logged and changes nothing. It may call the machine: events of such a
+        call are delivered after the subscriber has returned. It must not wait for a call of another thread that
+        causes events, because that call waits for it.
+
+        :returns: a function that ends the subscription.
+        """
+        with self._delivery:
+            self._subscribers += (subscriber,)
+        return lambda: self.unsubscribe(subscriber)
+
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Call `subscriber` no more; nothing happens when it was not subscribed."""
+        with self._delivery:
+            # == and not `is`: a method of an object is another object at each look, but an equal one.
+            self._subscribers = tuple(known for known in self._subscribers if known != subscriber)
+
+    def events(self, since: int = 0) -> list[Event]:
+        """Return the newest events, `EVENTS_KEPT` at most, oldest first: those with a `seq` greater than `since`."""
+        return [event for event in self._kept.copy() if event.seq > since]
+
+    def _deliver(self) -> None:
+        """Deliver what was recorded so far. When it returns, the caller's events have been, by whoever."""
+        with self._delivery:
+            if self._delivering:  # called by a subscriber: the loop that called the subscriber goes on
+                return
+            self._delivering = True
+            try:
+                while self._queue or self._fill_queue():
+                    event = self._queue.popleft()
+                    self._kept.append(event)
+                    for subscriber in self._subscribers:
+                        _call(subscriber, event)
+            finally:
+                self._delivering = False
+
+    def _fill_queue(self) -> bool:
+        try:
+            self._queue.extend(map(Event._make, self.take_events()))
+        except ValueError:  # the machine was closed meanwhile
+            return False
+        return bool(self._queue)
+
+    # Files
+
+    def write(self, handle: int, data: bytes, interrupted: int = 0, /) -> int:
+        """Store `data` as one write(2) does and return how many bytes were taken, which may be fewer.
+
+        May take long when a block goes offline. On the main thread a signal handler that raises ends it with its
+        exception; one that returns does not disturb it.
+
+        :param interrupted: address of a C function `int f(void)` to ask instead whether to end with EINTR.
+        :raises OSError: what the attribute says: EINVAL, EBUSY, EEXIST, ...; ENODEV when the device is gone.
+        """
+        try:
+            return super().write(handle, data, interrupted)
+        finally:
+            self._deliver()
+
+    def store(self, path: Path, data: str | bytes) -> int:
+        """Write `data` to a file as `echo -n` would: open, one write, close.
+
+        :returns: how many bytes were taken: all, or of more than a page the first page.
+        :raises OSError: EACCES, ENOENT, ... when it cannot be opened; what the attribute says.
+        """
+        handle = self.open(path, os.O_WRONLY)
+        try:
+            return self.write(handle, data.encode() if isinstance(data, str) else data)
+        except OSError as e:
+            e.filename = os.fsdecode(path)
+            raise
+        finally:
+            self.release(handle)
+
+    def read_bytes(self, path: Path) -> bytes:
+        """Return what `cat` would print.
+
+        :raises OSError: EACCES, ENOENT, ... when it cannot be opened; what the attribute says.
+        """
+        handle = self.open(path, os.O_RDONLY)
+        try:
+            content = b""
+            while piece := self.read(handle, _READ_BYTES, len(content)):
+                content += piece
+            return content
+        except OSError as e:
+            e.filename = os.fsdecode(path)
+            raise
+        finally:
+            self.release(handle)
+
+    def read_text(self, path: Path) -> str:
+        """Return what `cat` would print, as text.
+
+        :raises OSError: as read_bytes().
+        """
+        return self.read_bytes(path).decode(errors="surrogateescape")
+
+    # Memory
+
+    def add_memory(self, nid: int, start: int, size: int, /) -> None:
+        """Hot-add memory, as the kernel's __add_memory() does. Address and size in bytes.
+
+        :raises OSError: EEXIST when something is there, EINVAL for parts of blocks, E2BIG beyond the limit, ENOMEM.
+        """
+        try:
+            super().add_memory(nid, start, size)
+        finally:
+            self._deliver()
+
+    def remove_memory(self, start: int, size: int, /) -> None:
+        """Remove memory whose blocks are offline. Address and size in bytes.
+
+        :raises OSError: EBUSY when a block is online; EINVAL.
+        """
+        try:
+            super().remove_memory(start, size)
+        finally:
+            self._deliver()
+
+    def acpi_device_check(self, slot: int, nid: int, start: int, size: int, /) -> int:
+        """Let the guest handle Notify(device check) of a DIMM slot; return its _OST status, 0 for success."""
+        try:
+            return super().acpi_device_check(slot, nid, start, size)
+        finally:
+            self._deliver()
+
+    def acpi_eject_request(self, slot: int, /) -> int:
+        """Let the guest handle an eject request: offline and remove all memory of the slot. May take long.
+
+        :returns: the _OST status: 0 ejected, 0x82 refused, and everything is as before.
+        """
+        try:
+            return super().acpi_eject_request(slot)
+        finally:
+            self._deliver()
+
+    def blocks(self) -> list[Block]:
+        """Return all memory blocks in order of address."""
+        return [Block._make(block) for block in super().blocks()]
+
+    # Who holds pages
+
+    def allocate(
+        self,
+        kind: str,
+        size: int | str,
+        *,
+        zone: str | None = None,
+        node: int | None = None,
+        block: int | None = None,
+        order: int | None = None,
+    ) -> int:
+        """Let something use memory, so that it is in the way, or can be moved out of it.
+
+        :param kind: "anon", "file", "shmem", "slab", "slab_reclaimable", "pagetables", "kernel", "hugetlb",
+            "pinned" or "offline" (a balloon's).
+        :param size: bytes, or text like "64M"; rounded up to whole pieces.
+        :param zone: only in the zone of this name.
+        :param node: only on this node.
+        :param block: only in this memory block.
+        :param order: in pieces of 2**order pages; without it, as is usual for the kind.
+        :returns: the bytes it got.
+        :raises OSError: ENOMEM, and nothing is taken; EINVAL for a kind, zone or node that does not exist; ENODEV
+            for a block that is not online.
+        :raises ConfigError: when the text is no size.
+        """
+        nr_pages = self._pages(size)
+        try:
+            nr_pages = super().allocate_pages(
+                kind,
+                nr_pages,
+                _ANY if order is None else order,
+                zone,
+                _ANY if node is None else node,
+                _ANY if block is None else block,
+            )
+        finally:
+            self._deliver()
+        return nr_pages << self.config.page_shift
+
+    def free(self, kind: str, size: int | str, *, node: int | None = None) -> int:
+        """Give back memory of a kind, what was taken last first.
+
+        :param size: bytes, or text like "64M"; rounded up to whole pages.
+        :param node: only from this node.
+        :returns: the bytes given back.
+        :raises OSError: EINVAL when there is not that much, and nothing is given back.
+        :raises ConfigError: when the text is no size.
+        """
+        nr_pages = self._pages(size)
+        try:
+            nr_pages = super().free_pages(kind, nr_pages, _ANY if node is None else node)
+        finally:
+            self._deliver()
+        return nr_pages << self.config.page_shift
+
+    def _pages(self, size: int | str) -> int:
+        if isinstance(size, str):
+            from .config import parse_size
+
+            size = parse_size(size, "size")
+        return -(-size >> self.config.page_shift)
+
+    def pin(self, pfn: int, delta: int = 1, /) -> None:
+        """Add references to the folio of a page: while it has any, it cannot migrate.
+
+        :param delta: negative gives references back.
+        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use, or has fewer references.
+        """
+        try:
+            super().pin(pfn, delta)
+        finally:
+            self._deliver()
+
+    def unpin(self, pfn: int) -> None:
+        """Give back one reference that pin() took.
+
+        :raises OSError: as pin().
+        """
+        self.pin(pfn, -1)
+
+    def free_page(self, pfn: int, /) -> None:
+        """Give back the folio that holds a page.
+
+        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use.
+        """
+        try:
+            super().free_page(pfn)
+        finally:
+            self._deliver()
+
+    # What was said
+
+    def dmesg(self, start: int = 0) -> list[tuple[int, str]]:
+        """Return the kernel log as (time in microseconds, line).
+
+        :param start: number of the first line wanted, counted from the machine's first line, which is 0.
+        """
+        lines = (line.split("\t", 1) for line in self.klog(start).splitlines())
+        return [(int(time_us), text) for time_us, text in lines]
+
+
+def _call(subscriber: Subscriber, event: Event) -> None:
+    try:
+        subscriber(event)
+    except Exception:  # noqa: BLE001 - whatever it was: other subscribers and the kernel go on
+        _log.exception("a subscriber failed on event %d, %s of %s", event.seq, event.kind, event.path)
