@@ -663,7 +663,7 @@ static PyObject *events_object(struct event *events, size_t nr)
         if (list != NULL)
             list_put(&list, i, Py_BuildValue("(KKsNNiN)", BIG(e->seq), BIG(e->time_us), kinds[e->kind],
                                              text_object(e->path, strlen(e->path)),
-                                             text_object(e->data, strlen(e->data)), e->err,
+                                             text_object(e->data, strlen(e->data)), -e->err,
                                              payload_object(e->payload)));
         event_free(&events[i]);
     }

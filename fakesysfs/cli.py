@@ -1,27 +1,22 @@
 """The command line: parse, call, print.
 
-Owns: commands, options and their help, and how the parts are put together into a running instance: machine, monitor,
-control, uevents, mount. Does not own what any of them does. Options of a machine are the same for every command that
-makes one. Every --help ends with examples that run as they stand. `run` has two halves: launch() in the process the
-user started, which knows no options, and run_inside() in the one inside the namespaces, which does.
+Owns: commands, options and their help, what is printed, exit statuses. Does not own what a command does. Options of a
+machine are the same for every command that makes one. Every --help ends with examples that run as they stand.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .errors import EnvironmentProblem, FakesysfsError
+from .errors import FakesysfsError
 
 if TYPE_CHECKING:
-    from .control import Client, Server
-    from .machine import Machine
-    from .monitor import Monitor
-    from .namespace import Inside
+    from .control import Client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,9 +47,9 @@ def machine_options(command: Command) -> Command:
     """Add the options that describe a machine; they arrive as one dictionary, `machine`."""
     for option in reversed((
         click.option("--machine", metavar="FILE|PRESET", help="Machine file, or one of `fakesysfs presets`."),
-        click.option("-m", "--memory", metavar="SIZE,slots=N,maxmem=SIZE", help="As QEMU's -m. [1G,slots=32,maxmem=8G]"),
-        click.option("--kernel", metavar="VERSION", help="Which kernel to behave like; see `fakesysfs presets --kernels`."),
-        click.option("--append", metavar="LINE", help="Kernel command line: mem=, movable_node, memhp_default_state=, ..."),
+        click.option("-m", "--memory", metavar="SIZE,slots=N,maxmem=SIZE", help="As QEMU's. [1G,slots=32,maxmem=8G]"),
+        click.option("--kernel", metavar="VERSION", help="Kernel to behave like: `fakesysfs presets --kernels`. [6.1]"),
+        click.option("--append", metavar="LINE", help="Kernel command line: mem=, movable_node, kernelcore=, ..."),
         click.option("--config", metavar="NAME=y,...", help="Kernel configuration, such as ARCH_MEMORY_PROBE=n."),
         click.option("--node", "nodes", multiple=True, metavar="memory=SIZE,cpus=LIST", help="A NUMA node; repeat."),
         click.option("--distance", "distances", multiple=True, metavar="A,B,N", help="Distance of two nodes; repeat."),
@@ -66,10 +61,8 @@ def machine_options(command: Command) -> Command:
     return command
 
 
-MACHINE_KEYS = ("machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload")
-
 instance_option = click.option(
-    "--instance", metavar="DIR|NAME", help="Which running instance, if there are several: where it is mounted, or its name."
+    "--instance", metavar="DIR|NAME", help="Which running instance, if there are several: its directory or name."
 )
 qmp_option = click.option("--qmp", type=click.Path(), metavar="SOCKET", help="Serve QMP at this Unix socket.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say what is done.")
@@ -81,33 +74,278 @@ verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say what is
 @click.group(cls=_Group, context_settings={"max_content_width": 100})
 @click.version_option(package_name="fakesysfs")
 def main() -> None:
-    """Linux memory hotplug without the hardware: /sys and /proc as a machine with DIMMs to plug and unplug."""
+    """Linux memory hotplug without the hardware: a machine with DIMMs to plug, behind the real /sys and /proc."""
 
 
 @main.command(
-    context_settings={"allow_interspersed_args": False},
+    **examples("""\
+fakesysfs demo
+fakesysfs demo --pause""")
+)
+@click.option("--pause", is_flag=True, help="Wait for the Enter key before each step.")
+def demo(pause: bool) -> int:
+    """Walk through a hotplug, on a machine of its own.
+
+    A DIMM is plugged, its memory used, the DIMM unplugged: each command is shown, run, and explained in a line.
+    """
+    from .demo import command
+
+    return run.main(args=["--", *command(pause)], standalone_mode=False, prog_name="fakesysfs run") or 0
+
+
+@main.command(
+    **examples("""\
+mkdir -p /tmp/machine
+fakesysfs mount /tmp/machine --memory 2G,slots=4,maxmem=8G
+lsmem --sysroot /tmp/machine
+fakesysfs umount /tmp/machine""")
+)
+@click.argument("directory", type=click.Path())
+@machine_options
+@qmp_option
+@click.option("-f", "--foreground", is_flag=True, help="Serve in this process, until Ctrl-C or `fakesysfs umount`.")
+def mount(directory: str, foreground: bool, **options: Any) -> None:
+    """Serve a machine's files below DIRECTORY.
+
+    They are DIRECTORY/sys/... and DIRECTORY/proc/..., and this returns when they are there. There are no uevents;
+    `fakesysfs run` has them.
+    """
+    from .instance import serve, serve_in_background
+    from .mount import preflight
+
+    preflight(directory)
+    if foreground:
+        serve(directory, options, lambda: None)
+    else:
+        serve_in_background(directory, options)
+
+
+@main.command(
+    **examples("""\
+mkdir -p /tmp/machine
+fakesysfs mount /tmp/machine
+fakesysfs umount /tmp/machine""")
+)
+@click.argument("directory", type=click.Path())
+def umount(directory: str) -> None:
+    """Unmount DIRECTORY, and end the process behind it."""
+    from .instance import unmount
+
+    unmount(directory)
+
+
+@main.command(
+    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
     cls=_Epilog,
     epilog="""\
 fakesysfs run -- lsmem
-fakesysfs run --memory 2G,slots=4,maxmem=16G -- sh -c 'echo offline > /sys/devices/system/memory/memory7/state; lsmem'""",
+fakesysfs run --memory 2G,slots=4,maxmem=8G -- sh -c 'echo offline > /sys/devices/system/memory/memory9/state; lsmem'
+fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,size=1G"; fakesysfs dmesg'""",
 )
 @machine_options
 @qmp_option
+@click.option("--udev", is_flag=True, help="Start a systemd-udevd of its own, with this host's rules.")
 @click.option("--net", type=click.Choice(["own", "host"]), default="own", help="host: no uevents, but a network. [own]")
-@click.option("--keep-uid", is_flag=True, help="For an ordinary user: run the command as that user, not as root.")
+@click.option("--keep-uid", is_flag=True, help="For an ordinary user: the command runs as that user, not as root.")
 @verbose_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(**options: Any) -> int:
-    """Run COMMAND where the machine's files stand at their real paths.
+    """Run COMMAND with the machine at the real paths.
 
     In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents arrive on the real
     socket. Nothing outlives it. The exit status is the command's, or 128+N when signal N ended it.
+
+    An ordinary user becomes root of a user namespace, in which writing to files of root is possible.
     """
     from .control import listen
     from .namespace import launch
 
     listener, name = listen(os.getpid(), os.geteuid())
     return launch(options["command"], listener, name, lambda: options)
+
+
+@main.command(
+    **examples("""\
+fakesysfs run -- fakesysfs monitor 'info memory_size_summary'
+fakesysfs run -- fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=1G' 'device_add pc-dimm,id=d0,memdev=m0'
+echo 'info memdev' | fakesysfs run -- fakesysfs monitor""")
+)
+@instance_option
+@click.argument("lines", nargs=-1, metavar="[LINE]...")
+def monitor(instance: str | None, lines: Sequence[str]) -> int:
+    """Speak to the QEMU monitor of a running instance.
+
+    There is a prompt, or the given lines are carried out. Give each line as one word, in quotes. The exit status is 1
+    when the monitor refused one of them.
+    """
+    client = _client(instance)
+    failed = False
+    for line in lines or _typed_lines():
+        answer = client.call("hmp", line)
+        click.echo(answer, nl=False)
+        failed |= answer.startswith(("Error:", "unknown command:"))
+    return int(failed)
+
+
+def _typed_lines() -> Iterator[str]:
+    """Lines from a terminal, with a prompt and a history, or from whatever stdin is."""
+    if not sys.stdin.isatty():
+        yield from (line.rstrip("\n") for line in sys.stdin)
+        return
+    import readline  # noqa: F401 - input() has history and editing from here on
+
+    while True:
+        try:
+            yield input("(qemu) ")
+        except EOFError:
+            click.echo()
+            return
+
+
+@main.command(
+    **examples("""\
+fakesysfs run -- sh -c 'echo offline > /sys/devices/system/memory/memory7/state; fakesysfs dmesg'""")
+)
+@instance_option
+@click.option("-w", "--follow", is_flag=True, help="Go on with the lines that come.")
+def dmesg(instance: str | None, follow: bool) -> None:
+    """Print the kernel log of a running instance."""
+    import time
+
+    client = _client(instance)
+    seen = 0
+    while True:
+        lines = client.call("dmesg", seen)
+        seen += len(lines)
+        click.echo("".join(f"{line}\n" for line in dmesg_lines(lines)), nl=False)
+        if not follow:
+            return
+        time.sleep(0.2)
+
+
+def dmesg_lines(lines: Sequence[tuple[int, str]]) -> Iterator[str]:
+    """Lines of a kernel log, from what the control request "dmesg" gives."""
+    for time_us, text in lines:
+        yield f"[{time_us // 1000000:5d}.{time_us % 1000000:06d}] {text}"
+
+
+@main.command(
+    **examples("""\
+fakesysfs run -- sh -c 'echo offline > /sys/devices/system/memory/memory7/state; fakesysfs events'""")
+)
+@instance_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with the events that come.")
+@click.option("--since", type=int, default=0, metavar="N", help="Only events with a number greater than N.")
+def events(instance: str | None, follow: bool, since: int) -> None:
+    """Print the events of a running instance as JSON.
+
+    One object a line. seq: its number; time_us: the machine's clock; kind: uevent, store, state, ost or page; path;
+    data; errno; payload: the strings of a uevent.
+    """
+    import json
+
+    for event in _client(instance).stream("events", since=since, follow=follow):
+        click.echo(json.dumps(event))
+
+
+@main.command(
+    **examples("""\
+fakesysfs run -- sh -c 'echo offline > /sys/devices/system/memory/memory7/state; fakesysfs trace'""")
+)
+@instance_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+def trace(instance: str | None, follow: bool) -> None:
+    """Print the call graph of each operation.
+
+    It looks as the kernel's function_graph tracer prints it.
+    """
+    import time
+
+    client = _client(instance)
+    before = ""
+    while True:
+        text = client.call("trace")
+        click.echo(text.removeprefix(before), nl=False)
+        if not follow:
+            return
+        before = text
+        time.sleep(0.2)
+
+
+@main.command(
+    "map",
+    **examples("""\
+fakesysfs run -- fakesysfs map
+fakesysfs run --machine two-dimms -- fakesysfs map"""),
+)
+@instance_option
+def map_(instance: str | None) -> None:
+    """Show physical memory as a picture.
+
+    The blocks of a running instance, their zones, and how much of each is in use.
+    """
+    from .render import memory_map
+
+    _print(memory_map(_client(instance).call("map")))
+
+
+@main.command(
+    **examples("""\
+fakesysfs presets
+fakesysfs presets --kernels""")
+)
+@click.option("--kernels", is_flag=True, help="The kernels that --kernel knows.")
+def presets(kernels: bool) -> None:
+    """List the machines that have a name."""
+    from rich.table import Table
+
+    from .config import list_kernels, load_presets
+
+    if kernels:
+        for name in list_kernels():
+            click.echo(name)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for preset in load_presets():
+        table.add_row(preset.name, f"{preset.title}. {preset.summary}")
+    _print(table)
+
+
+@main.command(**examples("fakesysfs doctor"))
+def doctor() -> int:
+    """Say what this host lacks, and what to do.
+
+    The exit status is 1 if `fakesysfs run` cannot work here.
+    """
+    from .doctor import examine
+
+    works = True
+    for finding in examine():
+        mark = {True: "ok", False: "FAULT", None: "note"}[finding.good]
+        click.echo(f"{mark:<6} {finding.what:<12} {finding.how}")
+        if finding.advice:
+            click.echo(f"{'':<19} -> {finding.advice}")
+        works = finding.good is not False if finding.what == "run" else works
+    return 0 if works else 1
+
+
+# ---------------------------------------------------------------------------------------------------------- below them
+
+
+def _client(instance: str | None) -> Client:
+    from .control import connect
+
+    return connect(instance)
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    # Not a terminal: nobody knows how wide it is, and nothing is to be cut.
+    if not sys.stdout.isatty():
+        console.width = 200
+    console.print(what)
 
 
 def parse_run(arguments: Sequence[str]) -> dict[str, Any]:
@@ -121,17 +359,27 @@ def parse_run(arguments: Sequence[str]) -> dict[str, Any]:
     except click.exceptions.Exit as e:
         raise SystemExit(e.exit_code) from None
     except click.ClickException as e:
-        e.show()
-        raise SystemExit(e.exit_code) from None
+        raise SystemExit(_complain(e)) from None
 
 
 def run_command_line(arguments: Sequence[str]) -> int:
     """Carry out `arguments` and return the exit status."""
     try:
-        result = main.main(args=list(arguments), prog_name="fakesysfs", standalone_mode=False)
+        result = main.main(args=list(arguments) or ["--help"], prog_name="fakesysfs", standalone_mode=False)
     except click.ClickException as e:
-        e.show()
-        return e.exit_code
-    except click.Abort:
+        return _complain(e)
+    except (click.Abort, KeyboardInterrupt):
         return 130
+    except OSError as e:
+        if isinstance(e, BrokenPipeError):
+            raise
+        raise FakesysfsError(f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror}") from e
     return result if isinstance(result, int) else 0
+
+
+def _complain(e: click.ClickException) -> int:
+    """Say in one line what is wrong with the command line."""
+    context = getattr(e, "ctx", None)
+    where = context.command_path if context is not None else "fakesysfs"
+    click.echo(f"fakesysfs: {e.format_message().rstrip('.')}; see `{where} --help`", err=True)
+    return e.exit_code

@@ -6,10 +6,9 @@ everybody in the network namespace to see; `run` listens in the caller's namespa
 and root are answered (SO_PEERCRED). Does not own: what the requests mean; whoever starts a `Server` gives it named
 handlers, and machine_handlers() has those every instance offers.
 
-Protocol: the server greets with one line of JSON. Each request is one line, {"do": NAME, "args": [...], "options": {...}}
-with the arguments of the handler by position and by name; the reply is
-{"return": VALUE}, or a line {"item": VALUE} each and {"end": true} from a handler that is a generator, or
-{"error": {...}}, which the client raises as the exception it was.
+Protocol: the server greets with one line of JSON. A request is one line, {"do": NAME, "args": [], "options": {}} with the
+handler's arguments by position and by name; the reply is {"return": VALUE}, or a line {"item": VALUE} each and
+{"end": true} from a handler that is a generator, or {"error": {...}}, which the client raises as the exception it was.
 
 Threads: a server has one per listening socket and one per connection, all daemons. Importing this file is cheap on
 purpose: `fakesysfs dmesg` is asked for very often.

@@ -391,11 +391,11 @@ class DimmBoard:
         if memdev is None:
             raise MonitorError("'memdev' property must be set")
         addr = self._free_addr(addr, memdev, warn)
-        if memdev.used is not None:
-            raise MonitorError(f"can't use already busy memdev: {memdev.id}")
         nodes = len(self._config.nodes)
         if node >= nodes:
             raise MonitorError(f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {nodes}")
+        if memdev.used is not None:
+            raise MonitorError(f"can't use already busy memdev: {memdev.id}")
         dimm = Dimm(name, path, slot, node, addr, memdev, hotplugged)
         memdev.used = dimm
         self._slots[slot].dimm = dimm

@@ -55,7 +55,7 @@ def _fuse() -> Iterator[Finding]:
         yield Finding(False, "libfuse", e.message, e.hint)
     else:
         version = fuse._libfuse.fuse_version()
-        yield Finding(True, "libfuse", f"2, version {version // 10}.{version % 10}, through {os.path.basename(fuse.__file__)}")
+        yield Finding(True, "libfuse", f"version {version // 10}.{version % 10}, and fusepy")
     try:
         os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
         yield Finding(True, DEVICE, "can be opened")
@@ -90,15 +90,13 @@ def _util_linux() -> Iterator[Finding]:
         text = _output([program, "--version"])
         match = re.search(r"util-linux (\d+)\.(\d+)", text)
         if match is None:
-            yield Finding(
-                False if needed else None, program, f"not util-linux's: {text.splitlines()[0] if text else 'no answer'}",
-                "install util-linux",
-            )  # fmt: skip
+            said = text.splitlines()[0] if text else "no answer"
+            yield Finding(False if needed else None, program, f"not util-linux's: {said}", "install util-linux")
         else:
             version = int(match[1]), int(match[2])
             good = version >= UTIL_LINUX
-            yield Finding(good or not needed or False, program, f"util-linux {match[1]}.{match[2]}",
-                          "" if good else "util-linux 2.34 or newer is needed")  # fmt: skip
+            advice = "" if good else "util-linux 2.34 or newer is needed"
+            yield Finding(good or (False if needed else None), program, f"util-linux {match[1]}.{match[2]}", advice)
 
 
 def _container() -> Iterator[Finding]:
@@ -108,14 +106,14 @@ def _container() -> Iterator[Finding]:
             return
 
 
-# Settings that forbid an ordinary user's namespaces: file, forbidding value, what to do.
+# Settings that forbid an ordinary user's namespaces: name, value that forbids, value that allows.
 _SETTINGS = (
-    ("kernel/apparmor_restrict_unprivileged_userns", "1", "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"),
-    ("kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
-    ("user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=10000"),
-    ("user/max_mnt_namespaces", "0", "sudo sysctl -w user.max_mnt_namespaces=10000"),
-    ("user/max_net_namespaces", "0", "sudo sysctl -w user.max_net_namespaces=10000"),
-    ("user/max_pid_namespaces", "0", "sudo sysctl -w user.max_pid_namespaces=10000"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("user.max_user_namespaces", "0", "10000"),
+    ("user.max_mnt_namespaces", "0", "10000"),
+    ("user.max_net_namespaces", "0", "10000"),
+    ("user.max_pid_namespaces", "0", "10000"),
 )
 
 
@@ -131,11 +129,11 @@ def _namespaces() -> Iterator[Finding]:
         yield Finding(True, "namespaces", f"can be made, {kind}")
         return
     advice = []
-    for setting, forbidding, remedy in _SETTINGS:
+    for setting, forbidding, allowing in _SETTINGS:
         try:
-            with open(f"/proc/sys/{setting}", encoding="ascii") as file:
+            with open(f"/proc/sys/{setting.replace('.', '/')}", encoding="ascii") as file:
                 if file.read().strip() == forbidding:
-                    advice.append(remedy)
+                    advice.append(f"sudo sysctl -w {setting}={allowing}")
         except OSError:
             continue
     if not advice:
@@ -161,9 +159,7 @@ def _run() -> Finding:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     begin = time.monotonic()
     try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment
-        )
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment)
     except subprocess.TimeoutExpired:
         return Finding(False, "run", f"did not end within {SECONDS:.0f} s")
     milliseconds = (time.monotonic() - begin) * 1000

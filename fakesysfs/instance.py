@@ -1,8 +1,8 @@
 """A running instance: a machine and everything that speaks for it, wired together.
 
-Owns: which part is given to which, in what order they start, and what is cleaned up in the end. Does not own what any of
-them does, nor options and their help (cli.py), which arrive as a dictionary. It is the whole life of two processes: the
-one inside the namespaces of `run`, and the server of `mount`.
+Owns: which part is given to which, in what order they start, and what is cleaned up in the end. Does not own what any
+of them does, nor options and their help (cli.py), which arrive as a dictionary. It is the whole life of two processes:
+the one inside the namespaces of `run`, and the server of `mount`.
 
 A process that serves files must never look one of them up itself: see namespace.py.
 """
@@ -15,9 +15,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from .errors import EnvironmentProblem, FakesysfsError
+from .errors import EnvironmentProblem, FakesysfsError, InstanceError
 from .namespace import identity_of, remove_socket
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ def _inside(process: Inside) -> NoReturn:
     if options["verbose"]:
         for note in notes:
             print(f"fakesysfs: {note}", file=sys.stderr, flush=True)
+    # sd-device would refuse devices that are not on a sysfs.
     environment = {**os.environ, VARIABLE: process.name, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
+    if options["udev"]:
+        process.start_udev(environment)
     process.run(options["command"], environment, options["keep_uid"])
 
 
@@ -312,22 +316,21 @@ def unmount(directory: str) -> None:
     """
     import subprocess
 
-    from .control import Client, InstanceError, connect
+    from .control import Client, connect
     from .mount import mounted
 
     if mounted(directory) is None:
         raise FakesysfsError(f"{directory} is not a mounted fakesysfs")
     server: Client | None = None
-    try:
+    with suppress(InstanceError):  # it has died
         server = connect(directory)
-    except InstanceError:
-        pass  # it has died
     _, command = unmounting(os.path.realpath(directory))
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         said = result.stderr.strip().splitlines()
         raise EnvironmentProblem(
-            f"{directory} cannot be unmounted: {said[-1] if said else command[0]}", "see who uses it: fuser -vm " + directory
+            f"{directory} cannot be unmounted: {said[-1] if said else command[0]}",
+            f"who uses it: fuser -vm {directory}",
         )
     if server is not None:
         server.wait_end(5.0)

@@ -398,7 +398,7 @@ _BACKEND_HELP: Final = {
 
 
 #: The primes of glib's hash tables, by the logarithm of their size.
-_PRIMES: Final = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071)
+_PRIMES: Final = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071, 262139, 524287)
 
 
 class ListingOrder:
@@ -451,7 +451,7 @@ class ListingOrder:
         return cell if mark < 0 else mark
 
     def _maybe_resize(self) -> None:
-        """Make the table anew if it is too full or too empty: in place, each name pushing out who is in its new cell."""
+        """Make the table anew if it is too full or too empty: in place, a name pushes out who is in its new cell."""
         old = len(self._cells)
         if old > self._occupied + self._occupied // 16 and not 8 < old > self._count * 4:
             return
@@ -478,7 +478,7 @@ def _home(name: str, size: int) -> int:
     value = 5381
     for byte in name.encode():
         value = (value * 33 + byte) & 0xFFFFFFFF
-    return max(value, 2) * 11 % (1 << 32) % _PRIMES[size.bit_length() - 1]
+    return max(value, 2) * 11 % (1 << 32) % _PRIMES[min(size.bit_length(), len(_PRIMES)) - 1]
 
 
 def object_help(qom_type: str | None) -> list[str]:

@@ -4,13 +4,14 @@ Owns: which FUSE operation is which call of Machine, the mount options that make
 true of the host before a mount is tried, and the threads that serve it. Does not own any text, rule or state of a file
 (the engine), nor where in /sys the tree appears (namespace.py). The only importer of fusepy.
 
-An operation is one call of Machine with an errno as its only failure. getattr, readlink, open, read, readdir and release
-are functions of the engine that libfuse calls directly, in threads of its own and without Python; FAKESYSFS_NATIVE=0 in
-the environment takes the Python methods instead, which call the same engine and give the same bytes.
+An operation is one call of Machine with an errno as its only failure. getattr, readlink, open, read, readdir and
+release are functions of the engine that libfuse calls directly, in threads of its own and without Python;
+FAKESYSFS_NATIVE=0 in the environment takes the Python methods instead, which call the same engine and give the same
+bytes.
 
-Threads: libfuse's loop has as many as there are requests, so a long store never stands in the way of a reader. While
-Python code of this process holds the GIL it must not touch the mount when FAKESYSFS_NATIVE=0; ordinary file functions
-of Python let the GIL go first.
+Threads: libfuse's loop has as many as there are requests, so a long store never stands in the way of a reader. The
+process that serves a mount should leave the touching of it to others: were it killed while one of its threads waits for
+the others, nothing would end that wait.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ LIBFUSE = "libfuse.so.2"
 DEVICE = "/dev/fuse"
 START_SECONDS = 20.0
 END_SECONDS = 1.0
-INSTALL_LIBFUSE = "install libfuse 2: `apt-get install libfuse2` (`libfuse2t64` on newer systems), `dnf install fuse-libs`"
+INSTALL_LIBFUSE = "`apt-get install libfuse2` (`libfuse2t64` on newer systems) or `dnf install fuse-libs`"
 CONTAINER_OPTIONS = "--device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor:unconfined"
 
 # direct_io: sizes and content are asked for each time and a write is one store. default_permissions: the kernel checks
 # modes, as for sysfs. atomic_o_trunc: O_TRUNC is not a request of its own. big_writes: a long write arrives whole, so
-# that the store cuts it to a page and the writer sees a short count. intr: a signal to a blocked writer reaches the store.
-# The timeouts: nothing of names and attributes is kept, so that a block that went away is gone at once.
+# that the store cuts it to a page and the writer sees a short count. intr: a signal to a blocked writer reaches the
+# store. The timeouts: nothing of names and attributes is kept, so that a block that went away is gone at once.
 OPTIONS: dict[str, bool | str | int] = {
     "fsname": FILE_SYSTEM,
     "subtype": FILE_SYSTEM,
@@ -149,37 +150,37 @@ class Operations:
 
     # Nobody makes, removes or renames a file of sysfs; the machine knows with which errno.
 
-    def create(self, path: str, mode: int) -> int:
+    def create(self, path: str, mode: int) -> None:
         """Refused."""
-        return self._machine.change("create", path)
+        self._machine.change("create", path)
 
-    def mknod(self, path: str, mode: int, device: int) -> int:
+    def mknod(self, path: str, mode: int, device: int) -> None:
         """Refused."""
-        return self._machine.change("mknod", path)
+        self._machine.change("mknod", path)
 
-    def mkdir(self, path: str, mode: int) -> int:
+    def mkdir(self, path: str, mode: int) -> None:
         """Refused."""
-        return self._machine.change("mkdir", path)
+        self._machine.change("mkdir", path)
 
-    def rmdir(self, path: str) -> int:
+    def rmdir(self, path: str) -> None:
         """Refused."""
-        return self._machine.change("rmdir", path)
+        self._machine.change("rmdir", path)
 
-    def unlink(self, path: str) -> int:
+    def unlink(self, path: str) -> None:
         """Refused."""
-        return self._machine.change("unlink", path)
+        self._machine.change("unlink", path)
 
-    def rename(self, old: str, new: str) -> int:
+    def rename(self, old: str, new: str) -> None:
         """Refused."""
-        return self._machine.change("rename", old)
+        self._machine.change("rename", old)
 
-    def symlink(self, path: str, target: str) -> int:
+    def symlink(self, path: str, target: str) -> None:
         """Refused."""
-        return self._machine.change("symlink", path)
+        self._machine.change("symlink", path)
 
-    def link(self, path: str, source: str) -> int:
+    def link(self, path: str, source: str) -> None:
         """Refused."""
-        return self._machine.change("link", path)
+        self._machine.change("link", path)
 
 
 @cache
@@ -211,8 +212,9 @@ def server_class() -> Any:
     import ctypes
 
     fuse = load_fusepy()
+    base: Any = fuse.FUSE
 
-    class Server(fuse.FUSE):  # type: ignore[misc]  # fusepy has no types
+    class Server(base):
         """`FUSE.__init__` once more, because it fills the table and runs the loop in one go."""
 
         def __init__(
@@ -230,9 +232,7 @@ def server_class() -> Any:
                 if pointer is not None:
                     keep.append(pointer)
                     setattr(table, name, pointer)
-            error = fuse._libfuse.fuse_main_real(
-                len(arguments), argv, ctypes.byref(table), ctypes.sizeof(table), None
-            )
+            error = fuse._libfuse.fuse_main_real(len(arguments), argv, ctypes.byref(table), ctypes.sizeof(table), None)
             del keep
             if error:
                 raise RuntimeError(error)
@@ -327,9 +327,7 @@ class Mount:
     :param native: False serves everything by Python methods; the default is FAKESYSFS_NATIVE != 0.
     """
 
-    def __init__(
-        self, machine: Machine, directory: str, *, over: bool = False, native: bool | None = None
-    ) -> None:
+    def __init__(self, machine: Machine, directory: str, *, over: bool = False, native: bool | None = None) -> None:
         self.directory = os.path.realpath(directory)  # now: it is not to be looked up once it is ours
         self._machine = machine
         self._over = over
@@ -364,7 +362,7 @@ class Mount:
             self._thread.join()
 
     def unmount(self) -> None:
-        """Take the mount away now, whoever uses it. Files that are open are served on, as long as this process lives."""
+        """Take the mount away now, whoever uses it; files that are open are served as long as this process lives."""
         if self._thread is not None and self._thread.is_alive():
             import ctypes
 

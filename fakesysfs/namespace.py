@@ -1,22 +1,27 @@
 """`fakesysfs run -- CMD`: a private view of /sys and /proc for one command, of which nothing outlives the command.
 
-Owns: the processes of `run`, the namespaces, what is mounted where, signals and exit statuses. Does not own: the machine
-and the FUSE server (instance.py puts the pieces together in `Inside`'s process), the options (cli.py).
+Owns: the processes of `run`, the namespaces, what is mounted where, signals and exit statuses. Does not own: the
+machine and the FUSE server (instance.py puts the pieces together in `Inside`'s process), the options (cli.py).
 
     the shell ── launcher ── unshare ── inside ──┬── mounter
                  launch()    util-linux  pid 1   └── CMD ── ...
 
 launch() is the process the user started. It makes a socket pair and starts unshare(1) at once; the options are parsed
-while the process inside loads what it needs, and sent to it. Then it passes on signals, and waits. `Inside` is pid 1: when it ends, for whatever reason, the kernel kills every process of the namespace, and with the last of them
-go the mounts and the network. Who ends whom when one is killed:
+while the process inside loads what it needs, and sent to it. Then it passes on signals, and waits. `Inside` is pid 1 of
+a pid namespace, serves the files, starts CMD and buries orphans. When it ends, for whatever reason, the kernel kills
+every process of the namespace, and with the last of them go the mounts and the network. It must never look up a path
+in what it serves: were it killed meanwhile, one thread would wait for an answer from others that are dead, for ever,
+and keep open the device whose closing would end the wait. So a child, the mounter, does what needs that, and ends
+before CMD starts. Who ends whom when one is killed:
 
     launcher   the socket pair reports end of file, Inside ends
     unshare    --kill-child: the kernel kills Inside; the launcher sees its child end
     inside     the kernel kills the rest; unshare ends, the launcher removes the one file there may be (the QMP socket)
 
-Signals: CMD is in the launcher's process group, so what the terminal sends reaches it directly, and so does what anybody
-sends to the whole group. All three processes above block every signal. The launcher passes on those sent to it alone;
-see Inside._pass_on for how "alone" is told. When CMD stops, the launcher stops, so that the shell takes the terminal back.
+Signals: CMD is in the launcher's process group, so what the terminal sends reaches it directly, and so does what
+anybody sends to the whole group. Launcher, unshare and Inside block every signal. The launcher passes on those sent to
+it alone; see Inside._pass_on for how "alone" is told. When CMD stops, the launcher stops, so that the shell takes the
+terminal back.
 """
 
 from __future__ import annotations
@@ -29,12 +34,13 @@ import socket
 import stat
 import sys
 import time
+from contextlib import suppress
 
 from .errors import EnvironmentProblem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
 # What of /sys and /proc is ours, in the order it is covered.
@@ -55,7 +61,7 @@ FILES = (
     "/proc/vmstat",
     "/proc/iomem",
 )
-# Directories to mount the whole tree over until its parts are in place; not one in which any of FILES or DIRECTORIES is.
+# Directories to mount the whole tree over until its parts are in place; none in which any of the above is.
 STAGES = ("/sys/fs", "/mnt", "/srv")
 
 UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
@@ -68,15 +74,15 @@ OWN = {
 PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
+UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
+UDEV_SECONDS = 10.0
 GROUP_SECONDS = 0.01  # how much later the last process of a group may get a signal sent to the group
 
 
 # ------------------------------------------------------------------------------------------------------ the launcher
 
 
-def launch(
-    arguments: Sequence[str], listener: socket.socket, name: str, parse: Callable[[], dict[str, Any]]
-) -> int:
+def launch(arguments: Sequence[str], listener: socket.socket, name: str, parse: Callable[[], dict[str, Any]]) -> int:
     """Run a command in namespaces of its own. Returns its exit status.
 
     :param arguments: the command is at their end.
@@ -87,7 +93,7 @@ def launch(
     :raises EnvironmentProblem: the namespaces cannot be made.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.valid_signals()) - OWN)
-    ignored = {n for n in signal.valid_signals() - PYTHON_IGNORES if signal.getsignal(n) == signal.SIG_IGN}
+    ignored: set[int] = {n for n in signal.valid_signals() - PYTHON_IGNORES if signal.getsignal(n) == signal.SIG_IGN}
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     complaints, stderr = os.pipe()
@@ -205,10 +211,8 @@ class _Launcher:
             if word == "hello":
                 self._begun = True
                 pid = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
-                try:
+                with suppress(ProcessLookupError):  # dead already
                     self._process = os.pidfd_open(pid)
-                except ProcessLookupError:
-                    pass  # dead already
             elif word == "file":
                 identity, _, path = rest.partition(" ")
                 self._files[path] = identity
@@ -228,10 +232,8 @@ class _Launcher:
 
     def send(self, message: bytes) -> None:
         """Send the options, or the number of a signal."""
-        try:
+        with suppress(OSError):  # it has ended, SIGCHLD says so
             self._inside.send(message)
-        except OSError:
-            pass  # it has ended, SIGCHLD says so
 
     def _refused(self, complaints: int, code: int) -> None:
         os.set_blocking(complaints, False)
@@ -326,10 +328,8 @@ class Inside:
         """End this process and everything in its namespace."""
         self._ending.acquire()  # for good: a second thread waits for the first to end it
         for call in self._at_end:
-            try:
+            with suppress(OSError):
                 call()
-            except OSError:
-                pass
         self._say("end")
         os._exit(status)
 
@@ -349,10 +349,8 @@ class Inside:
             self.at_end(remove)
 
     def _say(self, message: str) -> None:
-        try:
+        with suppress(OSError):  # it is dead, _listen sees it
             self._launcher.send(message.encode(errors="surrogateescape"))
-        except OSError:
-            pass  # it is dead, _listen sees it
 
     def _listen(self) -> None:
         """A thread: options and numbers of signals from the launcher; its end is the end of everything."""
@@ -421,23 +419,43 @@ class Inside:
         """
         return self._mounter.cover(stage)
 
-    # The command
+    # The command, and udev for it
+
+    def start_udev(self, environment: Mapping[str, str]) -> None:
+        """Start a systemd-udevd that lives in these namespaces, and wait until it answers.
+
+        :raises EnvironmentProblem: there is none, or it does not start.
+        """
+        daemon = next((path for path in UDEVD if os.access(path, os.X_OK)), None)
+        udevadm, missing = _find("udevadm", f"{environment.get('PATH', '')}:/usr/bin:/bin:/usr/sbin:/sbin")
+        if daemon is None or missing:
+            raise EnvironmentProblem("there is no systemd-udevd here", "install the package udev")
+        how: dict[str, Any] = {"setsigmask": [], "setsigdef": PYTHON_IGNORES}
+        how["file_actions"] = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        try:
+            if not os.path.isdir("/run/udev"):
+                _make_appear("/run/udev")
+            _mount("tmpfs", "/run/udev", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
+            os.posix_spawn(daemon, [daemon], environment, **how)
+        except OSError as e:
+            raise EnvironmentProblem(f"systemd-udevd cannot be started: {e.strerror}") from None
+        end = time.monotonic() + UDEV_SECONDS
+        while time.monotonic() < end:
+            ping = os.posix_spawn(udevadm, ["udevadm", "control", "--ping", "--timeout=1"], environment, **how)
+            if os.waitstatus_to_exitcode(os.waitpid(ping, 0)[1]) == 0:
+                return
+            time.sleep(0.02)
+        raise EnvironmentProblem("systemd-udevd does not answer", "`fakesysfs run` without --udev")
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], keep_uid: bool) -> NoReturn:
         """Start `command`, take care of it and of every orphan, and end with its exit status.
 
         :param keep_uid: give it the caller's user id instead of 0, in a user namespace of its own.
         """
-        if _ours(os.getcwd()):
-            # The way there leads to what it covers; going it again leads to ours.
-            command = ["sh", "-c", 'cd -- "$0" && exec "$@"', os.getcwd(), *command]
-        if keep_uid and self.uid != 0:
-            mapping = [f"--map-user={self.uid}", f"--map-group={self.gid}"]
-            command = ["unshare", "--user", *mapping, "--", *command]
         pending = signal.sigpending().intersection(ENDING)
         if pending:  # the terminal's, when there was no command yet
             self.end(128 + min(pending))
-        self._command = self._spawn(command, environment)
+        self._command = self._spawn(command, environment, keep_uid)
         for number in signal.sigpending().intersection(ENDING):
             os.kill(self._command, number)
         everything = set(signal.valid_signals()) - OWN
@@ -448,26 +466,39 @@ class Inside:
             else:
                 self._seen[info.si_signo] = time.monotonic()
 
-    def _spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    def _spawn(self, command: Sequence[str], environment: Mapping[str, str], keep_uid: bool) -> int:
         path, status = _find(command[0], environment.get("PATH", os.defpath))
-        if status == COMMAND_NOT_FOUND:
-            print(f"fakesysfs: {command[0]}: command not found", file=sys.stderr)
-            self.end(status)
+        if status:
+            reason = "command not found"
+            if status == COMMAND_NOT_EXECUTABLE:
+                reason = "is a directory" if os.path.isdir(path) else "permission denied"
+            self._cannot_start(command[0], reason, status)
+        arguments = list(command)
+        if _ours(os.getcwd()):
+            # The way there leads to what it covers; going it again leads to ours.
+            arguments = ["sh", "-c", 'cd -- "$0" && exec "$@"', os.getcwd(), *arguments]
+            path = "/bin/sh"
+        if keep_uid and self.uid != 0:
+            mapping = [f"--map-user={self.uid}", f"--map-group={self.gid}"]
+            arguments = ["unshare", "--user", *mapping, "--", path, *arguments[1:]]
+            path, _ = _find("unshare", environment.get("PATH", os.defpath))
         how: dict[str, Any] = {"setsigmask": self._mask, "setsigdef": PYTHON_IGNORES}
         try:
-            if status == COMMAND_NOT_EXECUTABLE:
-                raise PermissionError(errno.EACCES, os.strerror(errno.EISDIR if os.path.isdir(path) else errno.EACCES))
             try:
-                return os.posix_spawn(path, command, environment, **how)
+                return os.posix_spawn(path, arguments, environment, **how)
             except OSError as e:
                 if e.errno != errno.ENOEXEC:
                     raise
                 # A script without #!, as shells take it.
-                return os.posix_spawn("/bin/sh", ["sh", path, *command[1:]], environment, **how)
+                return os.posix_spawn("/bin/sh", ["sh", path, *arguments[1:]], environment, **how)
         except OSError as e:
-            print(f"fakesysfs: {command[0]}: {(e.strerror or '').lower()}", file=sys.stderr)
             # ENOENT of a file that is there: its interpreter is not.
-            self.end(COMMAND_NOT_FOUND if e.errno == errno.ENOENT else COMMAND_NOT_EXECUTABLE)
+            status = COMMAND_NOT_FOUND if e.errno == errno.ENOENT else COMMAND_NOT_EXECUTABLE
+            self._cannot_start(command[0], (e.strerror or "").lower(), status)
+
+    def _cannot_start(self, command: str, reason: str, status: int) -> NoReturn:
+        print(f"fakesysfs: {command}: {reason}", file=sys.stderr, flush=True)
+        self.end(status)
 
     def _reap(self) -> None:
         while True:

@@ -25,7 +25,7 @@ class Block(NamedTuple):
     id: int
     start: int
     state: str
-    zone: str
+    zone: str | None
     nid: int
     free_pages: int
     present_pages: int
@@ -104,7 +104,7 @@ def _bar(run: Sequence[Block]) -> Text:
             continue
         used = 1 - sum(block.free_pages for block in online) / present
         zones = {block.zone for block in online}
-        colour = COLOURS.get(zones.pop(), MIXED) if len(zones) == 1 else MIXED
+        colour = COLOURS.get(zones.pop() or "", MIXED) if len(zones) == 1 else MIXED
         text.append(FILL[min(int(used * len(FILL)), len(FILL) - 1)], style=colour)
     return text
 
@@ -113,9 +113,13 @@ def _zones(run: Sequence[Block]) -> Text:
     """How many blocks of which zone, or in which state but online."""
     counts: dict[str, int] = {}
     for block in run:
-        word = (block.zone or "several") if block.state == "online" else block.state
+        word = block.state if block.state != "online" else block.zone or "several"
+        word = "several" if word == "none" else word
         counts[word] = counts.get(word, 0) + 1
-    parts = [Text(f"{word} {number}" if len(counts) > 1 else word, style=COLOURS.get(word, "")) for word, number in counts.items()]
+    parts = [
+        Text(f"{word} {number}" if len(counts) > 1 else word, style=COLOURS.get(word, ""))
+        for word, number in counts.items()
+    ]
     return Text(", ").join(parts)
 
 

@@ -1,8 +1,8 @@
 """Uevents: from an event of the machine to a message that listeners receive from the kernel itself.
 
 Owns the bytes of a message and the socket it leaves by. A privileged process of a network namespace may ask the kernel
-to broadcast a uevent there (netlink NETLINK_KOBJECT_UEVENT, destination 0): the kernel adds SEQNUM and every listener of
-that namespace, udevd among them, receives it from `nl_pid` 0, as if a driver had sent it. The broadcast is over when
+to broadcast a uevent there (netlink NETLINK_KOBJECT_UEVENT, destination 0): the kernel adds SEQNUM, and every listener
+of that namespace, udevd among them, receives it from `nl_pid` 0, as if a driver had sent it. The broadcast is over when
 sendto() returns. Does not own: which events there are and in what order (the engine, Machine.subscribe), and the
 network namespace (namespace.py); it must never be opened in the host's own, where the host's udevd listens.
 """
@@ -27,9 +27,7 @@ UEVENT_BUFFER_SIZE = 2048  # what the kernel accepts
 def message(payload: Sequence[str]) -> bytes:
     """The bytes of a uevent: `payload` is the header "add@/devices/..." and the KEY=value strings, without SEQNUM."""
     body = b"".join(text.encode() + b"\0" for text in payload)
-    header = NLMSG_HEADER.pack(
-        NLMSG_HEADER.size + len(body), NLMSG_MIN_TYPE, NLM_F_REQUEST | NLM_F_ACK, 1, 0
-    )
+    header = NLMSG_HEADER.pack(NLMSG_HEADER.size + len(body), NLMSG_MIN_TYPE, NLM_F_REQUEST | NLM_F_ACK, 1, 0)
     return header + body
 
 

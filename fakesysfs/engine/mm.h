@@ -68,7 +68,7 @@ enum mobility { MOBILITY_MOVABLE, MOBILITY_UNMOVABLE, MOBILITY_SKIPPED, MOBILITY
 
 /*
  * A list node: 0 is none; with the top bit set a whole uniform section, by its index in the pool of sections; else one
- * head page, by memmap slot and offset: slot << section_page_shift | offset. Slot 0 and section 0 are never used.
+ * head page, by its index in machine->memmap. Section 0 and the first memmap are never used.
  */
 typedef uint32_t ref_t;
 #define REF_SECTION 0x80000000u
@@ -98,8 +98,8 @@ struct list { /* nr counts chunks or folios; a uniform section counts for all of
 struct section {
     uint32_t nr;           /* section number = pfn >> section_page_shift */
     uint32_t index;        /* in the pool of sections */
-    uint32_t slot;         /* of the memmap, while detailed */
-    struct page *map;      /* NULL: uniform, or not online */
+    ref_t base;            /* of map[0], while detailed */
+    struct page *map;      /* in machine->memmap; NULL: uniform, or not online */
     uint8_t *blocks;       /* PB_* per pageblock; NULL: all are `mt`, none isolated */
     int16_t *zones;        /* zone index per pageblock where zones meet; else NULL */
     ref_t next, prev;      /* list links while uniform */
@@ -316,11 +316,15 @@ struct machine {
     struct radix memmaps; /* section number -> struct memmap of hot-added memory, see memory_hotplug.c */
     struct section **section_pool; /* chunks of RADIX_SIZE; index 0 unused */
     size_t nr_sections_made, nr_section_chunks;
-    struct page *spare_map[8]; /* memmaps without a head, for the next section that needs one */
-    unsigned nr_spare_maps;
+    /* The memmaps of detailed sections, one slot of pages_per_section after another. Only address space is reserved for
+     * all that there could be; what of it is accessible grows with nr_slots, and the host's memory comes with use. */
+    struct page *memmap;
+    size_t memmap_pages;   /* reserved */
+    uint32_t spare_slot[8]; /* free ones without a head whose memory was kept, for the next section that needs one */
+    unsigned nr_spare_slots;
     uint32_t *free_section_index;
     size_t nr_free_section_index;
-    struct section **slots; /* memmap slot -> section; slot 0 unused */
+    struct section **slots; /* slot -> section; slot 0 unused */
     size_t nr_slots, cap_slots;
     uint32_t *free_slots;
     size_t nr_free_slots;
@@ -385,6 +389,10 @@ uint64_t random_below(struct machine *m, uint64_t limit);
 void *xcalloc(size_t n, size_t size);            /* never NULL: a process without memory ends with a message */
 void *xrealloc(void *p, size_t n, size_t size);
 char *xstrdup(const char *s);
+void *xreserve(size_t *size);                    /* address space for *size bytes, or for what there is: *size shrinks */
+void xcommit(void *start, size_t size);          /* reserved space becomes zeroed memory, used as it is touched */
+void xdiscard(void *start, size_t size);         /* committed memory is zeroed, and the host has it back where it can */
+void xunreserve(void *start, size_t size);
 struct trace_scope { struct machine *m; };
 void trace_enter(struct machine *m, const char *name);
 void trace_leave(struct trace_scope *scope);
@@ -442,7 +450,7 @@ struct folio { /* a head page, wherever its section keeps it */
 bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio); /* the folio that holds pfn; false: not online */
 ref_t ref_of(struct machine *m, struct section *s, uint64_t offset);
 uint64_t pfn_of_ref(struct machine *m, ref_t ref);
-struct page *page_of_ref(struct machine *m, ref_t ref);      /* not for sections */
+static inline struct page *page_of_ref(const struct machine *m, ref_t ref) { return &m->memmap[ref]; } /* not for sections */
 struct section *section_of_ref(struct machine *m, ref_t ref);
 void list_add_head(struct machine *m, struct list *list, ref_t ref, uint64_t nr);
 void list_add_tail(struct machine *m, struct list *list, ref_t ref, uint64_t nr);

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "mm.h"
 
@@ -47,6 +49,36 @@ void *xrealloc(void *p, size_t n, size_t size)
 char *xstrdup(const char *s)
 {
     return or_die(strdup(s), strlen(s) + 1);
+}
+
+void *xreserve(size_t *size)
+{
+    for (; *size != 0; *size /= 2) { /* less where the process may not have as much address space */
+        void *p = mmap(NULL, *size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p != MAP_FAILED)
+            return p;
+    }
+    return or_die(NULL, 1);
+}
+
+void xcommit(void *start, size_t size)
+{
+    if (mprotect(start, size, PROT_READ | PROT_WRITE) != 0)
+        or_die(NULL, size);
+}
+
+void xdiscard(void *start, size_t size)
+{
+    size_t host_page = (size_t)sysconf(_SC_PAGESIZE);
+
+    if (((uintptr_t)start | size) % host_page != 0 || madvise(start, size, MADV_DONTNEED) != 0)
+        memset(start, 0, size);
+}
+
+void xunreserve(void *start, size_t size)
+{
+    if (start != NULL)
+        munmap(start, size);
 }
 
 /* ---- the bounded printer ---- */

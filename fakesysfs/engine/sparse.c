@@ -167,22 +167,41 @@ struct section *section_online_of(struct machine *m, uint64_t pfn)
 
 /* ---- memmaps ---- */
 
+static void slots_grow(struct machine *m)
+{
+    size_t before = m->cap_slots, map_bytes = m->pages_per_section * sizeof *m->memmap;
+
+    if (m->memmap == NULL) {
+        size_t size = (size_t)REF_SECTION * sizeof *m->memmap;
+        m->memmap = xreserve(&size);
+        m->memmap_pages = size / sizeof *m->memmap;
+        m->nr_slots = 1; /* a ref to the first page of slot 0 would mean "none" */
+    }
+    m->cap_slots = before != 0 ? before * 2 : 64;
+    m->slots = xrealloc(m->slots, m->cap_slots, sizeof *m->slots);
+    m->free_slots = xrealloc(m->free_slots, m->cap_slots, sizeof *m->free_slots);
+    /* Beyond what is reserved this ends the process: there is no memory for more detail. */
+    bool fits = m->cap_slots <= m->memmap_pages >> m->section_page_shift;
+    xcommit((char *)m->memmap + before * map_bytes, fits ? (m->cap_slots - before) * map_bytes : SIZE_MAX / 2);
+}
+
+/* A blank memmap: zeroes are KIND_INSIDE; pages of the host are used only where heads will stand. */
 static void slot_new(struct machine *m, struct section *s)
 {
-    if (m->nr_free_slots > 0) {
-        s->slot = m->free_slots[--m->nr_free_slots];
+    uint32_t slot;
+
+    if (m->nr_spare_slots > 0) {
+        slot = m->spare_slot[--m->nr_spare_slots];
+    } else if (m->nr_free_slots > 0) {
+        slot = m->free_slots[--m->nr_free_slots];
     } else {
-        if (m->nr_slots == 0)
-            m->nr_slots = 1; /* slot 0 means "none" in a ref */
-        if (m->nr_slots >= m->cap_slots) {
-            m->cap_slots = m->cap_slots != 0 ? m->cap_slots * 2 : 64;
-            m->slots = xrealloc(m->slots, m->cap_slots, sizeof *m->slots);
-            m->free_slots = xrealloc(m->free_slots, m->cap_slots, sizeof *m->free_slots);
-        }
-        s->slot = (uint32_t)m->nr_slots++;
-        warn_on(m, (uint64_t)s->slot << m->section_page_shift >= REF_SECTION, "too many detailed sections");
+        if (m->nr_slots >= m->cap_slots)
+            slots_grow(m);
+        slot = (uint32_t)m->nr_slots++;
     }
-    m->slots[s->slot] = s;
+    m->slots[slot] = s;
+    s->base = slot << m->section_page_shift;
+    s->map = &m->memmap[s->base];
 }
 
 /* A memmap that had only large folios can be wiped by its heads alone; others are cheaper to give back. */
@@ -204,19 +223,22 @@ void section_drop_map(struct machine *m, struct section *s)
 {
     if (s->map == NULL)
         return;
-    if (m->nr_spare_maps < sizeof m->spare_map / sizeof *m->spare_map && map_is_blank(m, s))
-        m->spare_map[m->nr_spare_maps++] = s->map;
-    else
-        free(s->map);
+    uint32_t slot = s->base >> m->section_page_shift;
+    if (m->nr_spare_slots < sizeof m->spare_slot / sizeof *m->spare_slot && map_is_blank(m, s)) {
+        m->spare_slot[m->nr_spare_slots++] = slot;
+    } else {
+        xdiscard(s->map, m->pages_per_section * sizeof *s->map);
+        m->free_slots[m->nr_free_slots++] = slot;
+    }
+    m->slots[slot] = NULL;
     s->map = NULL;
-    m->slots[s->slot] = NULL;
-    m->free_slots[m->nr_free_slots++] = s->slot;
-    s->slot = 0;
+    s->base = 0;
 }
 
 ref_t ref_of(struct machine *m, struct section *s, uint64_t offset)
 {
-    return s->map == NULL ? REF_SECTION | s->index : (ref_t)((s->slot << m->section_page_shift) | (uint32_t)offset);
+    (void)m;
+    return s->map == NULL ? REF_SECTION | s->index : s->base + (ref_t)offset;
 }
 
 struct section *section_of_ref(struct machine *m, ref_t ref)
@@ -234,11 +256,6 @@ uint64_t pfn_of_ref(struct machine *m, ref_t ref)
     uint64_t first = section_first_pfn(m, section_of_ref(m, ref));
 
     return (ref & REF_SECTION) != 0 ? first : first + offset_of_ref(m, ref);
-}
-
-struct page *page_of_ref(struct machine *m, ref_t ref)
-{
-    return &m->slots[ref >> m->section_page_shift]->map[offset_of_ref(m, ref)];
 }
 
 /* ---- lists ---- */
@@ -304,13 +321,11 @@ void section_detail(struct machine *m, struct section *s, struct list *list)
 
     if (s->map != NULL)
         return;
-    /* Zeroes are KIND_INSIDE; pages of the host are used only where heads stand. */
-    s->map = m->nr_spare_maps > 0 ? m->spare_map[--m->nr_spare_maps] : xcalloc(m->pages_per_section, sizeof *s->map);
     slot_new(m, s);
     if (kind == KIND_INSIDE)
         return;
     uint64_t nr = m->pages_per_section >> order;
-    ref_t base = s->slot << m->section_page_shift;
+    ref_t base = s->base;
     bool descending = kind != KIND_FREE;
     for (uint64_t i = 0; i < nr; i++) {
         struct page *page = &s->map[i << order];
@@ -372,14 +387,12 @@ void sparse_destroy(struct machine *m)
 
     while (radix_next(&m->sections, nr, &nr, &value)) {
         struct section *s = value;
-        free(s->map);
         free(s->blocks);
         free(s->zones);
         nr++;
     }
     radix_free(&m->sections);
-    while (m->nr_spare_maps > 0)
-        free(m->spare_map[--m->nr_spare_maps]);
+    xunreserve(m->memmap, m->memmap_pages * sizeof *m->memmap);
     for (size_t i = 0; i < m->nr_section_chunks; i++)
         free(m->section_pool[i]);
     free(m->section_pool);

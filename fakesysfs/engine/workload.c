@@ -494,10 +494,98 @@ static int load_idle(struct machine *m)
     return err;
 }
 
+/* ---- a machine that has lived ---- */
+
+struct want { /* one line of the load to place, in pages */
+    const char *kind;
+    uint64_t nr_pages;
+    int nid;
+    uint64_t placed;
+};
+
+static size_t wanted_load(struct machine *m, const struct machine_config *config, struct want **list)
+{
+    uint64_t page_kb = m->page_bytes / 1024;
+    size_t nr = config->nr_load != 0 ? config->nr_load : NR_IDLE;
+
+    *list = xcalloc(nr, sizeof **list);
+    for (size_t i = 0; i < nr; i++)
+        if (config->nr_load != 0)
+            (*list)[i] = (struct want){config->load[i].kind, (config->load[i].bytes + m->page_bytes - 1) / m->page_bytes,
+                                       config->load[i].nid, 0};
+        else
+            (*list)[i] = (struct want){kinds[idle_load[i].kind].name, idle_load[i].kib / page_kb, -1, 0};
+    return nr;
+}
+
+/* Free one of them, whichever: the oldest do not go first. Returns its pages. */
+static uint64_t forget_one(struct machine *m, struct haul *passing)
+{
+    size_t victim = (size_t)random_below(m, passing->nr);
+    struct folio folio;
+
+    folio_at(m, passing->got[victim], &folio);
+    buddy_free(m, folio.pfn, folio.order, false);
+    passing->got[victim] = passing->got[--passing->nr];
+    return 1ull << folio.order;
+}
+
+/* What comes and goes in one round: files read and forgotten, processes, and now and then something of the kernel's. */
+static void age_round(struct machine *m, struct haul *passing, uint64_t *held, uint64_t most)
+{
+    static const uint8_t kind_of[8] = {KIND_FILE, KIND_FILE, KIND_FILE, KIND_ANON, KIND_ANON, KIND_ANON, KIND_SLAB,
+                                       KIND_SLAB_RECLAIMABLE};
+    int nid = first_node(m);
+
+    for (uint64_t got = 0; got < most / 16;) {
+        uint64_t pfn, chance = random_next(m);
+        unsigned kind = kind_of[chance & 7], order = (chance >> 3 & 7) < 5 ? 0 : (unsigned)(chance >> 6 & 3);
+        struct request r = {kind, order, kinds[kind].highest, nid, 0};
+        if (total_free(m) < total_managed(m) / 8 || request_pages(m, &r, &pfn) != 0)
+            break;
+        haul_add(passing, pfn);
+        got += 1ull << order;
+        *held += 1ull << order;
+    }
+    while (*held > most)
+        *held -= forget_one(m, passing);
+}
+
+/* Place the load in as many parts as there are rounds, among allocations that come and go, so that what stays is strewn
+ * over the memory and free memory is in crumbs. */
+static int load_aged(struct machine *m, const struct machine_config *config)
+{
+    struct want *list;
+    size_t nr = wanted_load(m, config, &list);
+    uint64_t most = total_free(m) / 2, held = 0;
+    struct haul passing = {0};
+    int err = 0;
+
+    most = most < (1u << 20) ? most : 1u << 20; /* cost follows use: a large machine ages in a part of its memory */
+    for (unsigned round = 0; round < config->aged && err == 0; round++) {
+        age_round(m, &passing, &held, most);
+        for (size_t i = 0; i < nr && err == 0; i++) {
+            uint64_t due = (round + 1) * list[i].nr_pages / config->aged;
+            if (due <= list[i].placed)
+                continue; /* a folio of the last part reached further */
+            int64_t got = allocate(m, list[i].kind, due - list[i].placed, -1, NULL, list[i].nid, -1);
+            err = got < 0 ? (int)got : 0;
+            list[i].placed += got > 0 ? (uint64_t)got : 0;
+        }
+    }
+    while (passing.nr > 0)
+        forget_one(m, &passing);
+    free(passing.got);
+    free(list);
+    return err;
+}
+
 int load_boot(struct machine *m, const struct machine_config *config)
 {
     if (total_managed(m) == 0)
         return 0;
+    if (config->aged != 0)
+        return load_aged(m, config);
     if (config->nr_load == 0)
         return load_idle(m);
     for (size_t i = 0; i < config->nr_load; i++) {
