@@ -6,28 +6,9 @@ served tree: "/sys/devices/system/memory/memory32/state". OSError carries errno,
 """
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
-from typing import Any, TypedDict, final
+from typing import Any
 
-Path = str | bytes | PathLike[str] | PathLike[bytes]
-Stat = tuple[int, int, int, int, int, int, int]
-
-@final
-class PageInfo(TypedDict):
-    """A page: `pfn`, the folio it belongs to (`head_pfn`, `order`, `pins`), and whose it is (`kind`)."""
-
-    pfn: int
-    head_pfn: int
-    order: int
-    kind: str | None
-    zone: str | None
-    nid: int
-    migratetype: str | None
-    section_state: str | None
-    pins: int
-    online: bool
-    poisoned: bool
-    block_id: int
+from .machine import PageInfo, Path
 
 class Engine:
     """A machine as `MachineConfig.spec()` describes it.
@@ -40,12 +21,12 @@ class Engine:
 
     # Files. These are also what FUSE calls.
 
-    def stat(self, path: Path, /) -> Stat:
+    def stat(self, path: Path, /) -> tuple[int, int, int, int, int, int, int]:
         """Return (st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, mtime_ns); a link is not followed.
 
         :raises OSError: ENOENT, ENOTDIR.
         """
-    def fstat(self, handle: int, /) -> Stat:
+    def fstat(self, handle: int, /) -> tuple[int, int, int, int, int, int, int]:
         """Return what stat() does, of an open file; works after its device is gone.
 
         :raises OSError: EBADF.

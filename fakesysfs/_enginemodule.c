@@ -705,6 +705,14 @@ static PyObject *fuse_ops_object(void)
 
 /* ---- methods that are one call of the engine ---- */
 
+/* Let a function of the caller's say whether to stop: its address, or 0 for signals of Python. */
+static struct task *ask(struct task *task, uint64_t address)
+{
+    if (address != 0)
+        task->interrupted = (int (*)(void))(uintptr_t)address;
+    return task;
+}
+
 /*
  * METHOD(name, variables, how arguments are read into them, path or NULL, the call, what to return). In the
  * call, M is the machine and T the task; `result` is what it gave. What each does and raises: _engine.pyi.
@@ -720,13 +728,6 @@ static PyObject *fuse_ops_object(void)
         int64_t result = expression;                                                                         \
         return call_end(&call, result) ? object : NULL;                                                      \
     }
-/* Let a function of the caller's say whether to stop: its address, or 0 for signals of Python. */
-static struct task *ask(struct task *task, uint64_t address)
-{
-    if (address != 0)
-        task->interrupted = (int (*)(void))(uintptr_t)address;
-    return task;
-}
 
 #define M call.machine
 #define T &call.task

@@ -17,16 +17,15 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypedDict
 
 from ._engine import Engine
 from .errors import ConfigError
 
 if TYPE_CHECKING:  # whoever has a configuration has loaded that module; this one can do without
-    from ._engine import Path
     from .config import MachineConfig
 
-__all__ = ["Block", "Event", "Machine", "Subscriber"]
+__all__ = ["Block", "Event", "Machine", "PageInfo", "Path", "Subscriber"]
 
 #: How many of the newest events `Machine.events` remembers.
 EVENTS_KEPT: Final = 100_000
@@ -83,7 +82,38 @@ class Block(NamedTuple):
     unmovable_pages: int
 
 
+class PageInfo(TypedDict):
+    """A page.
+
+    :param pfn: its number: physical address divided by the page size.
+    :param head_pfn: the first page of the folio or free chunk it belongs to, which has 2**order pages.
+    :param kind: who uses it: "anon", "slab", "free", ...
+    :param zone: the name of its zone.
+    :param nid: its node.
+    :param migratetype: that of its pageblock.
+    :param section_state: "uniform" when all pages of its section are alike and cost no memory, else "detailed".
+    :param pins: references that keep the folio from moving.
+    :param online: whether its memory block is.
+    :param poisoned: out of use after a memory failure.
+    :param block_id: its memory block.
+    """
+
+    pfn: int
+    head_pfn: int
+    order: int
+    kind: str
+    zone: str
+    nid: int
+    migratetype: str
+    section_state: str
+    pins: int
+    online: bool
+    poisoned: bool
+    block_id: int
+
+
 Subscriber = Callable[[Event], object]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 class Machine(Engine):

@@ -19,11 +19,14 @@ end, or does not fetch what it is sent, is hung up on.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
 import socket
 import stat
+import sys
+import termios
 import threading
 import time
 from collections import deque
@@ -44,6 +47,8 @@ CLIENT_LIMIT: Final = 64
 READ_SIZE: Final = 1 << 16
 INPUT_HIGH: Final = 1 << 16  # not read from while more than this waits to be carried out
 OUTPUT_HIGH: Final = 1 << 18  # nothing is carried out for a client while more than this waits to be fetched
+EVENT_PAUSE: Final = 0.002  # seconds between two looks whether a client has read its reply
+EVENT_PATIENCE: Final = 0.25  # an event waits no longer for that
 OUTPUT_LIMIT: Final = 1 << 22  # hung up on when more than this does
 
 _SPACE: Final = " \t\n\v\f\r"
@@ -650,14 +655,15 @@ def _words(text: str) -> list[str]:
 class _Connection:
     """A client of the server. `session` belongs to the command thread, all else to the server's lock."""
 
-    __slots__ = ("broken", "deferred", "ended", "inbox", "outbox", "queued", "session", "sock", "watched")
+    __slots__ = ("broken", "ended", "events", "events_since", "inbox", "outbox", "queued", "session", "sock", "watched")
 
     def __init__(self, sock: socket.socket, session: QmpSession) -> None:
         self.sock = sock
         self.session = session
         self.inbox = bytearray()
         self.outbox = bytearray(session.greeting())
-        self.deferred = bytearray()  # events of the command under way, to follow its reply
+        self.events = bytearray()  # not sent yet; see QmpServer._owe_events
+        self.events_since = 0.0
         self.queued = False  # waits for the command thread, or has it
         self.ended = False  # the client sends no more, or is to be hung up on: close when the outbox is empty
         self.broken = False  # close now
@@ -729,6 +735,9 @@ class QmpServer:
                 connection = self._current = self._ready.popleft()
                 data = bytes(connection.inbox)
                 connection.inbox.clear()
+                if data:
+                    connection.outbox += connection.events  # older than this command: before its reply
+                    connection.events.clear()
             session = connection.session
             session.feed(data)
             reply = None if connection.broken else session.step()
@@ -737,8 +746,6 @@ class QmpServer:
                 connection.queued = False
                 if reply is not None:
                     connection.outbox += reply
-                connection.outbox += connection.deferred
-                connection.deferred.clear()
                 if session.flooded:
                     connection.ended = True
                 elif reply is not None or connection.inbox:
@@ -767,10 +774,25 @@ class QmpServer:
             for connection in self._connections:
                 if not connection.session.negotiated:
                     continue
-                (connection.deferred if connection is self._current else connection.outbox).extend(message)
-                if len(connection.outbox) + len(connection.deferred) > OUTPUT_LIMIT:
+                if not connection.events:
+                    connection.events_since = time.monotonic()
+                connection.events += message
+                if len(connection.outbox) + len(connection.events) > OUTPUT_LIMIT:
                     connection.broken = True
         self._wake()
+
+    def _owe_events(self, connection: _Connection) -> None:
+        """Let events follow the replies before them, once the client has read those. Called with the lock held.
+
+        A guest takes a while, so with QEMU an event never arrives in one piece with the reply of the command that caused
+        it, and there are clients that lose what does: Python's text files drop what they have read ahead at each write.
+        """
+        if not connection.events or connection.outbox or connection is self._current:
+            return
+        unread = int.from_bytes(fcntl.ioctl(connection.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        if unread == 0 or time.monotonic() >= connection.events_since + EVENT_PATIENCE:
+            connection.outbox += connection.events
+            connection.events.clear()
 
     # ------------------------------------------------------------------------------------------------ the socket thread
 
@@ -795,6 +817,9 @@ class QmpServer:
     def _look(self) -> bool:
         """Wait for something to do and do it. False when it is all over."""
         wait = None if self._end_at is None else max(0.0, self._end_at - time.monotonic())
+        with self._lock:
+            if any(connection.events for connection in self._connections):
+                wait = EVENT_PAUSE  # until the client has read what came before
         for key, mask in self._selector.select(wait):
             if key.fileobj is self._listener:
                 self._accept()
@@ -809,7 +834,7 @@ class QmpServer:
             self._connections.difference_update(finished)
             over = self._end_at is not None and (
                 time.monotonic() >= self._end_at
-                or (not any(c.outbox or c.queued for c in self._connections) and self._current is None)
+                or (not any(c.outbox or c.events or c.queued for c in self._connections) and self._current is None)
             )
             if over:
                 self._closing = True
@@ -847,6 +872,8 @@ class QmpServer:
 
     def _attend(self, connection: _Connection) -> bool:
         """Send what a client is owed and decide what to wait for next. False when it is gone. Called with the lock."""
+        if not connection.broken:
+            self._owe_events(connection)
         if connection.outbox and not connection.broken:
             try:
                 sent = connection.sock.send(connection.outbox)
@@ -856,7 +883,7 @@ class QmpServer:
             except OSError:
                 connection.broken = True
         waiting = len(connection.inbox) + len(connection.session)
-        done = connection.ended and not connection.outbox and not connection.queued and not connection.inbox
+        done = connection.ended and not connection.outbox and not connection.events and not connection.queued and not connection.inbox
         if connection.broken or done or (connection.session.flooded and connection.ended):
             if connection.watched:
                 self._selector.unregister(connection.sock)

@@ -35,6 +35,7 @@ LIBFUSE = "libfuse.so.2"
 DEVICE = "/dev/fuse"
 START_SECONDS = 20.0
 END_SECONDS = 1.0
+FUSE_ERRNO_MAX = 511  # of the kernel's protocol
 INSTALL_LIBFUSE = "`apt-get install libfuse2` (`libfuse2t64` on newer systems) or `dnf install fuse-libs`"
 CONTAINER_OPTIONS = "--device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor:unconfined"
 
@@ -118,7 +119,13 @@ class Operations:
 
     def write(self, path: str, data: bytes, offset: int, handle: int) -> int:
         """One store, wherever in the file it is written to."""
-        return self._machine.write(handle, data, self._interrupted)
+        try:
+            return self._machine.write(handle, data, self._interrupted)
+        except OSError as e:
+            # FUSE has no way to say what notifier error injection can ask for, say -4095; libfuse would complain.
+            if e.errno is not None and e.errno > FUSE_ERRNO_MAX:
+                raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from None
+            raise
 
     def release(self, path: str, handle: int) -> None:
         """Last close of an open file."""

@@ -295,9 +295,6 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
         s->zone = z->index;
         s->kind = KIND_RESERVED;
         s->order = (uint8_t)m->max_order;
-        s->alike_kind = KIND_RESERVED;
-        s->alike_order = s->order;
-        s->alike_pages = (uint32_t)m->pages_per_section;
         z->kind_pages[KIND_RESERVED] += m->pages_per_section;
         count_present(m, z, m->pages_per_section);
         return;

@@ -80,6 +80,23 @@ static inline void detail(struct machine *m, struct section *s)
 
 static void section_fold_held(struct machine *m, struct section *s);
 
+/* Only folios of at least a pageblock can make a section uniform again: others are not worth a count. */
+static bool folds(const struct machine *m, unsigned kind, unsigned order)
+{
+    return kind >= KIND_ANON && order >= m->pageblock_order;
+}
+
+/* How many pages look like this one. */
+static uint32_t count_alike(const struct machine *m, const struct section *s, unsigned kind, unsigned order)
+{
+    uint32_t pages = 0;
+
+    for (uint64_t offset = 0; offset < m->pages_per_section; offset += 1ull << order)
+        if (s->map[offset].kind == kind && s->map[offset].order == order)
+            pages += 1u << order;
+    return pages;
+}
+
 static void held_add(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned kind,
                      unsigned order)
 {
@@ -94,12 +111,17 @@ static void held_add(struct machine *m, struct zone *z, struct section *s, uint6
         list_add_head(m, &z->held[kind], ref_of(m, s, offset), 1);
     if (z != NULL)
         z->kind_pages[kind] += nr_pages;
+    if (!folds(m, kind, order))
+        return;
     if (s->alike_pages == 0) {
+        if (s->nr_free != 0)
+            return; /* counted when the last free page goes: not before can the section be uniform */
         s->alike_kind = (uint8_t)kind;
         s->alike_order = (uint8_t)order;
-    }
-    if (s->alike_kind == kind && s->alike_order == order)
+        s->alike_pages = count_alike(m, s, kind, order);
+    } else if (s->alike_kind == kind && s->alike_order == order) {
         s->alike_pages += (uint32_t)nr_pages;
+    }
 }
 
 static void held_del(struct machine *m, struct zone *z, struct section *s, uint64_t offset)
@@ -111,7 +133,7 @@ static void held_del(struct machine *m, struct zone *z, struct section *s, uint6
         list_del(m, &z->held[page->kind], ref_of(m, s, offset), 1);
     if (z != NULL)
         z->kind_pages[page->kind] -= nr_pages;
-    if (s->alike_kind == page->kind && s->alike_order == page->order)
+    if (s->alike_pages != 0 && s->alike_kind == page->kind && s->alike_order == page->order)
         s->alike_pages -= (uint32_t)nr_pages;
     if (page->pins != 0)
         s->nr_pinned--;
@@ -161,8 +183,7 @@ static void section_fold_held(struct machine *m, struct section *s)
 {
     unsigned kind = s->alike_kind, order = s->alike_order;
 
-    if (s->alike_pages != m->pages_per_section || s->zones != NULL || s->nr_pinned != 0 || kind < KIND_ANON ||
-        order < m->pageblock_order)
+    if (s->alike_pages != m->pages_per_section || s->zones != NULL || s->nr_pinned != 0)
         return;
     struct list *list = &zone_by_index(m, s->zone)->held[kind];
     for (uint64_t offset = 0; offset < m->pages_per_section; offset += 1ull << order)
@@ -268,8 +289,9 @@ void buddy_free_section(struct machine *m, struct section *s)
     }
     s->kind = KIND_INSIDE;
     section_detail(m, s, NULL);
-    for (uint64_t offset = 0; offset < m->pages_per_section; offset += m->pageblock_pages)
-        free_merge(m, z, s, offset, m->pageblock_order, false);
+    /* Youngest first, as the folios would go one by one. */
+    for (uint64_t offset = m->pages_per_section; offset > 0; offset -= m->pageblock_pages)
+        free_merge(m, z, s, offset - m->pageblock_pages, m->pageblock_order, false);
 }
 
 /* ---- allocating ---- */
@@ -447,7 +469,7 @@ bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsi
     s->order = (uint8_t)order;
     s->alike_kind = (uint8_t)kind;
     s->alike_order = (uint8_t)order;
-    s->alike_pages = (uint32_t)m->pages_per_section;
+    s->alike_pages = folds(m, kind, order) ? (uint32_t)m->pages_per_section : 0;
     z->kind_pages[kind] += m->pages_per_section;
     z->allocated += m->pages_per_section;
     list_add_head(m, &z->held[kind], ref_of(m, s, 0), m->pages_per_section >> order);
@@ -466,7 +488,8 @@ bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
             continue;
         }
         uint64_t nr_pages = 1ull << folio.order;
-        if (folio.kind != KIND_FREE || folio.order < order || folio.pfn < start_pfn) {
+        if (folio.kind != KIND_FREE || folio.order < order || folio.pfn < start_pfn ||
+            pageblock_isolated(m, folio.pfn)) {
             at = folio.pfn + nr_pages;
             continue;
         }
@@ -567,7 +590,7 @@ void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         }
         section_drop_map(m, s);
         s->kind = KIND_INSIDE;
-        s->nr_free = s->alike_pages = s->nr_poisoned = 0;
+        s->nr_free = s->alike_pages = 0;
     }
 }
 
@@ -587,13 +610,8 @@ void buddy_isolate_section(struct machine *m, struct section *s, bool isolated, 
     z->nr_isolated_blocks += isolated ? m->pageblocks_per_section : -(uint64_t)m->pageblocks_per_section;
 }
 
-void buddy_settle(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+void buddy_settle(struct machine *m, struct section *s)
 {
-    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
-        struct section *s = section_online_of(m, pfn);
-        if (s == NULL)
-            continue;
-        pageblock_fold(m, s);
-        section_fold_free(m, s);
-    }
+    pageblock_fold(m, s);
+    section_fold_free(m, s);
 }

@@ -19,11 +19,14 @@ struct fault {
 
 static const char *const points[] = {
     "range_add/resource",   /* register_memory_resource(): no memory for the resource */
-    "range_add/section",    /* sparse_add_section(): no memory for a section's memmap */
+    "range_add/section",    /* sparse_add_section() */
+    "range_add/memmap",     /* ... no memory for one piece of a section's memmap */
+    "memory_add/node",      /* __try_online_node() */
     "memory_add/block",     /* create_memory_block_devices() */
     "online/notifier",      /* MEM_GOING_ONLINE refused */
     "online/memmap",        /* mhp_init_memmap_on_memory() */
     "offline/isolate",      /* start_isolate_page_range() */
+    "offline/pageblock",    /* set_migratetype_isolate() of one pageblock, where not all of the range is isolated at once */
     "offline/notifier",     /* MEM_GOING_OFFLINE refused */
     "offline/dissolve",     /* dissolve_free_huge_pages() */
     "migrate/alloc",        /* no target page */

@@ -118,6 +118,9 @@ static void set_direct_map(struct machine *m, const struct machine_config *confi
         if (start >= 1ull << 32 && giant_end > giant_start) {
             m->direct_map_1g += (giant_end - giant_start) >> 10;
             bytes -= giant_end - giant_start;
+            for (uint64_t pfn = giant_start >> m->page_shift; pfn < giant_end >> m->page_shift;
+                 pfn += m->pages_per_section)
+                section_of(m, pfn)->state |= SECTION_GIANT;
         }
     }
     crooked += 12ull << 20; /* kernel text, and what has permissions of its own */

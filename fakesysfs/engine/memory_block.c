@@ -88,7 +88,8 @@ static int block_go_offline(struct machine *m, struct memory_block *b)
     if (b->zone < 0)
         return fail(m, -EINVAL, "memory%llu lies in more than one zone or node", (unsigned long long)b->id);
     TRACE_LEAF(m, "mem_hotplug_begin");
-    int err = offline_pages(m, block_pfn(m, b), m->block_pages, zone_by_index(m, b->zone), block_group(m, b), b->nr_vmemmap);
+    struct zone *z = zone_by_index(m, b->zone);
+    int err = offline_pages(m, block_pfn(m, b), m->block_pages, z, block_group(m, b), b->nr_vmemmap);
     TRACE_LEAF(m, "mem_hotplug_done");
     if (err == 0)
         b->zone = -1;
@@ -101,7 +102,8 @@ static int block_change_state(struct machine *m, struct memory_block *b, enum bl
     char path[BLOCK_PATH_SIZE];
 
     if (b->state != from)
-        return fail(m, -EINVAL, "memory%llu is not %s", (unsigned long long)b->id, from == BLOCK_ONLINE ? "online" : "offline");
+        return fail(m, -EINVAL, "memory%llu is not %s", (unsigned long long)b->id,
+                    from == BLOCK_ONLINE ? "online" : "offline");
     if (to == BLOCK_OFFLINE)
         b->state = BLOCK_GOING_OFFLINE;
     int err = to == BLOCK_ONLINE ? block_go_online(m, b) : block_go_offline(m, b);
@@ -195,6 +197,7 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
 
 static void block_destroy(struct machine *m, struct memory_block *b)
 {
+    m->poisoned_pages -= b->nr_poisoned;
     radix_set(&m->blocks, b->id, NULL);
     m->nr_memory_blocks--;
     m->blocks_changed_us = m->clock_us;
@@ -268,16 +271,6 @@ static void block_del(struct machine *m, struct memory_block *b)
     block_destroy(m, b);
 }
 
-bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes)
-{
-    if (!has(m, F_memmap_on_memory) || m->memmap_on_memory == 0)
-        return false;
-    if (!has(m, F_memmap_on_memory_altmap) && size_bytes != m->block_bytes)
-        return false;
-    uint64_t memmap_bytes = m->block_pages * m->struct_page_bytes;
-    return memmap_bytes % (m->pageblock_pages * m->page_bytes) == 0 || m->memmap_on_memory == 2;
-}
-
 static void auto_online(struct machine *m, uint64_t first_id, uint64_t end_id)
 {
     for (uint64_t id = first_id; id < end_id; id++) {
@@ -332,6 +325,8 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
         if (group >= 0)
             TRACE_LEAF(m, "memory_group_find_by_id");
         TRACE_LEAF(m, "mem_hotplug_begin");
+        if ((err = fault_at(m, "memory_add/node")) != 0)
+            goto failed_claimed;
         new_node = !m->nodes[nid].online;
         node_bring_online(m, nid);
         if ((err = range_add(m, nid, start, size_bytes, on_memory)) != 0)
@@ -346,7 +341,7 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
                     goto failed_added;
                 struct memory_block *b = block_add(m, id, nid, group);
                 if (on_memory)
-                    b->nr_vmemmap = (uint32_t)(m->block_pages * m->struct_page_bytes / m->page_bytes);
+                    b->nr_vmemmap = (uint32_t)vmemmap_pages(m);
             }
         }
         if (new_node && !has(m, F_node_before_blocks))
@@ -360,7 +355,7 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
     return 0;
 
 failed_added:
-    while (id-- > first)
+    for (end = id, id = first; id < end; id++)
         block_del(m, block_get(m, id));
     range_remove(m, start, size_bytes);
     if (new_node && has(m, F_node_before_blocks))

@@ -33,8 +33,8 @@ static int range_allowed(struct machine *m, uint64_t start, uint64_t size_bytes)
     if ((!has(m, F_range_check) && !has(m, F_range_warn)) || (end > start && end - 1 <= limit))
         return 0;
     if (has(m, F_range_check))
-        klog(m, "Hotplug memory [0x%llx-0x%llx] exceeds maximum addressable range [0x0-0x%llx]", (unsigned long long)start,
-             (unsigned long long)end, (unsigned long long)limit);
+        klog(m, "Hotplug memory [0x%llx-0x%llx] exceeds maximum addressable range [0x0-0x%llx]",
+             (unsigned long long)start, (unsigned long long)end, (unsigned long long)limit);
     else
         klog(m, "Hotplugged memory exceeds maximum addressable address, range=0x%llx-0x%llx, maximum=0x%llx",
              (unsigned long long)start, (unsigned long long)end - 1, (unsigned long long)limit);
@@ -71,8 +71,8 @@ int range_check(struct machine *m, uint64_t start, uint64_t size_bytes)
 {
     if (size_bytes != 0 && start % m->block_bytes == 0 && size_bytes % m->block_bytes == 0)
         return 0;
-    klog(m, "Block size [0x%llx] unaligned hotplug range: start 0x%llx, size 0x%llx", (unsigned long long)m->block_bytes,
-         (unsigned long long)start, (unsigned long long)size_bytes);
+    klog(m, "Block size [0x%llx] unaligned hotplug range: start 0x%llx, size 0x%llx",
+         (unsigned long long)m->block_bytes, (unsigned long long)start, (unsigned long long)size_bytes);
     return fail(m, -EINVAL, "0x%llx, size 0x%llx is not a multiple of the block size 0x%llx", (unsigned long long)start,
                 (unsigned long long)size_bytes, (unsigned long long)m->block_bytes);
 }
@@ -114,7 +114,9 @@ static int memmap_alloc(struct machine *m, uint64_t section_nr, int nid)
     while (got < nr_pages) {
         while ((1ull << order) > nr_pages - got)
             order--;
-        int err = pages_alloc(m, KIND_MEMMAP, order, ZONE_NORMAL, nid, 0, &map->pfn[map->nr]);
+        int err = fault_at(m, "range_add/memmap");
+        if (err == 0)
+            err = pages_alloc(m, KIND_MEMMAP, order, ZONE_NORMAL, nid, 0, &map->pfn[map->nr]);
         if (err == 0) {
             map->nr++;
             got += 1ull << order;
@@ -128,15 +130,29 @@ static int memmap_alloc(struct machine *m, uint64_t section_nr, int nid)
     return 0;
 }
 
-static void direct_map(struct machine *m, uint64_t start, uint64_t size_bytes, int sign)
+/* Linux: split_mem_range(): what makes up whole GiB is mapped by pages of that size. */
+static void direct_map_add(struct machine *m, struct section *s, uint64_t start, uint64_t end)
 {
-    int64_t kb = (int64_t)(size_bytes / 1024) * sign;
-    bool giant = start % (1ull << 30) == 0 && size_bytes % (1ull << 30) == 0;
+    uint64_t first = section_first_pfn(m, s) << m->page_shift, giant = first >> 30 << 30;
+    uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
 
-    if (giant)
-        m->direct_map_1g += (uint64_t)kb;
-    else
-        m->direct_map_2m += (uint64_t)kb;
+    if (giant >= start && giant + (1ull << 30) <= end) {
+        s->state |= SECTION_GIANT;
+        m->direct_map_1g += kb;
+    } else {
+        m->direct_map_2m += kb;
+    }
+}
+
+static void direct_map_remove(struct machine *m, const struct section *s)
+{
+    uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
+    uint64_t *from = (s->state & SECTION_GIANT) != 0 ? &m->direct_map_1g : &m->direct_map_2m;
+    uint64_t large = kb < *from ? kb : *from; /* boot memory has crooked edges in small pages */
+
+    *from -= large;
+    kb -= large;
+    m->direct_map_4k -= kb < m->direct_map_4k ? kb : m->direct_map_4k;
 }
 
 static void sections_remove(struct machine *m, uint64_t start, uint64_t end)
@@ -162,7 +178,10 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
     bool trace_on = m->trace_on;
     for (uint64_t nr = first; nr < end; nr++) {
         TRACE_LEAF(m, "subsection_mask_set");
-        err = fault_at(m, "range_add/section");
+        if (section_get(m, nr) != NULL)
+            err = fail(m, -EEXIST, "section %llu is there already", (unsigned long long)nr);
+        else
+            err = fault_at(m, "range_add/section");
         if (err == 0 && !self_memmap)
             err = memmap_alloc(m, nr, nid);
         m->trace_on = false; /* the first section shows what every further one does */
@@ -177,12 +196,16 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
         return err;
     }
     TRACE_LEAF(m, "sync_global_pgds");
-    direct_map(m, start, size_bytes, 1);
+    for (uint64_t nr = first; nr < end; nr++)
+        direct_map_add(m, section_get(m, nr), start, start + size_bytes);
     return 0;
 }
 
 void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes)
 {
+    uint64_t first = start >> m->page_shift >> m->section_page_shift;
+    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift;
+
     TRACE(m, "arch_remove_memory");
     TRACE(m, "__remove_pages");
     TRACE(m, "sparse_remove_section");
@@ -190,9 +213,32 @@ void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes)
     TRACE(m, "section_deactivate");
     TRACE_LEAF(m, "subsection_mask_set");
     TRACE_LEAF(m, "vmemmap_free");
-    sections_remove(m, start >> m->page_shift >> m->section_page_shift,
-                    (start + size_bytes) >> m->page_shift >> m->section_page_shift);
-    direct_map(m, start, size_bytes, -1);
+    for (uint64_t nr = first; nr < end; nr++) {
+        const struct section *s = section_get(m, nr);
+        if (s == NULL)
+            continue;
+        direct_map_remove(m, s);
+        /* The marks of poisoned pages go with their memmap; kernels that count by block see to it with the block. */
+        m->poisoned_pages -= has(m, F_poison_kept_per_block) ? 0 : s->nr_poisoned;
+    }
+    sections_remove(m, first, end);
+}
+
+/* Forced, it is stretched to whole pageblocks. */
+uint64_t vmemmap_pages(const struct machine *m)
+{
+    uint64_t unit = m->memmap_on_memory == 2 ? m->page_bytes << m->pageblock_order : m->page_bytes;
+
+    return (m->block_pages * m->struct_page_bytes + unit - 1) / unit * (unit / m->page_bytes);
+}
+
+bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes)
+{
+    if (!has(m, F_memmap_on_memory) || m->memmap_on_memory == 0)
+        return false;
+    if (!has(m, F_memmap_on_memory_altmap) && size_bytes != m->block_bytes)
+        return false;
+    return vmemmap_pages(m) % m->pageblock_pages == 0 && vmemmap_pages(m) < m->block_pages;
 }
 
 /* ---- notifiers ---- */
@@ -244,6 +290,7 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
         struct section *s = section_of(m, pfn);
         s->zone = z->index;
         s->kind = KIND_INSIDE;
+        s->nr_poisoned = 0;
         pageblock_set_all(m, s, MT_MOVABLE);
         if (has(m, F_online_isolated))
             pageblock_set_section_isolated(m, s, true, NR_MT);
@@ -255,7 +302,8 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
     TRACE_LEAF(m, "pfn_to_online_page");
 }
 
-static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, bool shrink)
+static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
+                                   bool shrink)
 {
     TRACE(m, "remove_pfn_range_from_zone");
     TRACE_LEAF(m, "clear_zone_contiguous");

@@ -269,6 +269,49 @@ static const struct sysfs_attr inject_attrs[] = {
 };
 static const struct sysfs_class inject_class = {.name = "notifier error injection", .attrs = inject_attrs};
 
+/* ---- /sys/kernel/debug/tracing ---- */
+
+static int trace_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)node;
+    trace_print(m, out);
+    return 0;
+}
+
+/* Whatever is written, and also an open that truncates in the real one, empties the trace. */
+static int64_t trace_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    (void)node;
+    (void)buf;
+    m->nr_trace = 0;
+    return (int64_t)count;
+}
+
+static int tracing_on_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)node;
+    text_printf(out, "%d\n", m->trace_on);
+    return 0;
+}
+
+static int64_t tracing_on_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+{
+    uint64_t value;
+
+    (void)node;
+    if (parse_u64(buf, &value) != 0)
+        return fail(m, -EINVAL, "`tracing_on` takes 0 or 1");
+    m->trace_on = value != 0;
+    return (int64_t)count;
+}
+
+static const struct sysfs_attr tracing_attrs[] = {
+    {.name = "trace", .mode = 0640, .show = trace_show, .store = trace_store, .size = size_zero, .flags = ATTR_LARGE},
+    {.name = "tracing_on", .mode = 0640, .show = tracing_on_show, .store = tracing_on_store, .size = size_zero},
+    {0},
+};
+static const struct sysfs_class tracing_class = {.name = "tracing", .attrs = tracing_attrs};
+
 /* ---- /sys/firmware/memmap ---- */
 
 static struct firmware_entry *firmware_find(struct machine *m, uint64_t nr)
@@ -396,6 +439,7 @@ void memory_tree_register(struct machine *m)
     }
     if (configured(m, CONFIG_FIRMWARE_MEMMAP))
         sysfs_dir_add(m, "/sys/firmware/memmap", &firmware_class, 0);
+    sysfs_dir_add(m, "/sys/kernel/debug/tracing", &tracing_class, 0);
     if (configured(m, CONFIG_MEMORY_NOTIFIER_ERROR_INJECT))
         for (unsigned i = 0; i < 2; i++) {
             snprintf(path, sizeof path, "%s/%s", inject, i == 0 ? "MEM_GOING_ONLINE" : "MEM_GOING_OFFLINE");

@@ -92,7 +92,8 @@ struct list { /* nr counts chunks or folios; a uniform section counts for all of
  *   state has SECTION_ONLINE  =>  zone >= 0 or zones != NULL
  *   map == NULL and online    =>  uniform: kind, order valid; nr_free = kind == KIND_FREE ? pages_per_section : 0
  *   map != NULL               =>  the heads of map tile the section; nr_free = sum of 2^order over free heads;
- *                                 alike_pages = sum of 2^order over heads with (kind, order) == (alike_kind, alike_order)
+ *                                 alike_pages = 0, or sum of 2^order over heads with (kind, order) == (alike_kind,
+ *                                 alike_order); pages_per_section whenever the section could be uniform
  *   nr_isolated = pageblocks whose isolation is set
  */
 struct section {
@@ -104,8 +105,8 @@ struct section {
     int16_t *zones;        /* zone index per pageblock where zones meet; else NULL */
     ref_t next, prev;      /* list links while uniform */
     uint32_t nr_free;      /* free pages in here, isolated ones too */
-    uint32_t alike_pages;  /* pages of folios that look like the first one allocated */
-    uint32_t nr_poisoned;
+    uint32_t alike_pages;  /* pages of folios of at least a pageblock that look like one of them */
+    uint32_t nr_poisoned;  /* stays while offline; the next onlining forgets it */
     uint32_t nr_pinned;    /* folios with pins */
     uint16_t nr_isolated;
     int16_t zone;          /* index into zones, -1: none, or several (see zones) */
@@ -118,6 +119,7 @@ struct section {
 #define SECTION_PRESENT 1u
 #define SECTION_ONLINE 2u
 #define SECTION_EARLY 4u
+#define SECTION_GIANT 8u /* the kernel maps it by pages of 1 GiB */
 #define PB_MT 0x0fu      /* mask of the migratetype */
 #define PB_ISOLATED 0x80u
 
@@ -394,15 +396,17 @@ void xcommit(void *start, size_t size);          /* reserved space becomes zeroe
 void xdiscard(void *start, size_t size);         /* committed memory is zeroed, and the host has it back where it can */
 void xunreserve(void *start, size_t size);
 struct trace_scope { struct machine *m; };
+void trace_print(struct machine *m, struct text *out); /* as the function_graph tracer prints it */
 void trace_enter(struct machine *m, const char *name);
 void trace_leave(struct trace_scope *scope);
+void trace_leaf(struct machine *m, const char *name); /* enter and leave */
 #define TRACE_JOIN_(a, b) a##b
 #define TRACE_NAME_(line) TRACE_JOIN_(trace_scope_, line)
 #define TRACE(m, name)                                                                                         \
     trace_enter((m), (name));                                                                                  \
     __attribute__((cleanup(trace_leave))) struct trace_scope TRACE_NAME_(__LINE__) = {(m)};                    \
     (void)TRACE_NAME_(__LINE__)
-#define TRACE_LEAF(m, name) do { trace_enter((m), (name)); struct trace_scope s_ = {(m)}; trace_leave(&s_); } while (0)
+#define TRACE_LEAF(m, name) trace_leaf((m), (name))
 
 /* ---- fault.c (a) ---- */
 int fault_at(struct machine *m, const char *point); /* 0, or the negative errno to fail with */
@@ -430,13 +434,9 @@ int64_t uevent_synthesize(struct machine *m, const char *buf, size_t count, cons
 extern const struct sysfs_class sysfs_power_class; /* power/ with its five files; dies with the directory it is in */
 uint32_t sysfs_name_hash(const char *name);        /* kernfs_name_hash(): the order of readdir */
 
-/* ---- sparse.c (b) ---- */
-struct section *section_get(struct machine *m, uint64_t section_nr); /* NULL: not present */
+/* ---- sparse.c (b); its shortest functions are in fast.h ---- */
 struct section *section_add(struct machine *m, uint64_t section_nr, int nid);
 void section_remove(struct machine *m, struct section *s);
-uint64_t section_first_pfn(const struct machine *m, const struct section *s);
-struct section *section_of(struct machine *m, uint64_t pfn);
-struct section *section_online_of(struct machine *m, uint64_t pfn); /* pfn_to_online_page: NULL when not online */
 /* Give a uniform section its memmap. Its folios take its place in `list` (NULL: it is on none): free chunks ascending,
  * held folios descending, because the youngest stands first. A section that is neither gets a blank memmap. */
 void section_detail(struct machine *m, struct section *s, struct list *list);
@@ -448,15 +448,7 @@ struct folio { /* a head page, wherever its section keeps it */
     unsigned kind, order, pins;
 };
 bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio); /* the folio that holds pfn; false: not online */
-ref_t ref_of(struct machine *m, struct section *s, uint64_t offset);
 uint64_t pfn_of_ref(struct machine *m, ref_t ref);
-static inline struct page *page_of_ref(const struct machine *m, ref_t ref) { return &m->memmap[ref]; } /* not for sections */
-struct section *section_of_ref(struct machine *m, ref_t ref);
-void list_add_head(struct machine *m, struct list *list, ref_t ref, uint64_t nr);
-void list_add_tail(struct machine *m, struct list *list, ref_t ref, uint64_t nr);
-void list_del(struct machine *m, struct list *list, ref_t ref, uint64_t nr);
-ref_t list_next(struct machine *m, ref_t ref);
-void *radix_get(const struct radix *r, uint64_t nr);
 void radix_set(struct radix *r, uint64_t nr, void *value);
 /* The smallest number >= from in use and its value, or false. Skips empty chunks. */
 bool radix_next(const struct radix *r, uint64_t from, uint64_t *nr, void **value);
@@ -476,7 +468,6 @@ void resource_destroy(struct machine *m);
 
 /* ---- pageblock.c (c) ---- */
 unsigned pageblock_mt(struct machine *m, uint64_t pfn); /* what free lists go by: MT_ISOLATE when isolated */
-unsigned pageblock_mt_of(struct machine *m, const struct section *s, unsigned block_in_section);
 void pageblock_set_mt(struct machine *m, uint64_t pfn, unsigned mt);
 bool pageblock_isolated(struct machine *m, uint64_t pfn);
 /* mt_after: the migratetype when isolation ends; NR_MT: what it was before. */
@@ -488,16 +479,13 @@ bool pageblock_all_alike(struct machine *m, const struct section *s); /* one mig
 void pageblock_fold(struct machine *m, struct section *s);            /* drop `blocks` when all alike */
 
 /* ---- zone.c (c) ---- */
-struct zone *zone_by_index(struct machine *m, int index);
 struct zone *zone_of(struct machine *m, uint64_t pfn); /* of an online section; NULL for none */
-struct zone *zone_in_section(struct machine *m, const struct section *s, uint64_t offset);
 const char *zone_name(const struct zone *z);
 const char *zone_type_name(enum zone_type type);
 bool zone_is_empty(const struct zone *z);
 bool zone_intersects(const struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
 uint64_t zone_spanned(const struct zone *z);
 bool zone_populated(const struct zone *z); /* present pages */
-bool zone_managed(const struct zone *z);
 void zone_grow_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
 void zone_shrink_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
 void node_update_span(struct machine *m, struct node *node);
@@ -509,7 +497,6 @@ struct zone *zone_for_range(struct machine *m, enum online_type type, int nid, s
 void zone_update_watermarks(struct machine *m);       /* init_per_zone_wmark_min() and what hangs on it */
 void zone_print_zonelists(struct machine *m);         /* build_all_zonelists(): Fallback order ..., Built ..., Policy zone */
 void node_build_fallback(struct machine *m);          /* node orders by distance */
-bool zone_watermark_ok(const struct zone *z, unsigned order, uint64_t mark, enum zone_type highest);
 uint64_t total_managed(struct machine *m);
 uint64_t total_free(struct machine *m);
 
@@ -526,10 +513,10 @@ void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 uint64_t buddy_move_block(struct machine *m, uint64_t pfn, unsigned mt); /* move_freepages_block: pages moved */
 /* Isolate a plain uniform section (one migratetype, nothing in it that cannot move) or end that, all at once. */
 void buddy_isolate_section(struct machine *m, struct section *s, bool isolated, unsigned mt_after);
-/* Isolation of a range has ended: what is alike again becomes uniform. */
-void buddy_settle(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
+/* Isolation of a section has ended: if it is alike again it becomes uniform. */
+void buddy_settle(struct machine *m, struct section *s);
 bool buddy_take_page(struct machine *m, uint64_t pfn); /* take_page_off_buddy: one free page becomes KIND_POISONED */
-/* 2^order pages out of [start_pfn, end_pfn), lowest first, whatever their migratetype. */
+/* 2^order pages out of [start_pfn, end_pfn), lowest first, whatever their migratetype, but none that is isolated. */
 bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned order, unsigned kind,
                        uint64_t *pfn);
 /* A whole uniform free section at once, as folios of this kind and order, where single allocations would take the same
@@ -579,6 +566,8 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
 void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes); /* arch_remove_memory() */
 
 void memmap_destroy_all(struct machine *m);
+bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes);
+uint64_t vmemmap_pages(const struct machine *m); /* of a block's memmap that lives in the block itself */
 /* nr_vmemmap: pages at the start that hold the range's own memmap (memmap_on_memory). */
 int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
                  uint64_t nr_vmemmap);
@@ -592,7 +581,6 @@ int block_offline(struct machine *m, struct memory_block *b);  /* device_offline
 /* __add_memory() and __remove_memory(), with the hotplug lock held. group: memory group or -1. */
 int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory);
 int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes);
-bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes);
 struct memory_block *block_create(struct machine *m, uint64_t id, int nid);
 void block_destroy_all(struct machine *m);
 void memory_block_register(struct machine *m); /* hangs /sys/devices/system/memory into the tree */
@@ -625,5 +613,7 @@ void acpi_register(struct machine *m);
 
 /* ---- boot.c (i) ---- */
 void boot_memory(struct machine *m, const struct machine_config *config);
+
+#include "fast.h"
 
 #endif

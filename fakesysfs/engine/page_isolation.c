@@ -97,6 +97,10 @@ static bool has_unmovable(struct machine *m, uint64_t start_pfn, uint64_t end_pf
 
 static int isolate_block(struct machine *m, uint64_t pfn, struct unmovable *why)
 {
+    int err = fault_at(m, "offline/pageblock");
+
+    if (err != 0)
+        return err;
     TRACE(m, "set_migratetype_isolate");
     if (has_unmovable(m, pfn, pfn + m->pageblock_pages, why)) {
         dump_page(m, why->pfn, "unmovable page");
@@ -126,6 +130,22 @@ static bool section_plain(const struct section *s)
 {
     return s != NULL && (s->state & SECTION_ONLINE) != 0 && s->map == NULL && s->blocks == NULL && s->zones == NULL &&
            s->mt == MT_MOVABLE && (s->kind == KIND_FREE || kind_mobility(s->kind) == MOBILITY_MOVABLE);
+}
+
+/* End the isolation of whatever is isolated in the range, section by section. */
+static void unisolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned mt)
+{
+    for (uint64_t at = start_pfn; at < start_pfn + nr_pages; at += m->pages_per_section) {
+        struct section *s = section_online_of(m, at);
+        if (s == NULL || s->nr_isolated == 0)
+            continue;
+        if (s->map == NULL && s->blocks == NULL)
+            buddy_isolate_section(m, s, false, has(m, F_isolate_bit) ? NR_MT : mt);
+        else
+            for (uint64_t pfn = at; pfn < at + m->pages_per_section; pfn += m->pageblock_pages)
+                unisolate_block(m, pfn, mt);
+        buddy_settle(m, s);
+    }
 }
 
 int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct unmovable *why)
@@ -158,8 +178,10 @@ int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
         }
         TRACE(m, "isolate_single_pageblock");
         if (last != start_pfn && (err = isolate_block(m, last, why)) != 0) {
-            unisolate_block(m, start_pfn, MT_MOVABLE);
-            buddy_settle(m, start_pfn, nr_pages);
+            TRACE(m, "unset_migratetype_isolate");
+            TRACE_LEAF(m, "move_freepages_block");
+            TRACE_LEAF(m, "set_pageblock_migratetype");
+            unisolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
             return err;
         }
     }
@@ -176,17 +198,12 @@ int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
 
 void undo_isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned mt)
 {
-    for (uint64_t at = start_pfn; at < start_pfn + nr_pages; at += m->pages_per_section) {
-        struct section *s = section_online_of(m, at);
-        if (s == NULL || s->nr_isolated == 0)
-            continue;
-        if (s->map == NULL && s->blocks == NULL)
-            buddy_isolate_section(m, s, false, has(m, F_isolate_bit) ? NR_MT : mt);
-        else
-            for (uint64_t pfn = at; pfn < at + m->pages_per_section; pfn += m->pageblock_pages)
-                unisolate_block(m, pfn, mt);
-    }
-    buddy_settle(m, start_pfn, nr_pages);
+    TRACE(m, "undo_isolate_page_range");
+    TRACE_LEAF(m, "pfn_to_online_page");
+    TRACE(m, "unset_migratetype_isolate");
+    TRACE_LEAF(m, "move_freepages_block");
+    TRACE_LEAF(m, "set_pageblock_migratetype");
+    unisolate_range(m, start_pfn, nr_pages, mt);
 }
 
 int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)

@@ -18,15 +18,6 @@ static unsigned block_nr(const struct machine *m, uint64_t pfn)
     return (unsigned)((pfn & (m->pages_per_section - 1)) >> m->pageblock_order);
 }
 
-unsigned pageblock_mt_of(struct machine *m, const struct section *s, unsigned block_in_section)
-{
-    (void)m;
-    if (s->blocks == NULL)
-        return s->mt;
-    uint8_t byte = s->blocks[block_in_section];
-    return (byte & PB_ISOLATED) != 0 ? MT_ISOLATE : byte & PB_MT;
-}
-
 unsigned pageblock_mt(struct machine *m, uint64_t pfn)
 {
     const struct section *s = section_of(m, pfn);

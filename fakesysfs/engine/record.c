@@ -63,7 +63,9 @@ void *xreserve(size_t *size)
 
 void xcommit(void *start, size_t size)
 {
-    if (mprotect(start, size, PROT_READ | PROT_WRITE) != 0)
+    size_t before = (uintptr_t)start % (size_t)sysconf(_SC_PAGESIZE); /* of a page that is committed already */
+
+    if (mprotect((char *)start - before, before + size, PROT_READ | PROT_WRITE) != 0)
         or_die(NULL, size);
 }
 
@@ -166,11 +168,6 @@ void klog(struct machine *m, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    if (m->nr_klog == m->cap_klog) {
-        m->cap_klog = m->cap_klog != 0 ? m->cap_klog * 2 : 64;
-        m->klog_line = xrealloc(m->klog_line, m->cap_klog, sizeof *m->klog_line);
-        m->klog_time = xrealloc(m->klog_time, m->cap_klog, sizeof *m->klog_time);
-    }
     /* Like the kernel's ring, the log forgets its oldest half when it is full; numbers of lines go on. */
     if (m->nr_klog - m->klog_dropped >= KLOG_LIMIT) {
         size_t drop = KLOG_LIMIT / 2;
@@ -180,6 +177,11 @@ void klog(struct machine *m, const char *format, ...)
         memmove(m->klog_line, m->klog_line + drop, keep * sizeof *m->klog_line);
         memmove(m->klog_time, m->klog_time + drop, keep * sizeof *m->klog_time);
         m->klog_dropped += drop;
+    }
+    if (m->nr_klog - m->klog_dropped == m->cap_klog) {
+        m->cap_klog = m->cap_klog != 0 ? m->cap_klog * 2 : 64;
+        m->klog_line = xrealloc(m->klog_line, m->cap_klog, sizeof *m->klog_line);
+        m->klog_time = xrealloc(m->klog_time, m->cap_klog, sizeof *m->klog_time);
     }
     m->klog_line[m->nr_klog - m->klog_dropped] = xstrdup(line);
     m->klog_time[m->nr_klog - m->klog_dropped] = ++m->clock_us;
@@ -300,19 +302,25 @@ void trace_leave(struct trace_scope *scope)
     trace_record(m, NULL);
 }
 
+void trace_leaf(struct machine *m, const char *name)
+{
+    if (!m->trace_on)
+        return;
+    trace_record(m, name);
+    trace_record(m, NULL);
+}
+
 /* A tick of the trace's clock stands for 0.1 us: the trace tells order and weight, not time. */
 static void trace_duration(struct text *out, uint32_t ticks)
 {
     text_printf(out, " 0) %3u.%03u us    |  ", ticks / 10, ticks % 10 * 100);
 }
 
-char *trace_text(struct machine *m, size_t *size)
+void trace_print(struct machine *m, struct text *out)
 {
-    struct text out = {0};
     uint32_t start[TRACE_DEPTH + 1] = {0};
 
-    machine_lock(m, NULL);
-    text_printf(&out, "# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n"
+    text_printf(out, "# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n"
                       "# |     |   |                     |   |   |   |\n");
     uint64_t from = m->nr_trace > TRACE_RING ? m->nr_trace - TRACE_RING : 0;
     while (from < m->nr_trace && m->trace[from % TRACE_RING].depth != 0)
@@ -322,17 +330,25 @@ char *trace_text(struct machine *m, size_t *size)
         uint32_t depth = entry->depth < TRACE_DEPTH ? entry->depth : TRACE_DEPTH;
         bool leaf = entry->name != NULL && i + 1 < m->nr_trace && m->trace[(i + 1) % TRACE_RING].name == NULL;
         if (leaf) {
-            trace_duration(&out, 1);
-            text_printf(&out, "%*s%s();\n", (int)(2 * depth), "", entry->name);
+            trace_duration(out, 1);
+            text_printf(out, "%*s%s();\n", (int)(2 * depth), "", entry->name);
             i++;
         } else if (entry->name != NULL) {
             start[depth] = entry->ticks;
-            text_printf(&out, " 0)               |  %*s%s() {\n", (int)(2 * depth), "", entry->name);
+            text_printf(out, " 0)               |  %*s%s() {\n", (int)(2 * depth), "", entry->name);
         } else {
-            trace_duration(&out, entry->ticks - start[depth]);
-            text_printf(&out, "%*s}\n", (int)(2 * depth), "");
+            trace_duration(out, entry->ticks - start[depth]);
+            text_printf(out, "%*s}\n", (int)(2 * depth), "");
         }
     }
+}
+
+char *trace_text(struct machine *m, size_t *size)
+{
+    struct text out = {0};
+
+    machine_lock(m, NULL);
+    trace_print(m, &out);
     machine_unlock(m);
     *size = out.len;
     return out.data;

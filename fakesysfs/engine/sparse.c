@@ -13,13 +13,6 @@
 
 /* ---- two-level tables ---- */
 
-void *radix_get(const struct radix *r, uint64_t nr)
-{
-    uint64_t chunk = nr >> RADIX_SHIFT;
-
-    return chunk < r->nr_chunks && r->chunk[chunk] != NULL ? r->chunk[chunk][nr & (RADIX_SIZE - 1)] : NULL;
-}
-
 void radix_set(struct radix *r, uint64_t nr, void *value)
 {
     uint64_t chunk = nr >> RADIX_SHIFT;
@@ -93,11 +86,6 @@ void radix_free(struct radix *r)
 
 /* ---- sections ---- */
 
-static struct section *section_by_index(struct machine *m, uint32_t index)
-{
-    return &m->section_pool[index >> RADIX_SHIFT][index & (RADIX_SIZE - 1)];
-}
-
 static uint32_t section_index_new(struct machine *m)
 {
     if (m->nr_free_section_index > 0)
@@ -109,11 +97,6 @@ static uint32_t section_index_new(struct machine *m)
         m->section_pool[m->nr_section_chunks++] = xcalloc(RADIX_SIZE, sizeof(struct section));
     }
     return (uint32_t)m->nr_sections_made++;
-}
-
-struct section *section_get(struct machine *m, uint64_t section_nr)
-{
-    return radix_get(&m->sections, section_nr);
 }
 
 struct section *section_add(struct machine *m, uint64_t section_nr, int nid)
@@ -146,23 +129,6 @@ void section_remove(struct machine *m, struct section *s)
     uint32_t index = s->index;
     memset(s, 0, sizeof *s);
     s->index = index;
-}
-
-uint64_t section_first_pfn(const struct machine *m, const struct section *s)
-{
-    return (uint64_t)s->nr << m->section_page_shift;
-}
-
-struct section *section_of(struct machine *m, uint64_t pfn)
-{
-    return radix_get(&m->sections, pfn >> m->section_page_shift);
-}
-
-struct section *section_online_of(struct machine *m, uint64_t pfn)
-{
-    struct section *s = section_of(m, pfn);
-
-    return s != NULL && (s->state & SECTION_ONLINE) != 0 ? s : NULL;
 }
 
 /* ---- memmaps ---- */
@@ -235,17 +201,6 @@ void section_drop_map(struct machine *m, struct section *s)
     s->base = 0;
 }
 
-ref_t ref_of(struct machine *m, struct section *s, uint64_t offset)
-{
-    (void)m;
-    return s->map == NULL ? REF_SECTION | s->index : s->base + (ref_t)offset;
-}
-
-struct section *section_of_ref(struct machine *m, ref_t ref)
-{
-    return (ref & REF_SECTION) != 0 ? section_by_index(m, ref & ~REF_SECTION) : m->slots[ref >> m->section_page_shift];
-}
-
 static inline uint32_t offset_of_ref(const struct machine *m, ref_t ref)
 {
     return (uint32_t)(ref & (m->pages_per_section - 1));
@@ -259,61 +214,6 @@ uint64_t pfn_of_ref(struct machine *m, ref_t ref)
 }
 
 /* ---- lists ---- */
-
-static inline ref_t *link_next(struct machine *m, ref_t ref)
-{
-    return (ref & REF_SECTION) != 0 ? &section_of_ref(m, ref)->next : &page_of_ref(m, ref)->next;
-}
-
-static inline ref_t *link_prev(struct machine *m, ref_t ref)
-{
-    return (ref & REF_SECTION) != 0 ? &section_of_ref(m, ref)->prev : &page_of_ref(m, ref)->prev;
-}
-
-ref_t list_next(struct machine *m, ref_t ref)
-{
-    return *link_next(m, ref);
-}
-
-void list_add_head(struct machine *m, struct list *list, ref_t ref, uint64_t nr)
-{
-    *link_prev(m, ref) = 0;
-    *link_next(m, ref) = list->head;
-    if (list->head != 0)
-        *link_prev(m, list->head) = ref;
-    else
-        list->tail = ref;
-    list->head = ref;
-    list->nr += nr;
-}
-
-void list_add_tail(struct machine *m, struct list *list, ref_t ref, uint64_t nr)
-{
-    *link_next(m, ref) = 0;
-    *link_prev(m, ref) = list->tail;
-    if (list->tail != 0)
-        *link_next(m, list->tail) = ref;
-    else
-        list->head = ref;
-    list->tail = ref;
-    list->nr += nr;
-}
-
-void list_del(struct machine *m, struct list *list, ref_t ref, uint64_t nr)
-{
-    ref_t next = *link_next(m, ref), prev = *link_prev(m, ref);
-
-    if (prev != 0)
-        *link_next(m, prev) = next;
-    else
-        list->head = next;
-    if (next != 0)
-        *link_prev(m, next) = prev;
-    else
-        list->tail = prev;
-    *link_next(m, ref) = *link_prev(m, ref) = 0;
-    list->nr -= nr;
-}
 
 void section_detail(struct machine *m, struct section *s, struct list *list)
 {

@@ -24,16 +24,6 @@ const char *zone_name(const struct zone *z)
     return zone_names[z->type];
 }
 
-struct zone *zone_by_index(struct machine *m, int index)
-{
-    return index < 0 ? NULL : &m->nodes[index / NR_ZONES].zones[index % NR_ZONES];
-}
-
-struct zone *zone_in_section(struct machine *m, const struct section *s, uint64_t offset)
-{
-    return zone_by_index(m, s->zones != NULL ? s->zones[offset >> m->pageblock_order] : s->zone);
-}
-
 struct zone *zone_of(struct machine *m, uint64_t pfn)
 {
     const struct section *s = section_online_of(m, pfn);
@@ -59,11 +49,6 @@ bool zone_intersects(const struct zone *z, uint64_t start_pfn, uint64_t nr_pages
 bool zone_populated(const struct zone *z)
 {
     return z->present != 0;
-}
-
-bool zone_managed(const struct zone *z)
-{
-    return z->managed != 0;
 }
 
 uint64_t total_managed(struct machine *m)
@@ -224,7 +209,11 @@ static bool auto_movable_fits(struct machine *m, int only_nid, const struct memo
         movable -= other->present_movable;
         required += wanted - (wanted < other->present_kernel ? wanted : other->present_kernel);
     }
-    kernel_early -= required < kernel_early ? required : kernel_early;
+    if (kernel_early <= required)
+        return false;
+    kernel_early -= required;
+    if (group != NULL && group->dynamic) /* what a device has in kernel zones counts for its own Movable */
+        kernel_early += group->present_kernel;
     return movable + nr_pages <= kernel_early * m->auto_movable_ratio / 100;
 }
 
@@ -389,13 +378,6 @@ void zone_update_watermarks(struct machine *m)
         m->min_free_kbytes = recommended;
         setup_wmarks(m);
     }
-}
-
-bool zone_watermark_ok(const struct zone *z, unsigned order, uint64_t mark, enum zone_type highest)
-{
-    uint64_t needed = mark + z->lowmem_reserve[highest];
-
-    return z->free >= (1ull << order) && z->free - ((1ull << order) - 1) > needed;
 }
 
 /* ---- the order of nodes and what the log says of it ---- */
