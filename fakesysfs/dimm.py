@@ -689,7 +689,9 @@ class DimmBoard:
         return slots + [{"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"} for cpu in range(cpus)]
 
     def numa(self) -> list[Numa]:
-        """The NUMA nodes."""
+        """The NUMA nodes; none on a machine without slots where nobody spoke of nodes, as QEMU counts."""
+        if not self._slots and len(self._config.nodes) == 1:
+            return []
         plugged: dict[int, int] = {}
         for dimm in self.dimms:
             plugged[dimm.node] = plugged.get(dimm.node, 0) + dimm.size

@@ -36,7 +36,7 @@ static void free_add(struct machine *m, struct zone *z, struct section *s, uint6
                      bool to_tail)
 {
     struct page *page = &s->map[offset];
-    ref_t ref = ref_of(m, s, offset);
+    ref_t ref = ref_of_page(s, offset);
 
     page->kind = KIND_FREE;
     page->order = (uint8_t)order;
@@ -50,15 +50,22 @@ static void free_add(struct machine *m, struct zone *z, struct section *s, uint6
     s->nr_free += 1u << order;
 }
 
-static void free_del(struct machine *m, struct zone *z, struct section *s, uint64_t offset)
+/* order and mt: of the list it is on. */
+static inline void free_del_from(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned order,
+                                 unsigned mt)
 {
     struct page *page = &s->map[offset];
 
-    list_del(m, free_list(z, page->order, page->flags), ref_of(m, s, offset), 1);
-    count_free(z, page->flags, -(1ll << page->order));
-    s->nr_free -= 1u << page->order;
+    list_del(m, free_list(z, order, mt), ref_of_page(s, offset), 1);
+    count_free(z, mt, -(1ll << order));
+    s->nr_free -= 1u << order;
     page->kind = KIND_INSIDE;
     page->flags = 0;
+}
+
+static void free_del(struct machine *m, struct zone *z, struct section *s, uint64_t offset)
+{
+    free_del_from(m, z, s, offset, s->map[offset].order, s->map[offset].flags);
 }
 
 /* The list a uniform free section stands on. */
@@ -108,7 +115,7 @@ static void held_add(struct machine *m, struct zone *z, struct section *s, uint6
     page->flags = 0;
     page->pins = 0;
     if (kind >= KIND_ANON)
-        list_add_head(m, &z->held[kind], ref_of(m, s, offset), 1);
+        list_add_head(m, &z->held[kind], ref_of_page(s, offset), 1);
     if (z != NULL)
         z->kind_pages[kind] += nr_pages;
     if (!folds(m, kind, order))
@@ -127,13 +134,14 @@ static void held_add(struct machine *m, struct zone *z, struct section *s, uint6
 static void held_del(struct machine *m, struct zone *z, struct section *s, uint64_t offset)
 {
     struct page *page = &s->map[offset];
-    uint64_t nr_pages = 1ull << page->order;
+    const unsigned kind = page->kind, order = page->order;
+    uint64_t nr_pages = 1ull << order;
 
-    if (page->kind >= KIND_ANON)
-        list_del(m, &z->held[page->kind], ref_of(m, s, offset), 1);
+    if (kind >= KIND_ANON)
+        list_del(m, &z->held[kind], ref_of_page(s, offset), 1);
     if (z != NULL)
-        z->kind_pages[page->kind] -= nr_pages;
-    if (s->alike_pages != 0 && s->alike_kind == page->kind && s->alike_order == page->order)
+        z->kind_pages[kind] -= nr_pages;
+    if (s->alike_pages != 0 && s->alike_kind == kind && s->alike_order == order)
         s->alike_pages -= (uint32_t)nr_pages;
     if (page->pins != 0)
         s->nr_pinned--;
@@ -243,7 +251,7 @@ static void free_merge(struct machine *m, struct zone *z, struct section *s, uin
             if (buddy_mt != mt && (!mergeable(mt) || !mergeable(buddy_mt)))
                 break;
         }
-        free_del(m, z, s, buddy);
+        free_del_from(m, z, s, buddy, order, page->flags);
         offset &= ~(1ull << order);
         order++;
     }
@@ -258,16 +266,14 @@ static void free_merge(struct machine *m, struct zone *z, struct section *s, uin
         section_fold_free(m, s);
 }
 
-void buddy_free(struct machine *m, uint64_t pfn, unsigned order, bool to_tail)
+void buddy_free(struct machine *m, const struct folio *folio)
 {
-    struct section *s = section_of(m, pfn);
-    uint64_t offset = pfn & (m->pages_per_section - 1);
-    struct zone *z = zone_in_section(m, s, offset);
+    struct zone *z = zone_in_section(m, folio->s, folio->offset);
 
-    detail(m, s);
-    held_del(m, z, s, offset);
-    m->pgfree += 1ull << order;
-    free_merge(m, z, s, offset, order, to_tail);
+    detail(m, folio->s);
+    held_del(m, z, folio->s, folio->offset);
+    m->pgfree += 1ull << folio->order;
+    free_merge(m, z, folio->s, folio->offset, folio->order, false);
 }
 
 void buddy_free_section(struct machine *m, struct section *s)
@@ -312,7 +318,7 @@ static struct section *list_head_section(struct machine *m, struct list *list, u
 
     if ((list->head & REF_SECTION) != 0)
         section_detail(m, s, list);
-    *offset = pfn_of_ref(m, list->head) - section_first_pfn(m, s);
+    *offset = list->head - s->base;
     return s;
 }
 
@@ -324,7 +330,7 @@ static bool take_smallest(struct machine *m, struct zone *z, unsigned order, uns
             continue;
         uint64_t offset;
         struct section *s = list_head_section(m, list, &offset);
-        free_del(m, z, s, offset);
+        free_del_from(m, z, s, offset, from, mt);
         expand(m, z, s, offset, from, order, mt);
         held_add(m, z, s, offset, kind, order);
         *pfn = section_first_pfn(m, s) + offset;

@@ -64,6 +64,11 @@ static inline ref_t ref_of(const struct machine *m, const struct section *s, uin
     return s->map == NULL ? REF_SECTION | s->index : s->base + (ref_t)offset;
 }
 
+static inline ref_t ref_of_page(const struct section *s, uint64_t offset) /* of a detailed section */
+{
+    return s->base + (ref_t)offset;
+}
+
 /* ---- sparse.c: lists ---- */
 
 static inline ref_t *link_next(const struct machine *m, ref_t ref)
@@ -136,7 +141,7 @@ static inline unsigned pageblock_mt_of(const struct machine *m, const struct sec
 
 static inline struct zone *zone_by_index(struct machine *m, int index) /* -1: NULL */
 {
-    return index < 0 ? NULL : &m->nodes[index / NR_ZONES].zones[index % NR_ZONES];
+    return index < 0 ? NULL : m->zones[index];
 }
 
 static inline struct zone *zone_in_section(struct machine *m, const struct section *s, uint64_t offset)

@@ -61,6 +61,7 @@ static int set_nodes(struct machine *m, const struct machine_config *config)
             z->nid = (int16_t)nid;
             z->type = (enum zone_type)type;
             z->index = (int16_t)((int)nid * NR_ZONES + type);
+            m->zones[z->index] = z;
         }
         for (unsigned other = 0; other < m->possible_nodes; other++)
             m->distance[nid][other] = config->distances != NULL ? config->distances[nid * m->possible_nodes + other]

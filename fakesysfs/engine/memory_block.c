@@ -540,7 +540,8 @@ static int64_t state_store(struct machine *m, const struct sysfs_node *node, con
         ret = block_online(m, b);
     }
     if (ret == 1)
-        ret = fail(m, -EINVAL, "memory%llu is %s already", (unsigned long long)node->id, type == TYPE_OFFLINE ? "offline" : "online");
+        ret = fail(m, -EINVAL, "memory%llu is %s already", (unsigned long long)node->id,
+                   type == TYPE_OFFLINE ? "offline" : "online");
     hotplug_unlock(m);
     TRACE_LEAF(m, "unlock_device_hotplug");
     return ret < 0 ? ret : (int64_t)count;
@@ -668,7 +669,8 @@ static void block_link_target(struct machine *m, const struct sysfs_node *node, 
         text_printf(out, "../../node/node%llu", (unsigned long long)(node->aux >> 8));
         break;
     default:
-        text_printf(out, "../../../LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04/PNP0C80:%02llx", (unsigned long long)(node->aux >> 8));
+        text_printf(out, "../../../LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04/PNP0C80:%02llx",
+                    (unsigned long long)(node->aux >> 8));
     }
 }
 

@@ -35,7 +35,7 @@ static int move_and_take(struct machine *m, struct folio *folio, uint64_t pfn)
             return -ENOMEM;
         m->pgmigrate_success += 1ull << folio->order;
     }
-    buddy_free(m, folio->pfn, folio->order, false);
+    buddy_free(m, folio);
     buddy_take_page(m, pfn);
     return 0;
 }
@@ -63,7 +63,9 @@ int page_soft_offline(struct machine *m, uint64_t pfn)
                    : fail(m, -ENXIO, "page 0x%llx is not in use", (unsigned long long)pfn);
     if (folio.kind == KIND_POISONED) {
         tell_already_poisoned(m, pfn);
-        return has(m, F_soft_offline_poisoned_ok) ? 0 : fail(m, -EBUSY, "page 0x%llx is poisoned already", (unsigned long long)pfn);
+        return has(m, F_soft_offline_poisoned_ok)
+                   ? 0
+                   : fail(m, -EBUSY, "page 0x%llx is poisoned already", (unsigned long long)pfn);
     }
     if (folio.kind == KIND_FREE) {
         buddy_take_page(m, pfn);
@@ -121,7 +123,7 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
         return fail(m, -EBUSY, "page 0x%llx is %s: it cannot be handled", nr, kind_name(folio.kind));
     }
     if (folio.kind != KIND_FREE) { /* what it held is lost: the owner gets SIGBUS, the page never comes back */
-        buddy_free(m, folio.pfn, folio.order, false);
+        buddy_free(m, &folio);
         buddy_take_page(m, pfn);
     }
     count_poisoned(m, pfn);

@@ -75,7 +75,7 @@ static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
     err = pages_alloc(m, folio->kind, folio->order, highest, z->nid, nodes, &to);
     if (err != 0)
         return err;
-    buddy_free(m, folio->pfn, folio->order, false);
+    buddy_free(m, folio);
     m->pgmigrate_success += 1ull << folio->order;
     return 0;
 }
@@ -84,6 +84,7 @@ uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
 {
     struct folio folio;
     uint64_t left = 0, nodes = 0;
+    bool trace_on = m->trace_on;
 
     TRACE(m, "migrate_pages");
     for (uint64_t pfn = start_pfn; pfn < end_pfn; pfn = folio.pfn + (1ull << folio.order)) {
@@ -97,6 +98,7 @@ uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
             if (nodes == 0)
                 nodes = target_nodes(m, folio.s->nid);
             int ret = move_folio(m, &folio, nodes);
+            m->trace_on = false; /* the first folio shows what every further one does */
             if (ret != 0) {
                 left++;
                 m->pgmigrate_fail += 1ull << folio.order;
@@ -107,6 +109,7 @@ uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
         if ((next & (m->pageblock_pages - 1)) == 0 && next < end_pfn)
             cond_resched(m); /* readers are served between pageblocks */
     }
+    m->trace_on = trace_on;
     return left;
 }
 
@@ -127,7 +130,7 @@ int dissolve_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn)
         if (folio.kind != KIND_HUGETLB || folio.pins != 0)
             continue;
         hugetlb_count(m, KIND_HUGETLB, -(1ll << folio.order));
-        buddy_free(m, folio.pfn, folio.order, false);
+        buddy_free(m, &folio);
     }
     return 0;
 }

@@ -334,6 +334,7 @@ struct machine {
 
     /* c: zone.c */
     struct node nodes[MAX_NODES];
+    struct zone *zones[MAX_NODES * NR_ZONES]; /* by index */
     unsigned possible_nodes;
     int distance[MAX_NODES][MAX_NODES];
     struct boot_range *hotplug_nids;
@@ -504,12 +505,13 @@ uint64_t total_free(struct machine *m);
 /* Take 2^order pages from this zone for this migratetype; false: none. The pages become one folio of `kind`. */
 bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind, bool nofragment,
                  uint64_t *pfn);
-void buddy_free(struct machine *m, uint64_t pfn, unsigned order, bool to_tail); /* a held folio goes back to the lists */
+void buddy_free(struct machine *m, const struct folio *folio); /* a held folio goes back to the lists */
 void buddy_free_section(struct machine *m, struct section *s); /* a whole held uniform section at once */
 /* Hand pages over for the first time, ascending, in the largest aligned chunks; managed grows. A whole section at once
  * when all of it is given. */
 void buddy_give_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool to_tail);
-void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages); /* __offline_isolated_pages: all free chunks off */
+/* Linux: __offline_isolated_pages(): all free chunks of a range leave the lists. */
+void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 uint64_t buddy_move_block(struct machine *m, uint64_t pfn, unsigned mt); /* move_freepages_block: pages moved */
 /* Isolate a plain uniform section (one migratetype, nothing in it that cannot move) or end that, all at once. */
 void buddy_isolate_section(struct machine *m, struct section *s, bool isolated, unsigned mt_after);

@@ -263,7 +263,7 @@ bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio)
 
     if (s == NULL)
         return false;
-    uint64_t offset = pfn & (m->pages_per_section - 1);
+    uint64_t offset = pfn & (m->pages_per_section - 1), first = pfn - offset;
     if (s->map == NULL) {
         offset &= ~((1ull << s->order) - 1);
         *folio = (struct folio){.s = s, .offset = offset, .kind = s->kind, .order = s->order};
@@ -276,7 +276,7 @@ bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio)
         *folio = (struct folio){
             .s = s, .page = page, .offset = offset, .kind = page->kind, .order = page->order, .pins = page->pins};
     }
-    folio->pfn = section_first_pfn(m, s) + folio->offset;
+    folio->pfn = first + offset;
     return true;
 }
 

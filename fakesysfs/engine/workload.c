@@ -140,13 +140,14 @@ static inline bool zone_gives(struct machine *m, const struct request *r, struct
     return true;
 }
 
-/* Try every zone of the zonelist: nearly always the first one gives. `place` is behind it. */
-static inline bool walk_zonelist(struct machine *m, const struct request *r, struct zone *preferred, struct place place,
-                                 unsigned how, uint64_t *pfn)
+/* Try every zone of the zonelist: nearly always the preferred one, the first, gives. `place` is behind it. */
+static inline bool walk_zonelist(struct machine *m, const struct request *r, struct zone *preferred,
+                                 const struct place *place, unsigned how, uint64_t *pfn)
 {
     if (zone_gives(m, r, preferred, preferred, how, pfn))
         return true;
-    for (struct zone *z; (z = zonelist_next(m, r, &place)) != NULL;) {
+    struct place next = *place;
+    for (struct zone *z; (z = zonelist_next(m, r, &next)) != NULL;) {
         if ((how & UNMIXED) != 0 && z->nid != preferred->nid)
             return false; /* near memory that is mixed is better than far memory that is not */
         if (zone_gives(m, r, z, preferred, how, pfn))
@@ -163,8 +164,8 @@ static int request_pages(struct machine *m, const struct request *r, uint64_t *p
     if (m->trace_depth != 0) /* for an operation, not for a load */
         TRACE_LEAF(m, "__zone_watermark_ok");
     if (preferred != NULL &&
-        ((keeps_unmixed(m, preferred) && walk_zonelist(m, r, preferred, place, LOW_MARK | UNMIXED, pfn)) ||
-         walk_zonelist(m, r, preferred, place, LOW_MARK, pfn) || walk_zonelist(m, r, preferred, place, 0, pfn)))
+        ((keeps_unmixed(m, preferred) && walk_zonelist(m, r, preferred, &place, LOW_MARK | UNMIXED, pfn)) ||
+         walk_zonelist(m, r, preferred, &place, LOW_MARK, pfn) || walk_zonelist(m, r, preferred, &place, 0, pfn)))
         return 0;
     return fail(m, -ENOMEM, "no free memory for order %u (%s)", r->order, kinds[r->kind].name);
 }
@@ -197,7 +198,7 @@ void pages_free(struct machine *m, uint64_t pfn)
     struct folio folio;
 
     if (folio_at(m, pfn, &folio))
-        buddy_free(m, folio.pfn, folio.order, false);
+        buddy_free(m, &folio);
 }
 
 static int first_node(struct machine *m)
@@ -245,7 +246,7 @@ static void haul_undo(struct machine *m, struct haul *haul, size_t keep)
         struct folio folio;
         for (uint64_t end = first + m->pages_per_section; end > first; end = folio.pfn) {
             folio_at(m, end - 1, &folio);
-            buddy_free(m, folio.pfn, folio.order, false);
+            buddy_free(m, &folio);
         }
     }
 }
@@ -470,7 +471,7 @@ static int64_t free_many(struct machine *m, const char *kind_word, uint64_t nr_p
                     /* of a uniform section the highest folio is the youngest */
                     pages_free(m, section_first_pfn(m, folio.s) + m->pages_per_section - pages);
                 } else {
-                    buddy_free(m, folio.pfn, folio.order, false);
+                    buddy_free(m, &folio);
                 }
                 hugetlb_count(m, (unsigned)kind, -(int64_t)pages);
                 freed += pages;
@@ -521,7 +522,7 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn)
         ret = fail(m, -EBUSY, "page 0x%llx has %u pins", (unsigned long long)pfn, folio.pins);
     else {
         hugetlb_count(m, folio.kind, -(1ll << folio.order));
-        buddy_free(m, folio.pfn, folio.order, false);
+        buddy_free(m, &folio);
     }
     machine_unlock(m);
     return ret;
@@ -638,7 +639,7 @@ static uint64_t forget_one(struct machine *m, struct haul *passing)
     struct folio folio;
 
     folio_at(m, passing->got[victim], &folio);
-    buddy_free(m, folio.pfn, folio.order, false);
+    buddy_free(m, &folio);
     passing->got[victim] = passing->got[--passing->nr];
     return 1ull << folio.order;
 }

@@ -110,6 +110,18 @@ static const struct shape ppc64 = {
 
 static struct task test_task = {.capable = true};
 
+/* A test that fails leaves its machine here, so that the leak check does not bury the failure. */
+static struct machine *unfinished[64];
+
+static void note_machine(struct machine *from, struct machine *to)
+{
+    for (unsigned i = 0; i < sizeof unfinished / sizeof *unfinished; i++)
+        if (unfinished[i] == from) {
+            unfinished[i] = to;
+            return;
+        }
+}
+
 static struct machine *machine_make(const struct shape *shape, const struct kernel *kernel,
                                     void (*tweak)(struct machine_config *config))
 {
@@ -151,6 +163,7 @@ static struct machine *machine_make(const struct shape *shape, const struct kern
         fprintf(stderr, "no machine %s: %s\n", shape->name, test_task.reason);
         __builtin_trap();
     }
+    note_machine(NULL, m);
     return m;
 }
 
@@ -168,6 +181,7 @@ static int machine_sound(struct machine *m)
 #define machine_finish(m)                                                                                   \
     do {                                                                                                    \
         CHECK(machine_sound(m));                                                                            \
+        note_machine((m), NULL);                                                                            \
         machine_destroy(m);                                                                                 \
     } while (0)
 
@@ -354,17 +368,20 @@ static int64_t take_in(struct machine *m, const char *kind, uint64_t nr_pages, i
     return load_allocate(m, &test_task, kind, nr_pages, order, NULL, -1, block);
 }
 
-/* A place on a free list, 0 the first: the page number there, or UINT64_MAX. */
-static uint64_t listed(struct machine *m, struct zone *z, unsigned order, unsigned mt,
-                                               uint64_t place)
+/* The page numbers on a free list of the Normal zone of node 0, first to last. */
+static const char *free_text(struct machine *m, unsigned order, unsigned mt)
 {
-    for (ref_t ref = z->free_area[order][mt].head; ref != 0; ref = list_next(m, ref)) {
-        uint64_t nr = (ref & REF_SECTION) != 0 ? m->chunks_per_section : 1;
-        if (place < nr)
-            return pfn_of_ref(m, ref) + (place << order);
-        place -= nr;
-    }
-    return UINT64_MAX;
+    static char texts[4][2048];
+    static unsigned turn;
+    char *out = texts[turn++ % 4], *at = out;
+
+    *out = '\0';
+    for (ref_t ref = zone_at(m, 0, ZONE_NORMAL)->free_area[order][mt].head; ref != 0; ref = list_next(m, ref))
+        for (unsigned i = 0; i < ((ref & REF_SECTION) != 0 ? m->chunks_per_section : 1) && at < out + 2000; i++)
+            at += sprintf(at, "%s%llu", at == out ? "" : " ", (unsigned long long)pfn_of_ref(m, ref) + (i << order));
+    return out;
 }
+
+#define CHECK_FREE(m, order, mt, expected) CHECK_STR(free_text((m), (order), (mt)), (expected))
 
 #endif

@@ -1,12 +1,13 @@
 """What tests of mounts and namespaces need of this host: the command, the two kinds of users, what to say when it cannot.
 
-`Person` is who starts a command: root, or an ordinary user. Root becomes an ordinary user in a mount namespace of its
-own in which that user can reach the interpreter and these sources, wherever they are; an ordinary user becomes root by
-a sudo that asks nothing. Everything a test starts gets an environment with `fakesysfs` in PATH.
+`Person` is who starts a command: root, or an ordinary user. Where the interpreter or these sources are in a directory
+that only root can enter, the ordinary user lives in a mount namespace of its own; so look at its mounts by `sees_mount`.
+An ordinary user becomes root by a sudo that asks nothing. Everything a test starts has `fakesysfs` in PATH.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shlex
@@ -46,15 +47,13 @@ def command_directory() -> str:
     script = Path(directory, "fakesysfs")
     script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -P -m fakesysfs "$@"\n')
     script.chmod(0o755)
-    import atexit
-
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return directory
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a test's commands: as here, with `fakesysfs`, its sources, and English messages."""
-    env = {**os.environ, "LC_ALL": "C.UTF-8", **(extra or {})}
+    env = {**os.environ, "LC_ALL": "C", **(extra or {})}
     env["PATH"] = f"{command_directory()}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     env["PYTHONPATH"] = f"{SOURCES}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
     env.pop("FAKESYSFS", None)
@@ -99,6 +98,10 @@ class Person:
         """A shell script in a `fakesysfs run` with these options."""
         return self.run("fakesysfs", "run", *options, "--", "sh", "-c", ONLY_COVERED + script, **how)  # type: ignore[arg-type]
 
+    def sees_mount(self, directory: Path) -> bool:
+        """Whether something is mounted at a directory."""
+        return self.run("mountpoint", "-q", str(directory)).returncode == 0
+
     @contextmanager
     def directory(self) -> Iterator[Path]:
         """An empty directory this person may use, that others can reach."""
@@ -125,37 +128,52 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
                 stream.close()
 
 
-def people() -> list[Person]:
+@functools.cache
+def people() -> tuple[Person, ...]:
     """Root and an ordinary user, as far as this process can be both."""
     if os.geteuid() != 0:
         user = Person("user", ())
         can = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False) if shutil.which("sudo") else None
-        return [Person("root", ("sudo", "-n", "-E", "--")), user] if can and can.returncode == 0 else [user]
-    return [Person("root", ()), *([_ordinary()] if shutil.which("setpriv") else [])]
+        return (Person("root", ("sudo", "-n", "-E", "--")), user) if can and can.returncode == 0 else (user,)
+    return (Person("root", ()), *([_ordinary()] if shutil.which("setpriv") else []))
 
 
 def _ordinary() -> Person:
-    """An ordinary user, from root. Directories that only root can enter are covered by ones with just what is needed."""
-    needed = {Path(sys.base_prefix), Path(sys.prefix), SOURCES, Path(command_directory())}
-    steps = []
-    for path in sorted(needed):
-        closed = next((parent for parent in path.parents[::-1] if not parent.stat().st_mode & 0o001), None)
-        if closed is not None:
-            inside = path.relative_to(closed)
-            steps.append((str(closed), str(path), str(inside)))
-    script = ["set -e"]
-    for closed in sorted({step[0] for step in steps}):
-        script.append("mount -t tmpfs -o mode=755 tmpfs /mnt")
-        for _, path, inside in (step for step in steps if step[0] == closed):
-            script.append(f"mkdir -p {shlex.quote(f'/mnt/{inside}')}")
-            script.append(f"mount --rbind {shlex.quote(path)} {shlex.quote(f'/mnt/{inside}')}")
-        script += [f"mount --rbind /mnt {shlex.quote(closed)}", "umount --lazy /mnt"]
+    """An ordinary user, from root."""
+    become = ("setpriv", "--reuid", str(ORDINARY_UID), "--regid", str(ORDINARY_UID), "--clear-groups", "env", "HOME=/")
+    script = "\n".join(_open_doors())
+    if not script:
+        return Person("user", become)
+    # Everything this user does is in one mount namespace, which a process keeps.
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{script}\necho\nexec sleep infinity"],
+        stdout=subprocess.PIPE,
+    )
+    atexit.register(holder.kill)
+    assert holder.stdout is not None
+    assert holder.stdout.read(1) == b"\n", "the mount namespace of an ordinary user cannot be made"
+    return Person("user", ("nsenter", "--target", str(holder.pid), "--mount", "--", *become))
+
+
+def _open_doors() -> Iterator[str]:
+    """Shell commands, for a mount namespace of its own, after which an ordinary user can reach what the tests need.
+
+    Directories that only root can enter are covered by ones with nothing but what is needed.
+    """
+    closed: dict[Path, list[Path]] = {}
+    for path in {Path(sys.base_prefix), Path(sys.prefix), SOURCES, Path(command_directory())}:
+        door = next((parent for parent in path.parents[::-1] if not parent.stat().st_mode & 0o001), None)
+        if door is not None:
+            closed.setdefault(door, []).append(path)
+    for door, paths in closed.items():
+        yield "mount -t tmpfs -o mode=755 tmpfs /mnt"
+        for path in paths:
+            place = shlex.quote(f"/mnt/{path.relative_to(door)}")
+            yield f"mkdir -p {place}; mount --rbind {shlex.quote(str(path))} {place}"
+        yield f"mount --rbind /mnt {shlex.quote(str(door))}; umount --lazy /mnt"
     if not os.stat("/dev/fuse").st_mode & 0o006:
-        script += ["mount -t tmpfs -o mode=755 tmpfs /mnt", "mknod -m 666 /mnt/fuse c 10 229"]
-        script += ["mount --bind /mnt/fuse /dev/fuse", "umount --lazy /mnt"]
-    become = f"setpriv --reuid {ORDINARY_UID} --regid {ORDINARY_UID} --clear-groups"
-    script.append(f'exec {become} env HOME=/ "$@"')
-    return Person("user", ("unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(script), "sh"))
+        yield "mount -t tmpfs -o mode=755 tmpfs /mnt; mknod -m 666 /mnt/fuse c 10 229"
+        yield "mount --bind /mnt/fuse /dev/fuse; umount --lazy /mnt"
 
 
 def why_no_mount() -> str:

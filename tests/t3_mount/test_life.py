@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from fakesysfs.control import instances
-from fakesysfs.mount import mounted as mounted_device
 from t3_mount.conftest import Mounter
 from t3_mount.host import Person, ended, lines, needs_fuse, people
 
@@ -30,17 +29,18 @@ def wait_until(condition: object, seconds: float = 5.0) -> bool:
     return False
 
 
-def server_of(directory: Path) -> int:
-    """Process id of the server of a mount: the number in its instance's name."""
-    return max(instance.id for instance in instances())
+def server_of(person: Person, directory: Path) -> int:
+    """Process id of the server of a mount, which is the number in its instance's name."""
+    ask = f"from fakesysfs.control import connect; print(connect({str(directory)!r}).name)"
+    return int(person.run(sys.executable, "-c", ask).stdout.rpartition("/")[2])
 
 
 def test_mounting_and_unmounting(person: Person, mounted: Mounter) -> None:
     directory = mounted(person)
-    assert mounted_device(str(directory))
+    assert person.sees_mount(directory)
     result = person.run("fakesysfs", "umount", str(directory))
     assert (result.returncode, result.stderr) == (0, "")
-    assert not mounted_device(str(directory))
+    assert not person.sees_mount(directory)
     assert os.listdir(directory) == []
     result = person.run("fakesysfs", "umount", str(directory))
     assert result.returncode == 1
@@ -68,7 +68,7 @@ def test_an_impossible_machine(tmp_path: Path) -> None:
     result = ME.run("fakesysfs", "mount", str(tmp_path), "--memory", "much")
     assert result.returncode == 2
     assert len(lines(result.stderr)) == 1
-    assert not mounted_device(str(tmp_path))
+    assert not ME.sees_mount(tmp_path)
 
 
 def test_without_libfuse_or_device(tmp_path: Path) -> None:
@@ -96,17 +96,17 @@ def test_unmounting_what_is_in_use(tree: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
 def test_the_end_of_the_server_is_the_end_of_the_mount(person: Person, mounted: Mounter, number: signal.Signals) -> None:
     directory = mounted(person)
-    server = server_of(directory)
-    assert wait_until(lambda: mounted_device(str(directory)))
+    server = server_of(person, directory)
+    assert person.sees_mount(directory)
     person.run("kill", f"-{int(number)}", str(server))
-    assert wait_until(lambda: not mounted_device(str(directory)))
+    assert wait_until(lambda: not person.sees_mount(directory))
     assert wait_until(lambda: server not in [instance.id for instance in instances()])
 
 
 def test_a_dead_mount_can_be_unmounted(mounted: Mounter) -> None:
     """When the process that would have cleaned up was killed as well."""
     directory = mounted(ME)
-    server = server_of(directory)
+    server = server_of(ME, directory)
     children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
     for child in children:
         os.kill(int(child), signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_a_dead_mount_can_be_unmounted(mounted: Mounter) -> None:
     assert wait_until(lambda: server not in [instance.id for instance in instances()])
     assert "fakesysfs umount" in ME.run("fakesysfs", "mount", str(directory)).stderr
     assert ME.run("fakesysfs", "umount", str(directory)).returncode == 0
-    assert not mounted_device(str(directory))
+    assert not ME.sees_mount(directory)
 
 
 def test_in_the_foreground(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_in_the_foreground(tmp_path: Path) -> None:
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
-    assert not mounted_device(str(tmp_path))
+    assert not ME.sees_mount(tmp_path)
 
 
 def test_the_server_holds_nothing_of_its_caller(tmp_path: Path) -> None:
@@ -133,17 +133,11 @@ def test_the_server_holds_nothing_of_its_caller(tmp_path: Path) -> None:
     result = ME.run("fakesysfs", "mount", str(tmp_path / "machine"), cwd=str(tmp_path / "cwd"))
     assert result.returncode == 0
     try:
-        server = server_of(tmp_path)
+        server = server_of(ME, tmp_path / "machine")
         assert os.readlink(f"/proc/{server}/cwd") == "/"
         assert [os.readlink(f"/proc/{server}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3
     finally:
-        subprocess.run(["fakesysfs", "umount", str(tmp_path / "machine")], check=False, env=environ())
-
-
-def environ() -> dict[str, str]:
-    from t3_mount.host import environment
-
-    return environment()
+        ME.run("fakesysfs", "umount", str(tmp_path / "machine"))
 
 
 def test_qmp(mounted: Mounter, tmp_path: Path) -> None:
@@ -153,6 +147,6 @@ def test_qmp(mounted: Mounter, tmp_path: Path) -> None:
     assert ME.run("fakesysfs", "umount", str(directory)).returncode == 0
     assert not socket.exists()
     directory = mounted(ME, "--qmp", str(socket))
-    os.kill(server_of(directory), signal.SIGKILL)
+    os.kill(server_of(ME, directory), signal.SIGKILL)
     assert wait_until(lambda: not socket.exists())
-    assert wait_until(lambda: not mounted_device(str(directory)))
+    assert wait_until(lambda: not ME.sees_mount(directory))
