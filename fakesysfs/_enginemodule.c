@@ -312,6 +312,7 @@ static const struct field spec_fields[] = {
     TABLE("blocks", blocks, block_row), TABLE("workload", load, load_row),
     WORD(release), WORD(memhp_default_state), WORD(online_policy),
     RANGE(seed, 0, UINT64_MAX), RANGE(kernelcore, 0, UINT64_MAX), RANGE(movablecore, 0, UINT64_MAX),
+    RANGE(mem_limit, 0, UINT64_MAX),
     {.name = "swap", .type = NUMBER, .offset = OFFSET(swap_bytes), .size = 8, .max = UINT64_MAX},
     RANGE(kernelcore_percent, 0, 100), RANGE(movablecore_percent, 0, 100), RANGE(memmap_on_memory, 0, 2),
     RANGE(struct_page_bytes, 1, 4096), RANGE(auto_movable_ratio, 0, UINT32_MAX), RANGE(aged, 0, UINT32_MAX),

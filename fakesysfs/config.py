@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -52,6 +52,8 @@ MEMORY_LIMIT: Final = 64 << 40
 SLOTS_LIMIT: Final = 256
 #: As many as the engine has room for.
 NODES_LIMIT: Final = 64
+# Rounds a machine may have lived through.
+MAX_AGED: Final = 1_000_000
 
 #: Kernel configuration where it matters, with the default: 0 and 1 are n and y. The engine has the same list.
 CONFIG_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({
@@ -258,6 +260,7 @@ class MachineConfig:
         seed: int | None = None,
         workload: str | Mapping[str, object] | None = None,
         machine: str | Path | None = None,
+        aged: int | None = None,
     ) -> MachineConfig:
         """The machine that these options describe. What is left out is the machine file's, else the default.
 
@@ -271,6 +274,7 @@ class MachineConfig:
         :param seed: any integer; 1 by default.
         :param workload: who uses the memory: "anon=64M,node1.file=32M", or the path of a TOML file of these.
         :param machine: name of a preset, or path of a machine file.
+        :param aged: rounds of allocation and freeing that the machine has lived through, for free memory in crumbs.
         :raises ConfigError: one line that says what cannot be, where it stands, and what to do.
         """
         given: dict[str, object] = {
@@ -279,7 +283,8 @@ class MachineConfig:
             "workload": workload or None,
         }  # fmt: skip
         options = _Options(machine, {k: v for k, v in given.items() if v is not None})
-        return _build(options)
+        made = _build(options)
+        return made if aged is None else replace(made, aged=_integer(str(aged), "--aged", 0, MAX_AGED))
 
     def spec(self) -> dict[str, Any]:
         """This machine as the engine takes it."""
@@ -309,6 +314,7 @@ class MachineConfig:
             "hotplug_nids": list(self.hotplug_nids),
             "has_phys_device": int(self.has_phys_device),
             "blocks": [],
+            "mem_limit": self.mem_limit,
             "movable_node": int(line.movable_node),
             "kernelcore": line.kernelcore,
             "kernelcore_percent": line.kernelcore_percent,
@@ -738,7 +744,7 @@ def _parse_workload(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[Use
     for name, size in entries:
         where = f"{place}: {name}"
         if name == "aged":
-            numbers[name] = _integer(str(size), where, 0, 1_000_000)
+            numbers[name] = _integer(str(size), where, 0, MAX_AGED)
             continue
         if name == "swap":
             numbers[name] = parse_size(str(size), where)

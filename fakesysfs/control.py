@@ -412,4 +412,5 @@ def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str
         "allocate": machine.allocate,
         "free": machine.free,
         "pin": machine.pin,
+        "free_page": machine.free_page,
     }

@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from .errors import ConfigError, MonitorError
 from .memdev import (
@@ -40,7 +40,7 @@ from .memdev import (
     read_value,
     unsigned,
 )
-from .qemu_text import Warn, parse_integer
+from .qemu_text import Warn, as_qemu_keeps, parse_integer
 
 if TYPE_CHECKING:
     from .config import MachineConfig
@@ -59,6 +59,7 @@ OST_IN_PROGRESS: Final = 0x84
 
 _U64: Final = (1 << 64) - 1
 _ANSWER_SECONDS: Final = 1.0
+_JOBS_LIMIT: Final = 1024  # a guest that is stuck need not remember more eject requests
 
 #: Name of the backend that is the machine's RAM, and type of the machine, by architecture.
 _MACHINES: Final = {
@@ -124,9 +125,7 @@ class Dimm:
 
     __slots__ = ("addr", "hotplugged", "id", "memdev", "node", "path", "slot")
 
-    def __init__(
-        self, name: str | None, path: str, slot: int, node: int, addr: int, memdev: Backend, hotplugged: bool
-    ) -> None:
+    def __init__(self, name: str | None, path: str, slot: int, node: int, addr: int, memdev: Backend, hotplugged: bool) -> None:
         self.id = name
         self.path = path
         self.slot = slot
@@ -247,7 +246,7 @@ class DimmBoard:
             self._slots[plugged.slot].known = True
             self._check(plugged)  # what the guest makes of it is in its log; at boot there is no _OST
 
-    def __enter__(self) -> DimmBoard:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -294,9 +293,7 @@ class DimmBoard:
 
     # --------------------------------------------------------------------------------------------------------- backends
 
-    def object_add(
-        self, qom_type: str, props: Mapping[str, Any], *, text: bool = False, warn: Warn | None = None
-    ) -> None:
+    def object_add(self, qom_type: str, props: Mapping[str, Any], *, text: bool = False, warn: Warn | None = None) -> None:
         """Make a memory backend.
 
         :param props: `id`, `size` and the properties of the type, by their names in QEMU.
@@ -405,7 +402,7 @@ class DimmBoard:
         """memdev, node, addr and slot of a device_add; 0 is no address, -1 no slot."""
         memdev: Backend | None = None
         numbers = {"node": 0, "addr": 0, "slot": -1}
-        for key, value in options.items():
+        for key, value in as_qemu_keeps(options):
             kind = _DIMM_PROPERTIES.get(key)
             if key == "driver":
                 continue
@@ -425,9 +422,7 @@ class DimmBoard:
             elif kind == "bool":
                 read_value("bool", key, value, text=True)
             else:
-                numbers[key] = (
-                    read_value("uint32", key, value, True) if kind == "uint32" else unsigned(key, value, True)
-                )
+                numbers[key] = read_value("uint32", key, value, True) if kind == "uint32" else unsigned(key, value, True)
         return memdev, numbers["node"], numbers["addr"], numbers["slot"]
 
     def _find_backend(self, key: str, target: str) -> Backend | None:
@@ -467,13 +462,10 @@ class DimmBoard:
         used = sum(dimm.size for dimm in self.dimms)
         if used + size > config.device_memory_limit:
             raise MonitorError(
-                f"not enough space, currently {used:#x} in use of total space for memory devices"
-                f" {config.device_memory_limit:#x}"
+                f"not enough space, currently {used:#x} in use of total space for memory devices {config.device_memory_limit:#x}"
             )
         # Memory of the host is aligned for the host; a guest whose memory blocks are larger than that needs more.
-        align = (
-            memdev.alignment if config.dimm_alignment <= RAM_ALIGNMENT else max(memdev.alignment, config.dimm_alignment)
-        )
+        align = memdev.alignment if config.dimm_alignment <= RAM_ALIGNMENT else max(memdev.alignment, config.dimm_alignment)
         if base % align and warn:
             warn(
                 f"the alignment ({align:#x}) exceeds the expected maximum alignment, memory will get fragmented and not"
@@ -486,8 +478,7 @@ class DimmBoard:
         if wanted:
             if wanted < base or wanted + size > base + space:
                 raise MonitorError(
-                    f"can't add memory device [{wanted:#x}:{size:#x}],"
-                    f" usable range for memory devices [{base:#x}:{space:#x}]"
+                    f"can't add memory device [{wanted:#x}:{size:#x}], usable range for memory devices [{base:#x}:{space:#x}]"
                 )
             for dimm in self.dimms:
                 if wanted < dimm.end and dimm.addr < wanted + size:
@@ -509,7 +500,7 @@ class DimmBoard:
 
     def _ask(self, job: _Job) -> _Job:
         """Give the guest work. Called with the lock held."""
-        if self._closed:
+        if self._closed or (job.dimm is None and len(self._jobs) >= _JOBS_LIMIT):
             job.done.set()
             return job
         self._jobs.append(job)
@@ -581,13 +572,13 @@ class DimmBoard:
             data = {"device": dimm.id} if dimm.id is not None else {}
             self._emit("DEVICE_DELETED", {**data, "path": dimm.path})
 
-    def _ost(self, number: int, source: int, status: int) -> None:
-        """The guest has reported by _OST."""
+    def _ost(self, number: int, source: int, status: int, wait: bool = True) -> None:
+        """The guest has reported by _OST. `wait` as for _deliver()."""
         with self._lock:
             slot = self._slots[number]
             slot.source, slot.status = source, status
             self._emit("ACPI_DEVICE_OST", {"info": self._slot_status(number)})
-        self._deliver()
+        self._deliver(wait)
 
     def _slot_status(self, number: int) -> dict[str, Any]:
         slot = self._slots[number]
@@ -605,31 +596,41 @@ class DimmBoard:
             return
         if source in (EJECT_REQUEST, OSPM_EJECT) and status == OST_SUCCESS:
             self._removed(number)
-        self._ost(number, source, status)
+        # The machine delivers nothing else until this returns, so never wait here for who may be waiting for that.
+        self._ost(number, source, status, wait=False)
 
     def _emit(self, name: str, data: dict[str, Any]) -> None:
         self._outgoing.append(HostEvent(time.time_ns() // 1000, name, data))
 
-    def _deliver(self) -> None:
-        """Tell the subscribers what there is to tell, one thread at a time, in order."""
-        with self._delivery:
-            if self._delivering:  # a subscriber made an event; whoever called it goes on with the next
-                return
-            self._delivering = True
+    def _deliver(self, wait: bool = True) -> None:
+        """Tell the subscribers what there is to tell, one thread at a time, in order.
+
+        :param wait: not to return before that is done. Without it, another thread that is telling may be left to go on.
+        """
+        while self._outgoing and self._delivery.acquire(blocking=wait):
             try:
-                while True:
-                    with self._lock:
-                        if not self._outgoing:
-                            return
-                        event = self._outgoing.popleft()
-                        subscribers = tuple(self._subscribers)
-                    for subscriber in subscribers:
-                        try:
-                            subscriber(event)
-                        except Exception:  # noqa: BLE001 - theirs, not ours; it is logged
-                            _log_exception(f"a subscriber failed at {event.name}")
+                if self._delivering:  # a subscriber made an event; whoever called it goes on with the next
+                    return
+                self._delivering = True
+                try:
+                    self._tell_all()
+                finally:
+                    self._delivering = False
             finally:
-                self._delivering = False
+                self._delivery.release()
+
+    def _tell_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._outgoing:
+                    return
+                event = self._outgoing.popleft()
+                subscribers = tuple(self._subscribers)
+            for subscriber in subscribers:
+                try:
+                    subscriber(event)
+                except Exception:  # noqa: BLE001 - theirs, not ours; it is logged
+                    _log_exception(f"a subscriber failed at {event.name}")
 
     # ---------------------------------------------------------------------------------------------------------- queries
 
@@ -696,8 +697,7 @@ class DimmBoard:
         for dimm in self.dimms:
             plugged[dimm.node] = plugged.get(dimm.node, 0) + dimm.size
         return [
-            Numa(node.id, node.cpus, node.bytes + plugged.get(node.id, 0), plugged.get(node.id, 0))
-            for node in self._config.nodes
+            Numa(node.id, node.cpus, node.bytes + plugged.get(node.id, 0), plugged.get(node.id, 0)) for node in self._config.nodes
         ]
 
     # ------------------------------------------------------------------------------------------------------ QOM: a tree
@@ -758,8 +758,7 @@ class DimmBoard:
         if name == "memdev":
             self._find_backend(name, read_value("str", name, value, text))
             raise MonitorError(
-                f"Attempt to set link property 'memdev' on device '{dimm.id or '(null)'}' (type 'pc-dimm')"
-                " after it was realized"
+                f"Attempt to set link property 'memdev' on device '{dimm.id or '(null)'}' (type 'pc-dimm') after it was realized"
             )
         which = f"device '{dimm.id}'" if dimm.id is not None else "anonymous device"
         raise MonitorError(f"Attempt to set property '{name}' on {which} (type 'pc-dimm') after it was realized")
@@ -827,9 +826,7 @@ class DimmBoard:
                 child("peripheral", _PERIPHERAL),
             ]
         elif target in (_PERIPHERAL, _ANON):
-            props += [
-                child(dimm.path.rpartition("/")[2], dimm) for dimm in self.dimms if dimm.path.startswith(f"{target}/")
-            ]
+            props += [child(dimm.path.rpartition("/")[2], dimm) for dimm in self.dimms if dimm.path.startswith(f"{target}/")]
         elif isinstance(target, Backend):
             props += [_Property(*p) for p in target.properties]
             region = f"{target.id}[0]"

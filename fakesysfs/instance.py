@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from .errors import EnvironmentProblem, FakesysfsError, InstanceError
-from .namespace import identity_of, remove_socket
+from .namespace import NO_FILE, identity_of, remove_socket
 
 if TYPE_CHECKING:
     from .control import Server
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .monitor import Monitor
     from .namespace import Inside
 
-MACHINE_KEYS = ("machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload")
+MACHINE_KEYS = ("machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload", "aged")
 Value = TypeVar("Value")
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -144,9 +144,8 @@ def _inside(process: Inside) -> NoReturn:
     if parts.qmp is not None:
         from .monitor import serve_qmp
 
-        process.announce(parts.qmp)
-        serve_qmp(parts.qmp, parts.monitor)
-        process.announce(parts.qmp)
+        with process.making(parts.qmp):
+            serve_qmp(parts.qmp, parts.monitor)
     stage = process.stage()
     Mount(parts.machine, stage, over=True).start()
     notes = process.cover(stage)
@@ -186,7 +185,7 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     if parts.qmp is not None:
         from .monitor import serve_qmp
 
-        guardian.tell("qmp", parts.qmp, identity_of(parts.qmp))
+        guardian.tell("qmp", parts.qmp, NO_FILE)
         qmp = serve_qmp(parts.qmp, parts.monitor)
         guardian.tell("qmp", parts.qmp, identity_of(parts.qmp))
     mount = Mount(parts.machine, directory)

@@ -346,8 +346,7 @@ class Backend:
         policy, nodes = self.values["policy"], self.values["host-nodes"]
         if nodes and policy == "default":
             raise MonitorError(
-                "host-nodes must be empty for policy default,"
-                " or you should explicitly specify a policy other than default"
+                "host-nodes must be empty for policy default, or you should explicitly specify a policy other than default"
             )
         if not nodes and policy != "default":
             raise MonitorError(f"host-nodes must be set for policy {policy}")
@@ -358,9 +357,7 @@ class Backend:
             try:
                 status = os.stat(path)
                 if status.st_size and status.st_size < self.size and not os.path.isdir(path):
-                    raise MonitorError(
-                        f"backing store size {status.st_size:#x} does not match 'size' option {self.size:#x}"
-                    )
+                    raise MonitorError(f"backing store size {status.st_size:#x} does not match 'size' option {self.size:#x}")
             except FileNotFoundError:
                 if not path:
                     raise

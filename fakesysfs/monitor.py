@@ -36,7 +36,7 @@ from typing import Any, Final, NamedTuple
 from .dimm import DimmBoard, HostEvent, device_help
 from .errors import EnvironmentProblem, MonitorError
 from .memdev import object_help
-from .qemu_text import JsonError, JsonStream, is_identifier, parse_json, parse_keyval, parse_options, to_json
+from .qemu_text import JsonError, JsonStream, as_qemu_keeps, is_identifier, parse_json, parse_keyval, parse_options, to_json
 
 __all__ = ["HmpInterpreter", "Monitor", "QmpServer", "QmpSession", "serve_qmp"]
 
@@ -256,7 +256,7 @@ class QmpSession:
         used = [key for key in keys if key in request]
         if len(used) > 1:
             raise MonitorError("QMP input member 'execute' clashes with 'exec-oob'")
-        for key, value in request.items():
+        for key, value in as_qemu_keeps(request):
             if key in keys:
                 if not isinstance(value, str):
                     raise MonitorError(f"QMP input member '{key}' must be a string")
@@ -665,6 +665,7 @@ class _Connection:
         self.events = bytearray()  # not sent yet; see QmpServer._owe_events
         self.events_since = 0.0
         self.queued = False  # waits for the command thread, or has it
+        self.unfinished = False  # there may be whole commands in `session`
         self.ended = False  # the client sends no more, or is to be hung up on: close when the outbox is empty
         self.broken = False  # close now
         self.watched = 0  # what the selector watches it for
@@ -746,15 +747,15 @@ class QmpServer:
                 connection.queued = False
                 if reply is not None:
                     connection.outbox += reply
-                if session.flooded:
-                    connection.ended = True
-                elif reply is not None or connection.inbox:
-                    self._queue(connection)
+                connection.unfinished = reply is not None and not session.flooded
+                connection.ended |= session.flooded
+                self._queue(connection)
             self._wake()
 
     def _queue(self, connection: _Connection) -> None:
-        """Put a client in line, unless it has enough to fetch. Called with the lock held."""
-        if not connection.queued and not connection.broken and len(connection.outbox) <= OUTPUT_HIGH:
+        """Put a client in line if there is something to do, and not much for it to fetch. Called with the lock held."""
+        todo = connection.inbox or connection.unfinished
+        if todo and not connection.queued and not connection.broken and len(connection.outbox) <= OUTPUT_HIGH:
             connection.queued = True
             self._ready.append(connection)
             self._ready_changed.notify()
@@ -882,20 +883,22 @@ class QmpServer:
                 pass
             except OSError:
                 connection.broken = True
-        waiting = len(connection.inbox) + len(connection.session)
-        done = connection.ended and not connection.outbox and not connection.events and not connection.queued and not connection.inbox
-        if connection.broken or done or (connection.session.flooded and connection.ended):
+        if connection.session.flooded:
+            connection.inbox.clear()
+        self._queue(connection)  # it may have been left out while it had much to fetch
+        idle = not (connection.queued or connection.inbox or connection.unfinished)
+        done = connection.ended and idle and (not connection.outbox or connection.session.flooded)
+        if connection.broken or done:
             if connection.watched:
                 self._selector.unregister(connection.sock)
             connection.sock.close()
             connection.broken = True
             return False
-        if connection.inbox and not connection.session.flooded:
-            self._queue(connection)  # it may have been left out while it had much to fetch
         want = 0
         if connection.outbox:
             want |= selectors.EVENT_WRITE
-        if not connection.ended and waiting <= INPUT_HIGH and len(connection.outbox) <= OUTPUT_HIGH:
+        room = idle or len(connection.inbox) + len(connection.session) <= INPUT_HIGH
+        if room and not connection.ended and len(connection.outbox) <= OUTPUT_HIGH:
             want |= selectors.EVENT_READ
         if want != connection.watched:
             if not connection.watched:
@@ -959,9 +962,7 @@ def _remove_stale(path: str, shown: str) -> None:
             return
         except OSError:
             pass
-    raise EnvironmentProblem(
-        f"cannot make the QMP socket {shown}: another program listens there", "choose another --qmp path"
-    )
+    raise EnvironmentProblem(f"cannot make the QMP socket {shown}: another program listens there", "choose another --qmp path")
 
 
 def _remove(path: str, identity: tuple[int, int]) -> None:

@@ -22,6 +22,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -355,6 +356,7 @@ class Mount:
             self._thread.start()
             in_time = self._ready.wait(START_SECONDS)
         if self._error is None and in_time:
+            _keep_to_itself()
             if complaints.text:
                 os.write(2, complaints.text.encode())
             return
@@ -404,6 +406,18 @@ class Mount:
             self._error = f"libfuse gave up ({e})"
         finally:
             self._ready.set()
+
+
+def _keep_to_itself() -> None:
+    """Let no child inherit the device, which libfuse leaves open to all.
+
+    The connection ends when nobody has the device open any more. A child with it that waits for an answer of the
+    mount would wait for ever once this process is dead.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # of the directory just listed
+            if os.readlink(f"/proc/self/fd/{name}") == DEVICE:
+                os.set_inheritable(int(name), False)
 
 
 class _Stderr:

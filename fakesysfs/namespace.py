@@ -34,13 +34,13 @@ import socket
 import stat
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from .errors import EnvironmentProblem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
 
 # What of /sys and /proc is ours, in the order it is covered.
@@ -156,7 +156,7 @@ class _Launcher:
         self._begun = False  # the process inside has said hello
         self._ended = False  # ... and that it is about to end
         self._process = -1  # its pidfd
-        self._files: dict[str, str] = {}  # path -> "device:inode", or "" before it is made
+        self._files: dict[str, str] = {}  # path -> identity_of() it
         # The kernel adds to a message who sent it, by the number that process has here.
         inside.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         # A message from inside arrives as SIGIO: there is one thing to wait for, signals.
@@ -251,22 +251,25 @@ class _Launcher:
         )
 
 
+NO_FILE = "0:0"
+
+
 def identity_of(path: str) -> str:
-    """The file at `path`, as "device:inode"; "0:0" when there is none."""
+    """The file at `path`, as "device:inode", or NO_FILE."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
-        return "0:0"
+        return NO_FILE
     return f"{status.st_dev}:{status.st_ino}"
 
 
 def remove_socket(path: str, identity: str) -> None:
     """Remove the socket file of a process that was killed. One that somebody listens at is left alone.
 
-    :param identity: identity_of(path) when the process had made it; "0:0" when it was about to: then any will do.
+    :param identity: identity_of(path) when the process had made it; NO_FILE when it was about to: then any will do.
     """
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode) or identity not in ("0:0", identity_of(path)):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode) or identity not in (NO_FILE, identity_of(path)):
             return
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -320,10 +323,6 @@ class Inside:
 
     # Life and death
 
-    def at_end(self, call: Callable[[], object]) -> None:
-        """Have `call` called before this process ends; not when it is killed."""
-        self._at_end.append(call)
-
     def end(self, status: int) -> NoReturn:
         """End this process and everything in its namespace."""
         self._ending.acquire()  # for good: a second thread waits for the first to end it
@@ -333,20 +332,25 @@ class Inside:
         self._say("end")
         os._exit(status)
 
-    def announce(self, path: str) -> None:
-        """Tell the launcher of a socket file at `path`: it removes it, should this process be killed. Call it before
-        the file is made, and again when it is. It is removed by `end`, too."""
+    @contextmanager
+    def making(self, path: str) -> Iterator[None]:
+        """Around the making of a socket file at `path`, of which nothing is left however this process ends.
+
+        `end` removes it, and waits while it is being made; the launcher removes it should this process be killed.
+        """
         path = os.path.abspath(path)
-        identity = identity_of(path)
-        self._say(f"file {identity} {path}")
-        if identity != "0:0":
+        with self._ending:
+            self._say(f"file {NO_FILE} {path}")
+            yield
+            identity = identity_of(path)
+            self._say(f"file {identity} {path}")
 
             def remove() -> None:
                 if identity_of(path) == identity:
                     os.unlink(path)
                 self._say(f"removed {path}")
 
-            self.at_end(remove)
+            self._at_end.append(remove)
 
     def _say(self, message: str) -> None:
         with suppress(OSError):  # it is dead, _listen sees it

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from .errors import MonitorError
 
 __all__ = [
     "JsonError",
     "JsonStream",
+    "as_qemu_keeps",
     "is_identifier",
     "parse_integer",
     "parse_json",
@@ -31,6 +32,7 @@ NESTING_LIMIT: Final = 1 << 10
 
 #: Called with a line that QEMU prints as a warning.
 Warn = Callable[[str], None]
+_T = TypeVar("_T")
 
 
 # ---------------------------------------------------------------------------------------------------- numbers and names
@@ -150,6 +152,22 @@ def _listify(value: Any, path: str) -> Any:
     return [items[index] for index in range(len(items))]
 
 
+def as_qemu_keeps(members: Mapping[str, _T]) -> list[tuple[str, _T]]:
+    """The members of an object in the order in which QEMU goes through them: that of its hash table.
+
+    Of several that are wrong, the first in this order is the one it complains of.
+    """
+
+    def bucket(name: str) -> int:
+        data = name.encode(errors="surrogatepass")
+        value = 0x238F13AF * len(data)
+        for i, byte in enumerate(data):
+            value += byte << (i * 5 % 24)
+        return (1103515243 * value + 12345) % 512
+
+    return sorted(members.items(), key=lambda item: bucket(item[0]))
+
+
 def parse_options(text: str, first_key: str) -> dict[str, str]:
     """Options as QEMU's -device takes them: `value,key=value,flag,noflag`, `,,` for a comma in a value.
 
@@ -195,8 +213,7 @@ class JsonError(Exception):
 
 
 _STRING_BODY: Final = {
-    ord(quote): re.compile(rb"(?:[^\\\x00-\x1f\xfe\xff" + quote.encode() + rb"]|\\[^\x00-\x1f\xfe\xff])*")
-    for quote in "\"'"
+    ord(quote): re.compile(rb"(?:[^\\\x00-\x1f\xfe\xff" + quote.encode() + rb"]|\\[^\x00-\x1f\xfe\xff])*") for quote in "\"'"
 }
 _NUMBER_PREFIX: Final = re.compile(
     rb"-?(?:0(?:\.(?:[0-9]+(?:[eE][-+]?[0-9]*)?)?)?"
@@ -297,14 +314,12 @@ class JsonStream:
             return self._take(start + 1)
         if first in _STRING_BODY:
             end = _end(_STRING_BODY[first], data, start + max(self._scanned, 1))
-            bad = end + 1
-            if end < len(data) and data[end] == ord("\\"):
-                end, bad = end + 1, end + 2
-            if end >= len(data):
-                self._scanned = end - start - (data[-1:] == b"\\" and end == bad - 1)
+            escapes = data[end : end + 1] == b"\\"  # and what follows it cannot be, or has not come
+            if end + escapes >= len(data):
+                self._scanned = end - start
                 return None
             self._scanned = 0
-            return self._take(end + 1) if data[end] == first and bad == end + 1 else self._stray(bad)
+            return self._take(end + 1) if data[end] == first else self._stray(end + 1 + escapes)
         if first in b"-0123456789":
             end = _end(_NUMBER_PREFIX, data, start)
             if end == len(data):

@@ -1,5 +1,6 @@
 /*
- * acpi.c (m) - the guest's side of a DIMM slot: what Linux does when the firmware says that one was plugged or should go.
+ * acpi.c (m) - the guest's side of a DIMM slot: what Linux does when the firmware says that one was plugged, or should
+ * go.
  *
  * Owns: the PNP0C80 devices, memory groups of DIMMs, the order of offlining at an eject with its roll-back.
  * Does not own: the board with its slots and QEMU's words (dimm.py), memory blocks (memory_block.c).
@@ -124,20 +125,17 @@ static int device_check(struct machine *m, unsigned slot)
     return err;
 }
 
-int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start, uint64_t size_bytes)
+static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t start, uint64_t size_bytes)
 {
-    int ret;
+    int err;
 
-    machine_lock(m, task);
-    if (slot >= MAX_SLOTS) {
-        ret = fail(m, -EINVAL, "there is no slot %u", slot);
-        goto out;
-    }
+    if (slot >= MAX_SLOTS)
+        return fail(m, -EINVAL, "there is no slot %u", slot);
     TRACE(m, "acpi_device_hotplug");
     {
         TRACE_LEAF(m, "lock_device_hotplug");
-        if ((ret = hotplug_lock(m)) != 0)
-            goto out;
+        if ((err = hotplug_lock(m)) != 0)
+            return err;
     }
     TRACE_LEAF(m, "acpi_device_is_battery");
     firmware_objects(m);
@@ -148,12 +146,18 @@ int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int n
         m->nr_dimms = slot + 1;
     }
     if (!m->dimms[slot].attached)
-        m->dimms[slot] = (struct acpi_dimm){.present = true, .nid = nid, .start = start, .size_bytes = size_bytes, .group = -1};
-    int err = device_check(m, slot);
-    ret = err != 0 && has(m, F_acpi_add_failure_status) ? OST_FAILURE : OST_SUCCESS;
+        m->dimms[slot] = (struct acpi_dimm){
+            .present = true, .nid = nid, .start = start, .size_bytes = size_bytes, .group = -1};
+    err = device_check(m, slot);
     hotplug_unlock(m);
     TRACE_LEAF(m, "unlock_device_hotplug");
-out:
+    return err != 0 && has(m, F_acpi_add_failure_status) ? OST_FAILURE : OST_SUCCESS;
+}
+
+int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start, uint64_t size_bytes)
+{
+    machine_lock(m, task);
+    int ret = hotplug_insert(m, slot, nid, start, size_bytes);
     machine_unlock(m);
     return ret;
 }
@@ -237,31 +241,33 @@ static int eject(struct machine *m, unsigned slot)
     return err;
 }
 
-int acpi_eject_request(struct machine *m, struct task *task, unsigned slot)
+static int hotplug_eject(struct machine *m, unsigned slot)
 {
-    int ret;
+    int err;
 
-    machine_lock(m, task);
-    if (slot >= m->nr_dimms || !m->dimms[slot].present) {
-        ret = fail(m, -ENODEV, "slot %u is empty", slot);
-        goto out;
-    }
+    if (slot >= m->nr_dimms || !m->dimms[slot].present)
+        return fail(m, -ENODEV, "slot %u is empty", slot);
     TRACE(m, "acpi_device_hotplug");
     {
         TRACE_LEAF(m, "lock_device_hotplug");
-        if ((ret = hotplug_lock(m)) != 0)
-            goto out;
+        if ((err = hotplug_lock(m)) != 0)
+            return err;
     }
     firmware_objects(m);
     TRACE_LEAF(m, "acpi_os_release_object");
     /* A DIMM that the driver could not take has no blocks: nothing stands in the way. */
-    int err = m->dimms[slot].attached ? eject(m, slot) : 0;
+    err = m->dimms[slot].attached ? eject(m, slot) : 0;
     if (err == 0)
         m->dimms[slot] = (struct acpi_dimm){.group = -1};
-    ret = err == 0 ? OST_SUCCESS : err == -EINTR ? err : OST_BUSY;
     hotplug_unlock(m);
     TRACE_LEAF(m, "unlock_device_hotplug");
-out:
+    return err == 0 ? OST_SUCCESS : err == -EINTR ? err : OST_BUSY;
+}
+
+int acpi_eject_request(struct machine *m, struct task *task, unsigned slot)
+{
+    machine_lock(m, task);
+    int ret = hotplug_eject(m, slot);
     machine_unlock(m);
     return ret;
 }

@@ -266,13 +266,47 @@ static void free_merge(struct machine *m, struct zone *z, struct section *s, uin
         section_fold_free(m, s);
 }
 
+static inline void vacate(struct machine *m, struct zone *z, const struct folio *folio)
+{
+    detail(m, folio->s);
+    held_del(m, z, folio->s, folio->offset);
+    m->pgfree += 1ull << folio->order;
+}
+
+void buddy_vacate(struct machine *m, const struct folio *folio)
+{
+    vacate(m, zone_in_section(m, folio->s, folio->offset), folio);
+}
+
+/* The largest chunk of one zone that begins here. */
+static unsigned chunk_order(struct machine *m, const struct section *s, const struct zone *z, uint64_t offset,
+                            uint64_t nr_pages)
+{
+    unsigned order = 0;
+
+    while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 && (2ull << order) <= nr_pages &&
+           (s->zones == NULL || order < m->pageblock_order || zone_in_section(m, s, offset + (1ull << order)) == z))
+        order++;
+    return order;
+}
+
+void buddy_free_vacated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    for (uint64_t pfn = start_pfn, end_pfn = start_pfn + nr_pages; pfn < end_pfn;) {
+        struct section *s = section_of(m, pfn);
+        uint64_t offset = pfn & (m->pages_per_section - 1);
+        struct zone *z = zone_in_section(m, s, offset);
+        unsigned order = chunk_order(m, s, z, offset, end_pfn - pfn);
+        free_merge(m, z, s, offset, order, false);
+        pfn += 1ull << order;
+    }
+}
+
 void buddy_free(struct machine *m, const struct folio *folio)
 {
     struct zone *z = zone_in_section(m, folio->s, folio->offset);
 
-    detail(m, folio->s);
-    held_del(m, z, folio->s, folio->offset);
-    m->pgfree += 1ull << folio->order;
+    vacate(m, z, folio);
     free_merge(m, z, folio->s, folio->offset, folio->order, false);
 }
 
@@ -513,7 +547,8 @@ bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
     return false;
 }
 
-bool buddy_take_page(struct machine *m, uint64_t pfn)
+/* One page out of the free chunk that it is in. */
+static bool take_page(struct machine *m, uint64_t pfn, unsigned kind)
 {
     struct folio folio;
 
@@ -531,9 +566,30 @@ bool buddy_take_page(struct machine *m, uint64_t pfn)
         free_add(m, z, s, target < middle ? middle : offset, order, mt, false);
         offset = target < middle ? offset : middle;
     }
-    held_add(m, z, s, target, KIND_POISONED, 0);
-    s->nr_poisoned++;
+    held_add(m, z, s, target, kind, 0);
     return true;
+}
+
+bool buddy_take_page(struct machine *m, uint64_t pfn)
+{
+    if (!take_page(m, pfn, KIND_POISONED))
+        return false;
+    section_of(m, pfn)->nr_poisoned++;
+    return true;
+}
+
+void buddy_keep(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn++)
+        take_page(m, pfn, KIND_PCP);
+}
+
+void buddy_drain(struct machine *m, struct zone *z)
+{
+    struct folio folio;
+
+    while (z->held[KIND_PCP].head != 0 && folio_at(m, pfn_of_ref(m, z->held[KIND_PCP].head), &folio))
+        buddy_free(m, &folio);
 }
 
 /* ---- memory comes and goes ---- */
@@ -560,10 +616,7 @@ void buddy_give_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, 
             pfn += m->pages_per_section;
             continue;
         }
-        unsigned order = 0;
-        while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 && pfn + (2ull << order) <= end_pfn &&
-               (s->zones == NULL || order < m->pageblock_order || zone_in_section(m, s, offset + (1ull << order)) == z))
-            order++;
+        unsigned order = chunk_order(m, s, z, offset, end_pfn - pfn);
         detail(m, s);
         z->managed += 1ull << order;
         pfn += 1ull << order;
@@ -585,13 +638,14 @@ void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         for (uint64_t offset = 0; s->map != NULL && offset < m->pages_per_section;) {
             unsigned kind = s->map[offset].kind;
             uint64_t pages = 1ull << s->map[offset].order;
-            warn_on(m, kind != KIND_FREE && kind != KIND_POISONED && kind != KIND_MEMMAP_SELF && kind != KIND_OFFLINE,
+            warn_on(m, kind != KIND_FREE && kind != KIND_POISONED && kind != KIND_MEMMAP_SELF &&
+                           kind != KIND_OFFLINE && kind != KIND_HOLE,
                     "a page goes offline that is held");
             if (kind == KIND_FREE)
                 free_del(m, z, s, offset);
             else
                 held_del(m, z, s, offset);
-            z->managed -= kind != KIND_MEMMAP_SELF ? pages : 0;
+            z->managed -= kind != KIND_MEMMAP_SELF && kind != KIND_HOLE ? pages : 0;
             offset += pages;
         }
         section_drop_map(m, s);

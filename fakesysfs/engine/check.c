@@ -20,6 +20,20 @@ static int check_failed(struct machine *m, const char *what, uint64_t where, uin
                 (unsigned long long)want, (unsigned long long)got);
 }
 
+/* Two free buddies that could be one chunk. */
+static bool unmerged(struct machine *m, const struct section *s, uint64_t offset)
+{
+    unsigned order = s->map[offset].order;
+    uint64_t buddy = offset ^ (1ull << order);
+    const struct page *other = order < m->max_order ? &s->map[buddy] : NULL;
+
+    if (other == NULL || other->kind != KIND_FREE || other->order != order ||
+        zone_in_section(m, s, offset) != zone_in_section(m, s, buddy))
+        return false;
+    return (pageblock_mt_of(m, s, (unsigned)(offset >> m->pageblock_order)) == MT_ISOLATE) ==
+           (pageblock_mt_of(m, s, (unsigned)(buddy >> m->pageblock_order)) == MT_ISOLATE);
+}
+
 static int check_detailed(struct machine *m, struct section *s, struct count *counts)
 {
     uint64_t first = section_first_pfn(m, s), nr_free = 0, alike = 0, poisoned = 0, pinned = 0;
@@ -41,6 +55,8 @@ static int check_detailed(struct machine *m, struct section *s, struct count *co
         if (page->kind == KIND_FREE) {
             count->free_chunks[page->order][page->flags]++;
             nr_free += pages;
+            if (unmerged(m, s, offset))
+                return check_failed(m, "two free buddies", first + offset, page->order + 1u, page->order);
             if ((page->flags == MT_ISOLATE) != (pageblock_mt(m, first + offset) == MT_ISOLATE))
                 return check_failed(m, "a free chunk on the wrong side of isolation", first + offset,
                                     pageblock_mt(m, first + offset), page->flags);
@@ -76,6 +92,8 @@ static int check_section(struct machine *m, struct section *s, struct count *cou
     }
     if (s->zone < 0 && s->zones == NULL)
         return check_failed(m, "an online section without a zone", first, 1, 0);
+    if (s->zones == NULL && !zone_intersects(zone_by_index(m, s->zone), first, m->pages_per_section))
+        return check_failed(m, "a section outside the span of its zone", first, 0, (uint64_t)s->zone);
     for (unsigned i = 0; i < m->pageblocks_per_section; i++) {
         bool yes = pageblock_mt_of(m, s, i) == MT_ISOLATE;
         isolated += yes;
@@ -156,10 +174,11 @@ static int check_zone(struct machine *m, const struct zone *z, const struct coun
         return check_failed(m, "managed pages of a zone", z->start_pfn, free_pages + isolated + held, z->managed);
     if (z->present != count->present)
         return check_failed(m, "present pages of a zone", z->start_pfn, count->present, z->present);
-    if (z->present > zone_spanned(z))
+    if (z->present > zone_spanned(z) || z->present_early > z->present)
         return check_failed(m, "the span of a zone", z->start_pfn, z->present, zone_spanned(z));
     if (z->nr_isolated_blocks != count->isolated_blocks)
-        return check_failed(m, "isolated pageblocks of a zone", z->start_pfn, count->isolated_blocks, z->nr_isolated_blocks);
+        return check_failed(m, "isolated pageblocks of a zone", z->start_pfn, count->isolated_blocks,
+                            z->nr_isolated_blocks);
     return 0;
 }
 
@@ -183,6 +202,51 @@ static int check_block(struct machine *m, const struct memory_block *b)
     return 0;
 }
 
+/* Counters of the machine that the zones must add up to. */
+static int check_machine(struct machine *m, const struct count *counts)
+{
+    uint64_t huge = 0, memmap = 0, expected = 0, nr = 0;
+    void *value;
+
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
+        uint64_t present = 0;
+        for (unsigned type = 0; type < NR_ZONES; type++) {
+            present += counts[nid * NR_ZONES + type].present;
+            huge += counts[nid * NR_ZONES + type].kind_pages[KIND_HUGETLB];
+            memmap += counts[nid * NR_ZONES + type].kind_pages[KIND_MEMMAP];
+        }
+        if (present != m->nodes[nid].present)
+            return check_failed(m, "present pages of a node", nid, present, m->nodes[nid].present);
+    }
+    if (huge != m->hugetlb_total * m->pageblock_pages)
+        return check_failed(m, "pages of the huge page pool", 0, huge, m->hugetlb_total * m->pageblock_pages);
+    for (; radix_next(&m->sections, nr, &nr, &value); nr++) {
+        const struct memory_block *b = radix_get(&m->blocks, nr / m->sections_per_block);
+        if ((((struct section *)value)->state & SECTION_EARLY) == 0 && b != NULL && b->nr_vmemmap == 0)
+            expected += (m->pages_per_section * m->struct_page_bytes + m->page_bytes - 1) / m->page_bytes;
+    }
+    if (memmap != expected)
+        return check_failed(m, "pages of memmaps", 0, memmap, expected);
+    return 0;
+}
+
+static int check_groups(struct machine *m)
+{
+    for (size_t i = 0; i < m->nr_groups; i++) {
+        uint64_t kernel = 0, movable = 0, nr = 0;
+        void *value;
+        for (; m->groups[i].used && radix_next(&m->blocks, nr, &nr, &value); nr++) {
+            const struct memory_block *b = value;
+            if (b->group == (int16_t)i && b->state == BLOCK_ONLINE && b->zone >= 0)
+                *(b->zone % NR_ZONES == ZONE_MOVABLE ? &movable : &kernel) += m->block_pages;
+        }
+        if (m->groups[i].used && (m->groups[i].present_kernel != kernel || m->groups[i].present_movable != movable))
+            return check_failed(m, "online pages of a memory group", i, kernel + movable,
+                                m->groups[i].present_kernel + m->groups[i].present_movable);
+    }
+    return 0;
+}
+
 static int check_all(struct machine *m, struct count *counts)
 {
     uint64_t nr = 0, blocks = 0;
@@ -203,6 +267,10 @@ static int check_all(struct machine *m, struct count *counts)
             return err;
     if (blocks != m->nr_memory_blocks)
         return check_failed(m, "the number of memory blocks", 0, blocks, m->nr_memory_blocks);
+    if ((err = check_machine(m, counts)) != 0)
+        return err;
+    if (!m->hotplug_held && (err = check_groups(m)) != 0)
+        return err;
     if (m->tainted)
         return fail(m, -EIO, "the machine is tainted: see the kernel log");
     return 0;

@@ -83,6 +83,7 @@ struct machine_config {
     unsigned possible_nodes;
     const int *distances; /* possible_nodes x possible_nodes */
     bool movable_node;
+    uint64_t mem_limit;               /* of mem= where that is an address, in bytes; 0: not given */
     uint64_t kernelcore, movablecore; /* bytes; 0: not given */
     unsigned kernelcore_percent, movablecore_percent;
     const char *memhp_default_state, *online_policy;

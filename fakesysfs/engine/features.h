@@ -10,7 +10,6 @@
 #define FAKESYSFS_FEATURES(X)                                                                                  \
     X(auto_online_four_words)      /* auto_online_blocks knows online_kernel and online_movable */             \
     X(state_parse_first)           /* `state` is parsed before the hotplug lock is taken */                    \
-    X(online_type_keep)            /* a new block's online type is 0 = keep, "unset" only after an online */   \
     X(kstrtobool_true_false)       /* tTfF are booleans */                                                     \
     X(kstrtobool_enable_disable)   /* eEdD are booleans */                                                     \
     X(removable_const)             /* `removable` is always 1 */                                               \
@@ -28,9 +27,11 @@
     X(span_shrink_at_offline)      /* zone spans shrink at offline, not at remove */                           \
     X(cancel_offline_always)       /* CANCEL_OFFLINE is sent also when isolation failed */                     \
     X(pcp_disabled_offline)        /* per-CPU lists stay off while a block goes offline */                     \
+    X(dump_refcount)                 /* page dumps say `refcount:`, not `count:` */                            \
+    X(dump_pfn)                      /* ... and end with `pfn:`, and do not tell where struct page is */       \
+    X(dump_page_type)                /* ... and have a line `page_type:` */                                    \
+    X(dump_folio)                    /* ... which only pages that have a type get; `page: ` comes without an address */\
     X(isolate_first_last)          /* isolation starts with the first and the last pageblock */                \
-    X(cma_unmovable)               /* a CMA pageblock refuses memory offline */                                \
-    X(cma_page_reason)             /* ... and says `CMA page` */                                               \
     X(pageoffline_skipped)         /* PageOffline pages pass isolation */                                      \
     X(offlined_pages_info)         /* `Offlined Pages N` is visible in the log */                              \
     X(fallback_order_line)         /* `Fallback order for Node N` before `Built N zonelists` */                \
@@ -68,12 +69,10 @@
     X(soft_offline_function)       /* its message starts `soft_offline_page: 0x... ` */                        \
     X(hard_offline_ehwpoison)      /* hard offlining a poisoned page is EHWPOISON */                           \
     X(hard_offline_action_line)    /* ... with a `recovery action` line instead of `already hardware poisoned` */ \
-    X(hard_offline_notsupp_ok)     /* EOPNOTSUPP of hard offlining is success */                               \
     X(poison_kept_per_block)       /* the poisoned pages of a block are counted with it */                     \
     X(inject_signed)               /* debugfs error files take negative numbers */                             \
     X(acpi_rescan_all)             /* a device check tries every DIMM that failed before again */              \
     X(acpi_add_failure_status)     /* _OST tells that no handler took the DIMM */                              \
-    X(xattr_enodata)               /* getxattr user.* is ENODATA */                                            \
     X(meminfo_zswap)               /* Zswap, Zswapped (with ZSWAP) */                                          \
     X(meminfo_kreclaimable)        /* KReclaimable */                                                          \
     X(meminfo_percpu)              /* Percpu */                                                                \

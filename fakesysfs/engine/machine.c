@@ -32,6 +32,7 @@ static int set_constants(struct machine *m, const struct machine_config *config)
     m->max_phys_bits = config->max_phys_bits;
     m->iomem_bits = config->iomem_bits;
     m->swap_bytes = config->swap_bytes;
+    m->mem_limit = config->mem_limit;
     m->has_phys_device = config->has_phys_device;
     m->zone_exists[ZONE_DMA] = config->zone_dma;
     m->zone_exists[ZONE_DMA32] = config->zone_dma32;
@@ -132,7 +133,7 @@ static void set_direct_map(struct machine *m, const struct machine_config *confi
 
 static void register_tree(struct machine *m)
 {
-    memory_block_register(m);
+    memory_root_register(m);
     memory_tree_register(m);
     node_register(m);
     procfs_register(m);

@@ -1,10 +1,9 @@
 /*
- * memory_block.c (l) - memory blocks: the devices memoryN, their state machine, every attribute in
- * /sys/devices/system/memory.
+ * memory_block.c (l) - memory blocks: the devices memoryN, their state machine, every attribute of theirs.
  *
  * Owns: which blocks exist, their state and online type, the adding and removing of memory as blocks (uevents, links to
  * nodes, auto-online), the words of the attributes. Does not own: page frames and zones (memory_hotplug.c and below),
- * DIMMs (acpi.c), bus/memory and module parameters (memory_tree.c).
+ * DIMMs (acpi.c), the directory the blocks are in (memory_root.c), bus/memory and module parameters (memory_tree.c).
  * Linux: drivers/base/memory.c, drivers/base/core.c device_online(), mm/memory_hotplug.c add_memory_resource().
  */
 #include <errno.h>
@@ -76,6 +75,8 @@ static int block_go_online(struct machine *m, struct memory_block *b)
         z = zone_for_range(m, b->online_type, b->nid, block_group(m, b), start_pfn, m->block_pages);
     }
     TRACE_LEAF(m, "mem_hotplug_begin");
+    if (has(m, F_prepare_online_notifier))
+        memory_notify(m); /* MEM_PREPARE_ONLINE */
     int err = online_pages(m, start_pfn, m->block_pages, z, block_group(m, b), b->nr_vmemmap);
     TRACE_LEAF(m, "mem_hotplug_done");
     if (err == 0)
@@ -83,13 +84,46 @@ static int block_go_online(struct machine *m, struct memory_block *b)
     return err;
 }
 
+/*
+ * Linux: test_pages_in_a_zone(), until a block remembered its zone: the zone of the first page of every largest chunk,
+ * NULL when they differ, or when one is beyond the end of the zone, as behind RAM that ends within the block.
+ */
+static struct zone *zone_by_pages(struct machine *m, const struct memory_block *b)
+{
+    uint64_t start_pfn = block_pfn(m, b);
+    struct zone *only = NULL;
+
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + m->block_pages; pfn += 1ull << m->max_order) {
+        struct zone *z = zone_of(m, pfn);
+        if (z == NULL)
+            continue; /* its section is not there */
+        if (only != NULL && (z != only || pfn >= only->end_pfn))
+            return NULL;
+        only = z;
+    }
+    return only;
+}
+
+/* The zone an online block is in, as this kernel finds it out; NULL: none, or several. */
+static struct zone *block_zone(struct machine *m, const struct memory_block *b)
+{
+    return has(m, F_valid_zones_cached) ? zone_by_index(m, b->zone) : zone_by_pages(m, b);
+}
+
 static int block_go_offline(struct machine *m, struct memory_block *b)
 {
-    if (b->zone < 0)
+    /* What the pages say may be wrong about the last few of them; then a real kernel goes astray, and we do not. */
+    struct zone *z = block_zone(m, b) != NULL ? zone_by_index(m, b->zone) : NULL;
+
+    if (z == NULL) {
+        if (has(m, F_cancel_offline_always))
+            memory_notify(m);
         return fail(m, -EINVAL, "memory%llu lies in more than one zone or node", (unsigned long long)b->id);
+    }
     TRACE_LEAF(m, "mem_hotplug_begin");
-    struct zone *z = zone_by_index(m, b->zone);
     int err = offline_pages(m, block_pfn(m, b), m->block_pages, z, block_group(m, b), b->nr_vmemmap);
+    if (has(m, F_prepare_online_notifier) && err == 0)
+        memory_notify(m); /* MEM_FINISH_OFFLINE */
     TRACE_LEAF(m, "mem_hotplug_done");
     if (err == 0)
         b->zone = -1;
@@ -180,7 +214,8 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
         .id = id,
         .serial = ++m->block_serial,
         .state = BLOCK_OFFLINE,
-        .online_type = has(m, F_online_type_keep) ? TYPE_ONLINE : TYPE_OFFLINE,
+        .online_type = TYPE_OFFLINE,
+        .phys_device = m->has_phys_device ? (int)id : 0, /* s390x: the storage increment, which is as large */
         .dev_offline = true,
         .nid = (int16_t)nid,
         .second_nid = -1,
@@ -292,6 +327,49 @@ static void node_bring_online(struct machine *m, int nid)
     node_build_fallback(m);
 }
 
+/* What is to become of sections that are added. */
+struct addition {
+    int nid;
+    int16_t group;
+    bool on_memory;
+};
+
+/* The device of a section's block, unless an earlier section has made it. */
+static int section_added(struct machine *m, uint64_t section_nr, void *ctx)
+{
+    const struct addition *add = ctx;
+    uint64_t id = section_nr / m->sections_per_block;
+
+    if (block_get(m, id) != NULL)
+        return 0;
+    int err = fault_at(m, "memory_add/block");
+    if (err != 0)
+        return err;
+    struct memory_block *b = block_add(m, id, add->nid, add->group);
+    if (add->on_memory)
+        b->nr_vmemmap = (uint32_t)vmemmap_pages(m);
+    return 0;
+}
+
+static int blocks_create(struct machine *m, uint64_t first, uint64_t end, struct addition *add)
+{
+    int err = 0;
+
+    TRACE(m, "create_memory_block_devices");
+    TRACE_LEAF(m, "memory_block_size_bytes");
+    for (uint64_t id = first; id < end && err == 0; id++)
+        err = section_added(m, id * m->sections_per_block, add);
+    return err;
+}
+
+/* Undo: of those only whose first section is gone, if `bare`. */
+static void blocks_remove(struct machine *m, uint64_t first, uint64_t end, bool bare)
+{
+    for (uint64_t id = first; id < end; id++)
+        if (block_get(m, id) != NULL && (!bare || section_get(m, id * m->sections_per_block) == NULL))
+            block_del(m, block_get(m, id));
+}
+
 static void link_blocks_to_node(struct machine *m)
 {
     /* The links are computed from b->nid: nothing to make, but the order of names is the kernel's. */
@@ -305,8 +383,9 @@ static void link_blocks_to_node(struct machine *m)
 
 int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory)
 {
-    uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes, id = first;
-    bool new_node;
+    uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes;
+    struct addition add = {nid, group, on_memory};
+    bool new_node, devices_later = has(m, F_block_devices_after_add);
     int err;
 
     TRACE(m, "__add_memory");
@@ -329,21 +408,13 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
             goto failed_claimed;
         new_node = !m->nodes[nid].online;
         node_bring_online(m, nid);
-        if ((err = range_add(m, nid, start, size_bytes, on_memory)) != 0)
+        err = range_add(m, nid, start, size_bytes, on_memory, devices_later ? NULL : section_added, &add);
+        if (err != 0)
             goto failed_node;
         if (new_node && has(m, F_node_before_blocks))
             node_device_add(m, nid);
-        {
-            TRACE(m, "create_memory_block_devices");
-            TRACE_LEAF(m, "memory_block_size_bytes");
-            for (; id < end; id++) {
-                if ((err = fault_at(m, "memory_add/block")) != 0)
-                    goto failed_added;
-                struct memory_block *b = block_add(m, id, nid, group);
-                if (on_memory)
-                    b->nr_vmemmap = (uint32_t)vmemmap_pages(m);
-            }
-        }
+        if (devices_later && (err = blocks_create(m, first, end, &add)) != 0)
+            goto failed_added;
         if (new_node && !has(m, F_node_before_blocks))
             node_device_add(m, nid);
         link_blocks_to_node(m);
@@ -355,12 +426,13 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
     return 0;
 
 failed_added:
-    for (end = id, id = first; id < end; id++)
-        block_del(m, block_get(m, id));
+    blocks_remove(m, first, end, false);
     range_remove(m, start, size_bytes);
     if (new_node && has(m, F_node_before_blocks))
         node_device_remove(m, nid);
 failed_node:
+    if (!devices_later)
+        blocks_remove(m, first, end, true); /* those of the sections before the one that failed */
     if (new_node) {
         m->nodes[nid].online = false;
         node_build_fallback(m);
@@ -408,6 +480,11 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
             continue;
         klog(m, "removing memory fails, because memory [0x%016llx-0x%016llx] is onlined",
              (unsigned long long)(id * m->block_bytes), (unsigned long long)((id + 1) * m->block_bytes - 1));
+        if (!has(m, F_remove_online_ebusy)) {
+            klog(m, "kernel BUG at mm/memory_hotplug.c:1847!");
+            m->tainted = true;
+            return fail(m, -EBUSY, "memory%llu is online, and this kernel dies of that", (unsigned long long)id);
+        }
         return fail(m, -EBUSY, "memory%llu is online", (unsigned long long)id);
     }
     firmware_map_remove(m, start, start + size_bytes - 1);
@@ -517,10 +594,9 @@ static int64_t state_store(struct machine *m, const struct sysfs_node *node, con
     int type, ret;
 
     TRACE(m, "state_store");
-    {
+    if (has(m, F_state_parse_first))
         TRACE_LEAF(m, "mhp_online_type_from_str");
-        type = online_type_from_word(buf);
-    }
+    type = online_type_from_word(buf);
     if (type < 0 && has(m, F_state_parse_first))
         return fail(m, -EINVAL, "`state` takes online, online_kernel, online_movable, offline");
     {
@@ -602,7 +678,8 @@ static int valid_zones_show(struct machine *m, const struct sysfs_node *node, st
     if (b == NULL)
         return -ENODEV;
     if (b->state == BLOCK_ONLINE) {
-        text_printf(out, "%s\n", b->zone >= 0 ? zone_name(zone_by_index(m, b->zone)) : "none");
+        const struct zone *z = block_zone(m, b);
+        text_printf(out, "%s\n", z != NULL ? zone_name(z) : "none");
         return 0;
     }
     const struct zone *first = NULL;
@@ -732,7 +809,7 @@ static uint64_t block_nr_dirs(struct machine *m, uint64_t id)
     return 1; /* power */
 }
 
-static const struct sysfs_class block_class = {
+const struct sysfs_class memory_block_class = {
     .name = "memory block",
     .attrs = block_attrs,
     .lookup = block_lookup,
@@ -740,204 +817,6 @@ static const struct sysfs_class block_class = {
     .alive = block_alive,
     .nr_dirs = block_nr_dirs,
 };
-
-/* ---- attributes of memory/ ---- */
-
-static int auto_online_blocks_show(struct machine *m, const struct sysfs_node *node, struct text *out)
-{
-    (void)node;
-    text_printf(out, "%s\n", online_type_words[m->auto_online]);
-    return 0;
-}
-
-static int64_t auto_online_blocks_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
-{
-    int type = online_type_from_word(buf);
-
-    (void)node;
-    if (type < 0 || (type > TYPE_ONLINE && !has(m, F_auto_online_four_words)))
-        return fail(m, -EINVAL, "`auto_online_blocks` does not know this word");
-    m->auto_online = (enum online_type)type;
-    return (int64_t)count;
-}
-
-static int block_size_bytes_show(struct machine *m, const struct sysfs_node *node, struct text *out)
-{
-    (void)node;
-    text_printf(out, "%llx\n", (unsigned long long)m->block_bytes);
-    return 0;
-}
-
-/* Linux: memory_add_physaddr_to_nid(): what the firmware's tables say, else the node of their first entry. */
-static int address_to_nid(const struct machine *m, uint64_t address)
-{
-    for (size_t i = 0; i < m->nr_hotplug_nids; i++)
-        if (address >= m->hotplug_nids[i].start && address < m->hotplug_nids[i].end)
-            return m->hotplug_nids[i].nid;
-    return m->nr_hotplug_nids != 0 ? m->hotplug_nids[0].nid : 0;
-}
-
-static int64_t probe_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
-{
-    uint64_t address;
-    int nid, err = parse_u64(buf, &address);
-
-    (void)node;
-    TRACE(m, "probe_store");
-    if (err != 0)
-        return fail(m, err, "`probe` takes one physical address");
-    if (address % m->block_bytes != 0)
-        return fail(m, -EINVAL, "0x%llx is not a multiple of the block size", (unsigned long long)address);
-    {
-        TRACE_LEAF(m, "lock_device_hotplug_sysfs");
-        if ((err = hotplug_lock(m)) != 0)
-            return err;
-    }
-    {
-        TRACE(m, "memory_add_physaddr_to_nid");
-        TRACE_LEAF(m, "meminfo_to_nid");
-        nid = address_to_nid(m, address);
-    }
-    err = memory_add_locked(m, nid, address, m->block_bytes, -1, false);
-    hotplug_unlock(m);
-    TRACE_LEAF(m, "unlock_device_hotplug");
-    return err != 0 ? err : (int64_t)count;
-}
-
-static int64_t offline_page_store(struct machine *m, const char *buf, size_t count, bool hard)
-{
-    uint64_t address;
-
-    if (m->task != NULL && !m->task->capable)
-        return fail(m, -EPERM, "this takes CAP_SYS_ADMIN");
-    if (parse_u64(buf, &address) != 0)
-        return fail(m, -EINVAL, "one physical address is needed");
-    int err = hard ? page_hard_offline(m, address >> m->page_shift) : page_soft_offline(m, address >> m->page_shift);
-    return err != 0 ? err : (int64_t)count;
-}
-
-static int64_t soft_offline_page_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
-{
-    (void)node;
-    return offline_page_store(m, buf, count, false);
-}
-
-static int64_t hard_offline_page_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
-{
-    (void)node;
-    return offline_page_store(m, buf, count, true);
-}
-
-static int crash_hotplug_show(struct machine *m, const struct sysfs_node *node, struct text *out)
-{
-    (void)m;
-    (void)node;
-    text_printf(out, "1\n");
-    return 0;
-}
-
-static int root_uevent_show(struct machine *m, const struct sysfs_node *node, struct text *out)
-{
-    (void)m;
-    (void)node;
-    (void)out;
-    return 0;
-}
-
-static int64_t root_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
-{
-    (void)node;
-    /* A device without bus and class: its events are filtered out. */
-    return uevent_synthesize(m, buf, count, "/devices/system/memory", "memory", " memory", false);
-}
-
-static bool probe_visible(struct machine *m, const struct sysfs_node *node)
-{
-    (void)node;
-    return configured(m, CONFIG_ARCH_MEMORY_PROBE);
-}
-
-static bool memory_failure_visible(struct machine *m, const struct sysfs_node *node)
-{
-    (void)node;
-    return configured(m, CONFIG_MEMORY_FAILURE);
-}
-
-static bool crash_hotplug_visible(struct machine *m, const struct sysfs_node *node)
-{
-    (void)node;
-    return has(m, F_crash_hotplug) && configured(m, CONFIG_CRASH_HOTPLUG);
-}
-
-static const struct sysfs_attr root_attrs[] = {
-    {.name = "uevent", .mode = 0644, .show = root_uevent_show, .store = root_uevent_store},
-    {.name = "auto_online_blocks", .mode = 0644, .show = auto_online_blocks_show, .store = auto_online_blocks_store},
-    {.name = "block_size_bytes", .mode = 0444, .show = block_size_bytes_show},
-    {.name = "probe", .mode = 0200, .store = probe_store, .visible = probe_visible},
-    {.name = "soft_offline_page", .mode = 0200, .store = soft_offline_page_store, .visible = memory_failure_visible},
-    {.name = "hard_offline_page", .mode = 0200, .store = hard_offline_page_store, .visible = memory_failure_visible},
-    {.name = "crash_hotplug", .mode = 0444, .show = crash_hotplug_show, .visible = crash_hotplug_visible},
-    {0},
-};
-
-static int root_lookup(struct machine *m, uint64_t unused, const char *name, struct sysfs_node *out)
-{
-    uint64_t id;
-
-    (void)unused;
-    if (strcmp(name, "power") == 0) {
-        *out = sysfs_dir_node(&sysfs_power_class, UINT64_MAX, 0);
-        return 0;
-    }
-    if (!name_number(name, "memory", &id) || block_get(m, id) == NULL)
-        return -ENOENT;
-    *out = sysfs_dir_node(&block_class, id, block_get(m, id)->serial);
-    return 0;
-}
-
-static void root_list(struct machine *m, uint64_t unused,
-                      void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
-{
-    uint64_t id = 0;
-    void *value;
-    struct sysfs_node node;
-
-    (void)unused;
-    root_lookup(m, 0, "power", &node);
-    add(ctx, "power", &node);
-    for (; radix_next(&m->blocks, id, &id, &value); id++) {
-        char name[32];
-        snprintf(name, sizeof name, "memory%llu", (unsigned long long)id);
-        node = sysfs_dir_node(&block_class, id, ((struct memory_block *)value)->serial);
-        add(ctx, name, &node);
-    }
-}
-
-static uint64_t root_nr_dirs(struct machine *m, uint64_t unused)
-{
-    (void)unused;
-    return m->nr_memory_blocks + 1;
-}
-
-static uint64_t root_changed(struct machine *m, uint64_t unused)
-{
-    (void)unused;
-    return m->blocks_changed_us;
-}
-
-static const struct sysfs_class root_class = {
-    .name = "memory",
-    .attrs = root_attrs,
-    .lookup = root_lookup,
-    .list = root_list,
-    .nr_dirs = root_nr_dirs,
-    .changed_us = root_changed,
-};
-
-void memory_block_register(struct machine *m)
-{
-    sysfs_dir_add(m, "/sys/devices/system/memory", &root_class, 0);
-}
 
 /* ---- a picture for people ---- */
 

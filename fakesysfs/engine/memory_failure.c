@@ -50,6 +50,17 @@ static void tell_already_poisoned(struct machine *m, uint64_t pfn)
         klog(m, "soft offline: 0x%llx page already poisoned", (unsigned long long)pfn);
 }
 
+/* A page that a CPU keeps to itself is fetched back first. Linux: shake_page(). */
+static bool fetch(struct machine *m, uint64_t pfn, struct folio *folio)
+{
+    bool online = folio_at(m, pfn, folio);
+
+    if (!online || folio->kind != KIND_PCP)
+        return online;
+    buddy_drain(m, zone_of(m, pfn));
+    return folio_at(m, pfn, folio);
+}
+
 int page_soft_offline(struct machine *m, uint64_t pfn)
 {
     struct folio folio;
@@ -57,7 +68,7 @@ int page_soft_offline(struct machine *m, uint64_t pfn)
     TRACE(m, "soft_offline_page");
     if (section_of(m, pfn) == NULL)
         return fail(m, -ENXIO, "there is no memory at page 0x%llx", (unsigned long long)pfn);
-    if (!folio_at(m, pfn, &folio) || folio.kind == KIND_HOLE)
+    if (!fetch(m, pfn, &folio) || folio.kind == KIND_HOLE)
         return has(m, F_soft_offline_online_check)
                    ? fail(m, -EIO, "page 0x%llx is in a section that is not online", (unsigned long long)pfn)
                    : fail(m, -ENXIO, "page 0x%llx is not in use", (unsigned long long)pfn);
@@ -91,7 +102,7 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
     struct folio folio;
 
     TRACE(m, "memory_failure");
-    if (!folio_at(m, pfn, &folio) || folio.kind == KIND_HOLE) {
+    if (!fetch(m, pfn, &folio) || folio.kind == KIND_HOLE) {
         klog(m, "Memory failure: 0x%llx: memory outside kernel control", nr);
         return fail(m, -ENXIO, "page 0x%llx is outside the kernel's control", nr);
     }

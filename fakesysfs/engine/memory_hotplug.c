@@ -25,8 +25,8 @@ static int range_allowed(struct machine *m, uint64_t start, uint64_t size_bytes)
 {
     uint64_t limit = m->max_phys_bits >= 64 ? UINT64_MAX : (1ull << m->max_phys_bits) - 1, end = start + size_bytes;
 
-    TRACE(m, "mhp_range_allowed");
-    {
+    if (has(m, F_range_check)) {
+        TRACE(m, "mhp_range_allowed");
         TRACE(m, "mhp_get_pluggable_range");
         TRACE_LEAF(m, "arch_get_mappable_range");
     }
@@ -47,6 +47,9 @@ int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes)
     int err;
 
     TRACE(m, "register_memory_resource");
+    if (has(m, F_mem_limit_e2big) && m->mem_limit != 0 && start + size_bytes > m->mem_limit)
+        return fail(m, -E2BIG, "0x%llx to 0x%llx is beyond mem=0x%llx", (unsigned long long)start,
+                    (unsigned long long)(start + size_bytes - 1), (unsigned long long)m->mem_limit);
     if ((err = range_allowed(m, start, size_bytes)) != 0 || (err = fault_at(m, "range_add/resource")) != 0)
         return err;
     TRACE(m, "__request_region");
@@ -166,7 +169,8 @@ static void sections_remove(struct machine *m, uint64_t start, uint64_t end)
     }
 }
 
-int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap)
+int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap,
+              int (*added)(struct machine *m, uint64_t section_nr, void *ctx), void *ctx)
 {
     uint64_t first = start >> m->page_shift >> m->section_page_shift;
     uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift, end_added = first;
@@ -189,6 +193,8 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
             break;
         section_add(m, nr, nid);
         end_added = nr + 1;
+        if (added != NULL && (err = added(m, nr, ctx)) != 0)
+            break;
     }
     m->trace_on = trace_on;
     if (err != 0) {
@@ -259,6 +265,21 @@ static int notify(struct machine *m, bool online)
     return fault_at(m, online ? "online/notifier" : "offline/notifier");
 }
 
+/* What the chains are told and nobody of ours has a say in: that it was called off, that it is done. */
+void memory_notify(struct machine *m)
+{
+    TRACE(m, "memory_notify");
+    TRACE(m, "blocking_notifier_call_chain");
+    TRACE_LEAF(m, "notifier_call_chain");
+}
+
+/* Later kernels have a chain for the first memory of a node that comes, and the last one that goes. */
+static void node_notify(struct machine *m, bool first_or_last)
+{
+    if (has(m, F_node_notifier) && first_or_last)
+        TRACE_LEAF(m, "node_notify");
+}
+
 /* ---- zones of a range ---- */
 
 static void adjust_present(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
@@ -289,7 +310,7 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
         struct section *s = section_of(m, pfn);
         s->zone = z->index;
-        s->kind = KIND_INSIDE;
+        s->kind = has(m, F_pageoffline_init) ? KIND_OFFLINE : KIND_RESERVED; /* until somebody may have its pages */
         s->nr_poisoned = 0;
         pageblock_set_all(m, s, MT_MOVABLE);
         if (has(m, F_online_isolated))
@@ -337,18 +358,73 @@ static void place_vmemmap(struct machine *m, uint64_t start_pfn, uint64_t nr_vme
         folio_link(m, s, offset, KIND_MEMMAP_SELF, m->pageblock_order);
 }
 
+/* Kernels up to 5.4 look at each section first. */
+static int sections_probed(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    TRACE_LEAF(m, "pages_correctly_probed");
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
+        const struct section *s = section_of(m, pfn);
+        if (s != NULL && (s->state & SECTION_ONLINE) == 0)
+            continue;
+        klog(m, "section %llu pfn[%llx, %llx) %s", (unsigned long long)(pfn >> m->section_page_shift),
+             (unsigned long long)pfn, (unsigned long long)(pfn + m->pages_per_section),
+             s == NULL ? "not present" : "is already online");
+        return fail(m, -EBUSY, "section %llu is %s", (unsigned long long)(pfn >> m->section_page_shift),
+                    s == NULL ? "not there" : "online already");
+    }
+    return 0;
+}
+
+/* Of a range that had holes when it was booted only the RAM goes online. Returns its pages. */
+static uint64_t give_ram(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    uint64_t end_pfn = start_pfn + nr_pages, ram = resource_ram_pages(m, start_pfn, nr_pages);
+
+    if (ram == nr_pages) {
+        buddy_give_range(m, start_pfn, nr_pages, has(m, F_fresh_at_tail));
+        return ram;
+    }
+    for (uint64_t pfn = start_pfn, next; pfn < end_pfn; pfn = next) {
+        struct section *s = section_of(m, pfn);
+        uint64_t here = resource_ram_pages(m, pfn, 1), end_section = (pfn | (m->pages_per_section - 1)) + 1;
+        for (next = pfn + 1; next < end_section && next < end_pfn && resource_ram_pages(m, next, 1) == here;)
+            next++;
+        section_detail(m, s, NULL);
+        if (here != 0)
+            buddy_give_range(m, pfn, next - pfn, has(m, F_fresh_at_tail));
+        for (uint64_t hole = pfn; here == 0 && hole < next; hole++)
+            folio_link(m, s, hole & (m->pages_per_section - 1), KIND_HOLE, 0);
+    }
+    return ram;
+}
+
+/* Freed one by one, pages go by way of a CPU's own list, which keeps the last ones of the range. */
+static uint64_t pages_kept_by_cpu(struct machine *m, struct zone *z, uint64_t nr_pages)
+{
+    uint64_t batch = zone_pcp_batch(m, z), high = 6 * batch;
+
+    if (!has(m, F_online_order0) || batch == 0 || nr_pages < high)
+        return 0;
+    return high - batch + (z->kind_pages[KIND_PCP] + nr_pages - high) % batch;
+}
+
 int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
                  uint64_t nr_vmemmap)
 {
-    bool was_populated = zone_populated(z);
+    bool was_populated = zone_populated(z), first_of_node = m->nodes[z->nid].present == 0;
     int err = nr_vmemmap != 0 ? fault_at(m, "online/memmap") : 0;
 
+    if (err == 0 && has(m, F_pages_correctly_probed))
+        err = sections_probed(m, start_pfn, nr_pages);
     TRACE(m, "online_pages");
     if (err != 0)
         return err;
     move_range_to_zone(m, start_pfn, nr_pages, z);
+    node_notify(m, first_of_node);
     if ((err = notify(m, true)) != 0)
         goto failed_notify;
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
+        section_of(m, pfn)->kind = KIND_INSIDE;
 
     TRACE_LEAF(m, "per_cpu_pages_init");
     TRACE_LEAF(m, "zone_set_pageset_high_and_batch");
@@ -357,24 +433,21 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
         TRACE(m, "generic_online_page");
         TRACE(m, "__free_pages_core");
         TRACE_LEAF(m, "__free_pages_ok");
-        buddy_give_range(m, start_pfn + nr_vmemmap, nr_pages - nr_vmemmap, has(m, F_fresh_at_tail));
     }
+    uint64_t kept = pages_kept_by_cpu(m, z, nr_pages);
+    uint64_t ram = nr_vmemmap + give_ram(m, start_pfn + nr_vmemmap, nr_pages - nr_vmemmap);
     TRACE_LEAF(m, "online_mem_sections");
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
         section_of(m, pfn)->state |= SECTION_ONLINE;
-    adjust_present(m, start_pfn, nr_pages, z, group, 1);
+    adjust_present(m, start_pfn, ram, z, group, 1);
+    if (kept != 0) {
+        buddy_drain(m, z);
+        buddy_keep(m, start_pfn + nr_pages - kept, kept);
+    }
     if (!was_populated)
         zone_print_zonelists(m);
-    if (has(m, F_online_isolated)) {
-        TRACE(m, "undo_isolate_page_range");
-        TRACE_LEAF(m, "pfn_to_online_page");
-        {
-            TRACE(m, "unset_migratetype_isolate");
-            TRACE_LEAF(m, "move_freepages_block");
-            TRACE_LEAF(m, "set_pageblock_migratetype");
-        }
+    if (has(m, F_online_isolated))
         undo_isolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
-    }
     zone_update_watermarks(m);
     {
         TRACE(m, "nr_free_buffer_pages");
@@ -382,11 +455,14 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     }
     TRACE_LEAF(m, "kswapd_run");
     TRACE_LEAF(m, "kcompactd_run");
+    node_notify(m, first_of_node);
     if (!was_populated)
         load_kernel_noise(m, z);
     return 0;
 
 failed_notify:
+    memory_notify(m);
+    node_notify(m, first_of_node);
     if (has(m, F_online_isolated))
         z->nr_isolated_blocks -= nr_pages / m->pageblock_pages;
     remove_range_from_zone(m, start_pfn, nr_pages, z, has(m, F_online_refusal_shrinks_span));
@@ -410,6 +486,19 @@ static void pause_pass(struct machine *m, unsigned futile)
     m->trace_depth = depth;
 }
 
+/* Where the lists of CPUs are not off for the duration, each pass empties them. */
+static void drain_pass(struct machine *m, struct zone *z, unsigned futile)
+{
+    if (has(m, F_pcp_disabled_offline))
+        return;
+    buddy_drain(m, z);
+    if (futile != 0)
+        return;
+    TRACE_LEAF(m, "lru_add_drain_all");
+    TRACE(m, "drain_all_pages");
+    TRACE_LEAF(m, "drain_pages_zone");
+}
+
 /* Move everything out; ends when the range is empty, at a page that never will move, or with a signal. */
 static int empty_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
@@ -422,6 +511,7 @@ static int empty_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         do {
             if (task_interrupted(m))
                 return fail(m, -EINTR, "signal backoff");
+            drain_pass(m, zone_of(m, start_pfn), futile);
             ret = scan_movable(m, pfn, end_pfn, &pfn);
             if (ret == 0) {
                 bool trace_on = m->trace_on;
@@ -449,6 +539,27 @@ static int empty_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
     return 0;
 }
 
+static void pcp_disable(struct machine *m, struct zone *z)
+{
+    buddy_drain(m, z);
+    if (!has(m, F_pcp_disabled_offline))
+        return;
+    z->pcp_disabled++;
+    TRACE(m, "zone_pcp_disable");
+    TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
+    TRACE(m, "__drain_all_pages");
+    TRACE_LEAF(m, "drain_pages_zone");
+}
+
+static void pcp_enable(struct machine *m, struct zone *z)
+{
+    if (!has(m, F_pcp_disabled_offline))
+        return;
+    z->pcp_disabled--;
+    TRACE(m, "zone_pcp_enable");
+    TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
+}
+
 int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
                   uint64_t nr_vmemmap)
 {
@@ -457,22 +568,18 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
 
     (void)nr_vmemmap; /* those pages stay where they are; buddy_take_range() knows them by their kind */
     TRACE(m, "offline_pages");
-    {
+    if (has(m, F_offline_holes_einval)) {
         TRACE(m, "walk_system_ram_range");
         TRACE_LEAF(m, "find_next_iomem_res");
         TRACE_LEAF(m, "count_system_ram_pages_cb");
+        if (resource_ram_pages(m, start_pfn, nr_pages) != nr_pages)
+            return fail(m, -EINVAL, "memory holes");
     }
-    if (has(m, F_offline_holes_einval) && resource_ram_pages(m, start_pfn, nr_pages) != nr_pages)
-        return fail(m, -EINVAL, "memory holes");
-    {
-        TRACE(m, "zone_pcp_disable");
-        TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
-        TRACE(m, "__drain_all_pages");
-        TRACE_LEAF(m, "drain_pages_zone");
-    }
-    z->pcp_disabled++;
+    bool last_of_node = nr_pages >= m->nodes[z->nid].present;
+    pcp_disable(m, z);
     if ((err = isolate_range(m, start_pfn, nr_pages, &why)) != 0)
         goto failed_isolate;
+    node_notify(m, last_of_node);
     if ((err = notify(m, false)) != 0)
         goto failed_isolated;
     cond_resched(m);
@@ -483,19 +590,17 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
         TRACE(m, "__offline_isolated_pages");
         TRACE_LEAF(m, "offline_mem_sections");
     }
+    uint64_t holes = z->kind_pages[KIND_HOLE];
     buddy_take_range(m, start_pfn, nr_pages);
+    uint64_t ram = nr_pages - (holes - z->kind_pages[KIND_HOLE]);
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
         section_of(m, pfn)->state &= (uint8_t)~SECTION_ONLINE;
     if (has(m, F_offlined_pages_info))
-        klog(m, "Offlined Pages %llu", (unsigned long long)nr_pages);
+        klog(m, "Offlined Pages %llu", (unsigned long long)ram);
     z->nr_isolated_blocks -= nr_pages / m->pageblock_pages;
-    {
-        TRACE(m, "zone_pcp_enable");
-        TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
-    }
-    z->pcp_disabled--;
+    pcp_enable(m, z);
     TRACE_LEAF(m, "adjust_managed_page_count");
-    adjust_present(m, start_pfn, nr_pages, z, group, -1);
+    adjust_present(m, start_pfn, ram, z, group, -1);
     zone_update_watermarks(m);
     {
         TRACE(m, "nr_free_buffer_pages");
@@ -505,15 +610,19 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
         TRACE_LEAF(m, "zone_pcp_reset");
         zone_print_zonelists(m);
     }
+    node_notify(m, last_of_node);
     remove_range_from_zone(m, start_pfn, nr_pages, z, has(m, F_span_shrink_at_offline));
     return 0;
 
 failed_isolated:
     undo_isolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
-failed_isolate: {
-    TRACE(m, "zone_pcp_enable");
-    TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
-}
-    z->pcp_disabled--;
+    memory_notify(m);
+    node_notify(m, last_of_node);
+    pcp_enable(m, z);
+    return err;
+failed_isolate:
+    if (has(m, F_cancel_offline_always))
+        memory_notify(m); /* of something that nobody was told of */
+    pcp_enable(m, z);
     return err;
 }

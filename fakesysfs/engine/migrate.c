@@ -56,6 +56,7 @@ static void tell_failure(struct machine *m, const struct folio *folio, int ret, 
     (*told)++;
 }
 
+/* What was in the folio has other pages now; its own are to be freed. 0, or why not. */
 static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
 {
     const struct zone *z = zone_in_section(m, folio->s, folio->offset);
@@ -75,7 +76,7 @@ static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
     err = pages_alloc(m, folio->kind, folio->order, highest, z->nid, nodes, &to);
     if (err != 0)
         return err;
-    buddy_free(m, folio);
+    buddy_vacate(m, folio);
     m->pgmigrate_success += 1ull << folio->order;
     return 0;
 }
@@ -83,15 +84,14 @@ static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
 uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned *told)
 {
     struct folio folio;
-    uint64_t left = 0, nodes = 0;
+    uint64_t left = 0, nodes = 0, vacated_pfn = 0, nr_vacated = 0; /* one run of pages not freed yet */
     bool trace_on = m->trace_on;
 
     TRACE(m, "migrate_pages");
-    for (uint64_t pfn = start_pfn; pfn < end_pfn; pfn = folio.pfn + (1ull << folio.order)) {
-        if (!folio_at(m, pfn, &folio))
-            break;
+    bool online = folio_at(m, start_pfn, &folio);
+    while (online && folio.pfn < end_pfn) {
         if (folio.page == NULL && folio.kind == KIND_FREE) {
-            folio = (struct folio){.pfn = section_first_pfn(m, folio.s) + m->pages_per_section - 1};
+            online = folio_at(m, section_first_pfn(m, folio.s) + m->pages_per_section, &folio);
             continue;
         }
         if (kind_mobility(folio.kind) == MOBILITY_MOVABLE && (folio.kind != KIND_HUGETLB || folio.pins != 0)) {
@@ -99,15 +99,25 @@ uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
                 nodes = target_nodes(m, folio.s->nid);
             int ret = move_folio(m, &folio, nodes);
             m->trace_on = false; /* the first folio shows what every further one does */
-            if (ret != 0) {
+            if (ret == 0) {
+                if (nr_vacated == 0)
+                    vacated_pfn = folio.pfn;
+                nr_vacated += 1ull << folio.order;
+            } else {
                 left++;
                 m->pgmigrate_fail += 1ull << folio.order;
                 tell_failure(m, &folio, ret, told);
             }
         }
         uint64_t next = folio.pfn + (1ull << folio.order);
-        if ((next & (m->pageblock_pages - 1)) == 0 && next < end_pfn)
+        bool block_done = (next & (m->pageblock_pages - 1)) == 0 || next >= end_pfn;
+        if (nr_vacated != 0 && (block_done || vacated_pfn + nr_vacated != next)) {
+            buddy_free_vacated(m, vacated_pfn, nr_vacated);
+            nr_vacated = 0;
+        }
+        if (block_done && next < end_pfn)
             cond_resched(m); /* readers are served between pageblocks */
+        online = folio_next(m, &folio);
     }
     m->trace_on = trace_on;
     return left;

@@ -17,7 +17,7 @@
  *   a record.c fault.c   b sparse.c resource.c sysfs_parse.c sysfs_tree.c   c sysfs.c pageblock.c zone.c
  *   d buddy.c   e workload.c   f page_isolation.c   g migrate.c   h memory_hotplug.c memory_failure.c vmstat.c
  *   i meminfo.c zoneinfo.c   j node_files.c procfs.c   k node.c memory_tree.c   l memory_block.c
- *   m acpi.c boot.c check.c   n machine.c   o fuse_ops.c
+ *   m acpi.c boot.c check.c memory_root.c   n machine.c   o fuse_ops.c
  *
  * Locks: hotplug (a flag under the mutex: one add, online, offline, remove at a time) before `mutex` (all data).
  * Public functions (engine.h) lock; everything here runs with the mutex held and does not.
@@ -60,6 +60,7 @@ enum page_kind {
     KIND_MEMMAP,      /* memmap of hot-added memory */
     KIND_HUGETLB,     /* huge page in the pool: free there, or used when pinned/reserved by load */
     KIND_OFFLINE,     /* ballooned: PageOffline */
+    KIND_PCP,         /* free, but on the list of a CPU: nobody's, and yet not counted as free */
     NR_KINDS
 };
 
@@ -315,6 +316,7 @@ struct machine {
     struct user_file *user_files;
     size_t nr_user_files;
     struct radix sections, blocks;
+    struct section *recent_section; /* where folio_at() looks first */
     struct radix memmaps; /* section number -> struct memmap of hot-added memory, see memory_hotplug.c */
     struct section **section_pool; /* chunks of RADIX_SIZE; index 0 unused */
     size_t nr_sections_made, nr_section_chunks;
@@ -340,6 +342,7 @@ struct machine {
     struct boot_range *hotplug_nids;
     size_t nr_hotplug_nids;
     uint64_t min_free_kbytes;
+    uint64_t mem_limit; /* bytes, of mem= */
     bool movable_node;
 
     /* e ... i */
@@ -449,6 +452,7 @@ struct folio { /* a head page, wherever its section keeps it */
     unsigned kind, order, pins;
 };
 bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio); /* the folio that holds pfn; false: not online */
+bool folio_next(struct machine *m, struct folio *folio); /* the one behind it, also where it has been freed meanwhile */
 uint64_t pfn_of_ref(struct machine *m, ref_t ref);
 void radix_set(struct radix *r, uint64_t nr, void *value);
 /* The smallest number >= from in use and its value, or false. Skips empty chunks. */
@@ -498,6 +502,7 @@ struct zone *zone_for_range(struct machine *m, enum online_type type, int nid, s
 void zone_update_watermarks(struct machine *m);       /* init_per_zone_wmark_min() and what hangs on it */
 void zone_print_zonelists(struct machine *m);         /* build_all_zonelists(): Fallback order ..., Built ..., Policy zone */
 void node_build_fallback(struct machine *m);          /* node orders by distance */
+uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z); /* pages that CPUs' lists take at once; 0: 1 */
 uint64_t total_managed(struct machine *m);
 uint64_t total_free(struct machine *m);
 
@@ -506,6 +511,10 @@ uint64_t total_free(struct machine *m);
 bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind, bool nofragment,
                  uint64_t *pfn);
 void buddy_free(struct machine *m, const struct folio *folio); /* a held folio goes back to the lists */
+/* The same in two steps, so that neighbours can go back as one: between the two the pages are nobody's, so the mutex
+ * must not be given up, nor anything be checked. */
+void buddy_vacate(struct machine *m, const struct folio *folio);
+void buddy_free_vacated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void buddy_free_section(struct machine *m, struct section *s); /* a whole held uniform section at once */
 /* Hand pages over for the first time, ascending, in the largest aligned chunks; managed grows. A whole section at once
  * when all of it is given. */
@@ -517,6 +526,8 @@ uint64_t buddy_move_block(struct machine *m, uint64_t pfn, unsigned mt); /* move
 void buddy_isolate_section(struct machine *m, struct section *s, bool isolated, unsigned mt_after);
 /* Isolation of a section has ended: if it is alike again it becomes uniform. */
 void buddy_settle(struct machine *m, struct section *s);
+void buddy_keep(struct machine *m, uint64_t start_pfn, uint64_t nr_pages); /* free pages move to a CPU's own list ... */
+void buddy_drain(struct machine *m, struct zone *z);                       /* ... and those of a zone back */
 bool buddy_take_page(struct machine *m, uint64_t pfn); /* take_page_off_buddy: one free page becomes KIND_POISONED */
 /* 2^order pages out of [start_pfn, end_pfn), lowest first, whatever their migratetype, but none that is isolated. */
 bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned order, unsigned kind,
@@ -564,10 +575,12 @@ int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes);   /* re
 void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes);
 int range_check(struct machine *m, uint64_t start, uint64_t size_bytes);   /* check_hotplug_memory_range() */
 /* arch_add_memory(): sections and their memmap. self_memmap: it lives in the memory itself, nothing is allocated. */
-int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap);
+int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap,
+              int (*added)(struct machine *m, uint64_t section_nr, void *ctx), void *ctx); /* NULL, or told of each */
 void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes); /* arch_remove_memory() */
 
 void memmap_destroy_all(struct machine *m);
+void memory_notify(struct machine *m); /* a notification that nobody can refuse */
 bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes);
 uint64_t vmemmap_pages(const struct machine *m); /* of a block's memmap that lives in the block itself */
 /* nr_vmemmap: pages at the start that hold the range's own memmap (memmap_on_memory). */
@@ -585,9 +598,12 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
 int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes);
 struct memory_block *block_create(struct machine *m, uint64_t id, int nid);
 void block_destroy_all(struct machine *m);
-void memory_block_register(struct machine *m); /* hangs /sys/devices/system/memory into the tree */
+extern const struct sysfs_class memory_block_class; /* directories memoryN */
 extern const char *const online_type_words[NR_ONLINE_TYPES];
 int online_type_from_word(const char *buf); /* enum online_type or -EINVAL */
+
+/* ---- memory_root.c (m) ---- */
+void memory_root_register(struct machine *m); /* hangs /sys/devices/system/memory into the tree */
 
 /* ---- memory_tree.c (h) ---- */
 void memory_tree_register(struct machine *m); /* bus/memory, module parameters, firmware/memmap, error injection */

@@ -14,50 +14,126 @@
 
 /* ---- the dump ---- */
 
-enum { FLAG_UPTODATE = 2, FLAG_LRU = 4, FLAG_SLAB = 9, FLAG_RESERVED = 12, FLAG_SWAPBACKED = 19 };
+enum { FLAG_UPTODATE = 2, FLAG_LRU = 4, FLAG_HEAD = 6, FLAG_SLAB = 9, FLAG_RESERVED = 12, FLAG_SWAPBACKED = 19 };
+
+struct page_type { /* of pages that are not mapped: where others have their map count, as a byte or, earlier, as bits */
+    const char *name;
+    unsigned byte, bits;
+};
+
+struct dump {
+    const struct folio *folio;
+    const struct zone *zone;
+    unsigned long long flags;
+    char names[64]; /* each flag with `|` behind it */
+    unsigned refcount, mapcount;
+    bool compound, anon;
+    struct page_type type;
+};
+
+static void dump_flag(struct dump *dump, unsigned bit, const char *name)
+{
+    size_t len = strlen(dump->names);
+
+    dump->flags |= 1ull << bit;
+    snprintf(dump->names + len, sizeof dump->names - len, "%s|", name);
+}
+
+static void dump_fill(struct machine *m, struct dump *dump)
+{
+    const struct folio *folio = dump->folio;
+    bool lru = folio->kind == KIND_ANON || folio->kind == KIND_FILE || folio->kind == KIND_SHMEM;
+    bool slab = folio->kind == KIND_SLAB || folio->kind == KIND_SLAB_RECLAIMABLE;
+
+    if (dump->zone != NULL)
+        dump->flags = (unsigned long long)dump->zone->type << 56 | (unsigned long long)dump->zone->nid << 54;
+    dump->refcount = 1 + folio->pins + (folio->kind == KIND_FILE || folio->kind == KIND_SHMEM);
+    dump->anon = folio->kind == KIND_ANON;
+    dump->mapcount = dump->anon;
+    dump->compound = folio->order > 0 && (lru || slab || folio->kind == KIND_HUGETLB);
+    dump->type = (struct page_type){"", 0xff, 0};
+    if (lru) {
+        dump_flag(dump, FLAG_UPTODATE, "uptodate");
+        dump_flag(dump, FLAG_LRU, "lru");
+    }
+    if (slab && has(m, F_dump_folio))
+        dump->type = (struct page_type){"slab", 0xf5, 0}; /* a type now, no flag */
+    else if (slab)
+        dump_flag(dump, FLAG_SLAB, "slab");
+    if (folio->kind == KIND_RESERVED || folio->kind == KIND_HOLE)
+        dump_flag(dump, FLAG_RESERVED, "reserved");
+    if (dump->compound)
+        dump_flag(dump, FLAG_HEAD, "head");
+    if (dump->anon || folio->kind == KIND_SHMEM)
+        dump_flag(dump, FLAG_SWAPBACKED, "swapbacked");
+    if (folio->kind == KIND_PAGETABLES)
+        dump->type = (struct page_type){"table", 0xf2, 0x200};
+    if (folio->kind == KIND_OFFLINE)
+        dump->type = (struct page_type){"offline", 0xf1, 0x100};
+    if (folio->kind == KIND_HUGETLB && has(m, F_dump_folio))
+        dump->type = (struct page_type){"hugetlb", 0xf4, 0};
+}
+
+/* What stands in struct page where others have their map count. */
+static unsigned dump_type_word(struct machine *m, const struct dump *dump)
+{
+    if (dump->mapcount != 0)
+        return dump->mapcount - 1;
+    return has(m, F_dump_folio) && dump->type.byte != 0xff ? dump->type.byte << 24 : ~dump->type.bits;
+}
+
+static void dump_first_lines(struct machine *m, const struct dump *dump, unsigned long long pfn)
+{
+    static const char hashed[] = "(____ptrval____)", mapping[] = "mapping:0000000000000000 index:0x0";
+    const unsigned long long memmap = 0xffffea0000000000; /* where struct page 0 is without KASLR */
+    const char *count = has(m, F_dump_refcount) ? "refcount" : "count", *at = has(m, F_dump_folio) ? " " : hashed;
+    unsigned order = dump->folio->order, refs = dump->refcount, mapped = dump->mapcount;
+
+    if (!has(m, F_dump_pfn)) {
+        klog(m, "page:%llx %s:%u mapcount:%u %s%s%s", memmap + pfn * m->struct_page_bytes, count, refs, mapped, mapping,
+             dump->compound ? " compound_mapcount: " : "", !dump->compound ? "" : mapped != 0 ? "1" : "0");
+        return;
+    }
+    klog(m, "page:%s%s%s:%u mapcount:%u %s pfn:0x%llx", at, at == hashed ? " " : "", count, refs, mapped, mapping, pfn);
+    if (!dump->compound)
+        return;
+    if (has(m, F_dump_folio))
+        klog(m, "head: order:%u mapcount:%u entire_mapcount:%u nr_pages_mapped:0 pincount:0", order, mapped, mapped);
+    else if (has(m, F_dump_page_type))
+        klog(m, "head:%s order:%u entire_mapcount:%u nr_pages_mapped:0 pincount:0", hashed, order, mapped);
+    else
+        klog(m, "head:%s order:%u compound_mapcount:%u compound_pincount:0", hashed, order, mapped);
+}
+
+/* Eight words of struct page. Of those that matter to nobody here all are zero. */
+static void dump_words(struct machine *m, const struct dump *dump, const char *what, unsigned word)
+{
+    klog(m, "%s: %016llx 0000000000000000 dead000000000122 0000000000000000", what, dump->flags);
+    klog(m, "%s: 0000000000000000 0000000000000000 %08x%08x 0000000000000000", what, dump->refcount, word);
+}
 
 void dump_page(struct machine *m, uint64_t pfn, const char *reason)
 {
     struct folio folio;
-    struct zone *z = zone_of(m, pfn);
-    unsigned long long flags = z != NULL ? (unsigned long long)z->type << 56 | (unsigned long long)z->nid << 54 : 0;
-    const char *names = "", *prefix = "", *mapping = "0000000000000000";
-    unsigned refcount = 1, mapcount = 0;
+    struct dump dump = {.folio = &folio, .zone = zone_of(m, pfn)};
 
     if (!folio_at(m, pfn, &folio))
         return;
-    switch (folio.kind) {
-    case KIND_RESERVED:
-    case KIND_HOLE:
-        flags |= 1ull << FLAG_RESERVED;
-        names = "reserved|";
-        break;
-    case KIND_SLAB:
-    case KIND_SLAB_RECLAIMABLE:
-        flags |= 1ull << FLAG_SLAB;
-        names = "slab|";
-        break;
-    case KIND_ANON:
-        flags |= 1ull << FLAG_UPTODATE | 1ull << FLAG_LRU | 1ull << FLAG_SWAPBACKED;
-        names = "uptodate|lru|swapbacked|";
-        prefix = "anon ";
-        mapcount = 1;
-        refcount = 1 + folio.pins;
-        break;
-    case KIND_FILE:
-    case KIND_SHMEM:
-        flags |= 1ull << FLAG_UPTODATE | 1ull << FLAG_LRU;
-        names = "uptodate|lru|";
-        refcount = 2 + folio.pins;
-        break;
-    default:
-        break;
-    }
-    klog(m, "page:(____ptrval____) refcount:%u mapcount:%u mapping:%s index:0x0 pfn:0x%llx", refcount, mapcount, mapping,
-         (unsigned long long)pfn);
-    klog(m, "%sflags: 0x%llx(%snode=%d|zone=%d)", prefix, flags, names, z != NULL ? z->nid : 0, z != NULL ? (int)z->type : 0);
-    klog(m, "raw: %016llx 0000000000000000 dead000000000122 0000000000000000", flags);
-    klog(m, "raw: 0000000000000000 0000000000000000 %08x%08x 0000000000000000", refcount, mapcount - 1);
+    dump_fill(m, &dump);
+    dump_first_lines(m, &dump, pfn);
+    bool anon_line = dump.anon && !has(m, F_dump_refcount); /* printk() began a new line where none was meant */
+    if (anon_line)
+        klog(m, "anon ");
+    klog(m, "%sflags: 0x%llx(%snode=%d|zone=%d)", dump.anon && !anon_line ? "anon " : "", dump.flags, dump.names,
+         dump.zone != NULL ? dump.zone->nid : 0, dump.zone != NULL ? (int)dump.zone->type : 0);
+    unsigned word = dump_type_word(m, &dump);
+    if (has(m, F_dump_folio) && dump.type.byte != 0xff)
+        klog(m, "page_type: %x(%s)", dump.type.byte, dump.type.name);
+    else if (has(m, F_dump_page_type) && !has(m, F_dump_folio))
+        klog(m, "page_type: 0x%x(%s)", word, dump.type.bits != 0 ? dump.type.name : "");
+    dump_words(m, &dump, "raw", word);
+    if (dump.compound && has(m, F_dump_pfn) && (has(m, F_dump_folio) || pfn != folio.pfn))
+        dump_words(m, &dump, "head", word);
     klog(m, "page dumped because: %s", reason);
 }
 
@@ -67,7 +143,8 @@ static bool folio_unmovable(struct machine *m, const struct folio *folio, const 
 {
     switch (kind_mobility(folio->kind)) {
     case MOBILITY_RESERVED:
-        return true;
+        /* Holes come here only where they do not keep the range from going offline in the first place. */
+        return folio->kind != KIND_HOLE || has(m, F_offline_holes_einval);
     case MOBILITY_UNMOVABLE:
         /* Movable promises that whatever is there can move; only reserved pages are looked for. */
         return z == NULL || z->type != ZONE_MOVABLE;
@@ -82,17 +159,17 @@ static bool has_unmovable(struct machine *m, uint64_t start_pfn, uint64_t end_pf
 {
     struct folio folio;
     const struct zone *z = zone_of(m, start_pfn);
+    bool online = folio_at(m, start_pfn, &folio);
 
-    for (uint64_t pfn = start_pfn; pfn < end_pfn;) {
-        if (!folio_at(m, pfn, &folio))
-            return true;
-        if (folio_unmovable(m, &folio, z)) {
-            *why = (struct unmovable){.pfn = pfn, .head_pfn = folio.pfn, .kind = folio.kind};
-            return true;
-        }
-        pfn = folio.pfn + (1ull << folio.order);
+    while (online && !folio_unmovable(m, &folio, z)) {
+        if (folio.pfn + (1ull << folio.order) >= end_pfn)
+            return false;
+        online = folio_next(m, &folio);
     }
-    return false;
+    if (online)
+        *why = (struct unmovable){.pfn = folio.pfn > start_pfn ? folio.pfn : start_pfn, .head_pfn = folio.pfn,
+                                  .kind = folio.kind};
+    return true;
 }
 
 static int isolate_block(struct machine *m, uint64_t pfn, struct unmovable *why)
@@ -217,7 +294,8 @@ int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
             return -EBUSY;
         if (folio.page == NULL && folio.kind == KIND_FREE)
             folio = (struct folio){.pfn = section_first_pfn(m, folio.s) + m->pages_per_section - 1};
-        else if (folio.kind != KIND_FREE && folio.kind != KIND_POISONED && folio.kind != KIND_MEMMAP_SELF)
+        else if (folio.kind != KIND_FREE && folio.kind != KIND_POISONED && folio.kind != KIND_MEMMAP_SELF &&
+                 folio.kind != KIND_HOLE)
             return -EBUSY;
     }
     return 0;

@@ -119,6 +119,7 @@ struct section *section_add(struct machine *m, uint64_t section_nr, int nid)
 
 void section_remove(struct machine *m, struct section *s)
 {
+    m->recent_section = NULL;
     section_drop_map(m, s);
     free(s->blocks);
     free(s->zones);
@@ -259,9 +260,15 @@ void section_detail(struct machine *m, struct section *s, struct list *list)
 
 bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio)
 {
-    struct section *s = section_online_of(m, pfn);
+    struct section *s = m->recent_section;
 
-    if (s == NULL)
+    /* Most often it is the section asked for last. A guess that holds costs less than the way through the tables. */
+    if (s == NULL || s->nr != pfn >> m->section_page_shift) {
+        if ((s = section_of(m, pfn)) == NULL)
+            return false;
+        m->recent_section = s;
+    }
+    if ((s->state & SECTION_ONLINE) == 0)
         return false;
     uint64_t offset = pfn & (m->pages_per_section - 1), first = pfn - offset;
     if (s->map == NULL) {
@@ -277,6 +284,24 @@ bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio)
             .s = s, .page = page, .offset = offset, .kind = page->kind, .order = page->order, .pins = page->pins};
     }
     folio->pfn = first + offset;
+    return true;
+}
+
+bool folio_next(struct machine *m, struct folio *folio)
+{
+    struct section *s = folio->s;
+    uint64_t pages = 1ull << folio->order, offset = folio->offset + pages;
+
+    /* A walk through a memmap is where this is called most: no need to look for the section again. */
+    if (s->map == NULL || offset >= m->pages_per_section || s->map[offset].kind == KIND_INSIDE)
+        return folio_at(m, folio->pfn + pages, folio);
+    struct page *page = &s->map[offset];
+    folio->page = page;
+    folio->pfn += pages;
+    folio->offset = offset;
+    folio->kind = page->kind;
+    folio->order = page->order;
+    folio->pins = page->pins;
     return true;
 }
 

@@ -35,6 +35,7 @@ static const struct kind_info kinds[NR_KINDS] = {
     [KIND_MEMMAP] = {"memmap", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, -1},
     [KIND_HUGETLB] = {"hugetlb", MOBILITY_MOVABLE, MT_MOVABLE, ZONE_MOVABLE, -1},
     [KIND_OFFLINE] = {"offline", MOBILITY_SKIPPED, MT_MOVABLE, ZONE_NORMAL, 0},
+    [KIND_PCP] = {"pcp", MOBILITY_FREE, MT_MOVABLE, ZONE_MOVABLE, 0},
 };
 
 /* "pinned" is no kind of its own: anonymous pages with a reference that never goes away by itself. They are kept out of
@@ -48,7 +49,7 @@ const char *kind_name(unsigned kind)
 
 int kind_by_name(const char *name)
 {
-    for (int kind = KIND_ANON; kind < NR_KINDS; kind++)
+    for (int kind = KIND_ANON; kind < KIND_PCP; kind++)
         if (strcmp(kinds[kind].name, name) == 0)
             return kind;
     return strcmp(name, pinned_name) == 0 ? KIND_ANON : -1;
@@ -98,11 +99,11 @@ static struct zone *zonelist_next(struct machine *m, const struct request *r, st
         if (r->nodemask != 0 && (r->nodemask >> nid & 1) == 0)
             continue;
         struct zone *zones = m->nodes[nid].zones;
-        while (place->type >= 0) {
-            struct zone *z = &zones[place->type--];
-            if (zone_managed(z))
-                return z;
-        }
+        for (int type = place->type; type >= 0; type--)
+            if (zone_managed(&zones[type])) {
+                place->type = type - 1;
+                return &zones[type];
+            }
     }
     return NULL;
 }
@@ -156,6 +157,18 @@ static inline bool walk_zonelist(struct machine *m, const struct request *r, str
     return false;
 }
 
+/* What CPUs keep to themselves goes back. Did they have any? */
+static bool drain_all(struct machine *m)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < m->possible_nodes * NR_ZONES; i++) {
+        any = any || m->zones[i]->held[KIND_PCP].nr != 0;
+        buddy_drain(m, m->zones[i]);
+    }
+    return any;
+}
+
 static int request_pages(struct machine *m, const struct request *r, uint64_t *pfn)
 {
     struct place place = {0, (int)r->highest};
@@ -165,7 +178,8 @@ static int request_pages(struct machine *m, const struct request *r, uint64_t *p
         TRACE_LEAF(m, "__zone_watermark_ok");
     if (preferred != NULL &&
         ((keeps_unmixed(m, preferred) && walk_zonelist(m, r, preferred, &place, LOW_MARK | UNMIXED, pfn)) ||
-         walk_zonelist(m, r, preferred, &place, LOW_MARK, pfn) || walk_zonelist(m, r, preferred, &place, 0, pfn)))
+         walk_zonelist(m, r, preferred, &place, LOW_MARK, pfn) || walk_zonelist(m, r, preferred, &place, 0, pfn) ||
+         (drain_all(m) && walk_zonelist(m, r, preferred, &place, 0, pfn))))
         return 0;
     return fail(m, -ENOMEM, "no free memory for order %u (%s)", r->order, kinds[r->kind].name);
 }
@@ -392,6 +406,8 @@ static int64_t allocate(struct machine *m, const char *kind_word, uint64_t nr_pa
         return fail(m, -EINVAL, "order %u is larger than the largest, %u", r.order, m->max_order);
     if (kind == KIND_HUGETLB && r.order != m->pageblock_order)
         return fail(m, -EINVAL, "huge pages are of order %u here", m->pageblock_order);
+    if (block_id >= 0 || zone_type >= 0 || nr_pages > total_free(m))
+        (void)drain_all(m);
     if (nr_pages > total_free(m))
         return fail(m, -ENOMEM, "%llu pages are more than are free", (unsigned long long)nr_pages);
     nr_pages = (nr_pages + (1ull << r.order) - 1) & ~((1ull << r.order) - 1);
@@ -498,8 +514,9 @@ int page_pin(struct machine *m, struct task *task, uint64_t pfn, int delta)
     machine_lock(m, task);
     if (!folio_at(m, pfn, &folio))
         ret = fail(m, -ENXIO, "page 0x%llx is not online", (unsigned long long)pfn);
-    else if (folio.kind < KIND_ANON)
-        ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be pinned", (unsigned long long)pfn, kind_name(folio.kind));
+    else if (folio.kind < KIND_ANON || folio.kind == KIND_PCP)
+        ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be pinned", (unsigned long long)pfn,
+                   kind_name(folio.kind));
     else if ((int)folio.pins + delta < 0 || (int)folio.pins + delta > 255)
         ret = fail(m, -EINVAL, "page 0x%llx has %u pins", (unsigned long long)pfn, folio.pins);
     else
@@ -516,7 +533,7 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn)
     machine_lock(m, task);
     if (!folio_at(m, pfn, &folio))
         ret = fail(m, -ENXIO, "page 0x%llx is not online", (unsigned long long)pfn);
-    else if (folio.kind < KIND_ANON || folio.kind == KIND_MEMMAP)
+    else if (folio.kind < KIND_ANON || folio.kind == KIND_MEMMAP || folio.kind == KIND_PCP)
         ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be freed", (unsigned long long)pfn, kind_name(folio.kind));
     else if (folio.pins != 0)
         ret = fail(m, -EBUSY, "page 0x%llx has %u pins", (unsigned long long)pfn, folio.pins);
@@ -539,7 +556,7 @@ int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct pag
     if (s == NULL) {
         ret = fail(m, -ENXIO, "page 0x%llx is in no section: there is no memory", (unsigned long long)pfn);
     } else {
-        *info = (struct page_info){.pfn = pfn, .head_pfn = pfn, .kind = "offline memory", .zone = "none",
+        *info = (struct page_info){.pfn = pfn, .head_pfn = pfn, .kind = s->kind == KIND_INSIDE ? "offline memory" : kind_name(s->kind), .zone = "none",
                                    .migratetype = "none", .section_state = "offline", .nid = s->nid,
                                    .block_id = pfn / m->block_pages};
         if (folio_at(m, pfn, &folio)) {
@@ -568,19 +585,25 @@ static const struct { uint8_t kind; uint32_t kib; } idle_load[] = {
 };
 enum { NR_IDLE = sizeof idle_load / sizeof *idle_load, BOOT_STEPS = 16 };
 
+/* What is wanted of one kind, in pages. On a machine of a few MiB the load shrinks to an eighth of it. */
+static uint64_t idle_pages(const struct machine *m, unsigned i, uint64_t free_pages)
+{
+    uint64_t page_kb = m->page_bytes / 1024, wanted_kb = 0;
+
+    for (unsigned k = 0; k < NR_IDLE; k++)
+        wanted_kb += idle_load[k].kib;
+    uint64_t share = free_pages * page_kb / 8 < wanted_kb ? free_pages * page_kb * 128 / wanted_kb : 1024;
+    return idle_load[i].kib * share / 1024 / page_kb;
+}
+
 /* While it boots a kernel reads and forgets: each step takes movable memory, and some of its own, that is given back at
  * the end, so that what stays is spread over the memory as on a machine that has booted, not packed at its start. */
 static int load_idle(struct machine *m)
 {
-    uint64_t pages = total_free(m), page_kb = m->page_bytes / 1024, gap_limit = (128ull << 20) / m->page_bytes;
-    uint64_t wanted_kb = 0;
+    uint64_t pages = total_free(m), gap_limit = (128ull << 20) / m->page_bytes;
     struct haul passing = {0}, staying = {0};
     int err = 0;
 
-    for (unsigned i = 0; i < NR_IDLE; i++)
-        wanted_kb += idle_load[i].kib;
-    /* On a machine of a few MiB the load shrinks to an eighth of it. */
-    uint64_t share = pages * page_kb / 8 < wanted_kb ? pages * page_kb * 128 / wanted_kb : 1024;
     uint64_t gap = pages / (BOOT_STEPS + 2) < gap_limit ? pages / (BOOT_STEPS + 2) : gap_limit;
     int nid = first_node(m);
     for (unsigned step = 0; step < BOOT_STEPS && err == 0; step++) {
@@ -592,7 +615,7 @@ static int load_idle(struct machine *m)
         unsigned first = (unsigned)random_below(m, NR_IDLE);
         for (unsigned i = 0; i < NR_IDLE && err == 0; i++) {
             const unsigned kind = idle_load[(first + i) % NR_IDLE].kind;
-            uint64_t total = idle_load[(first + i) % NR_IDLE].kib * share / 1024 / page_kb;
+            uint64_t total = idle_pages(m, (first + i) % NR_IDLE, pages);
             uint64_t part = (step + 1) * total / BOOT_STEPS - step * total / BOOT_STEPS;
             struct request r = {kind, kind_order(m, kind), kinds[kind].highest, nid, 0};
             err = allocate_many(m, &r, part, false, &staying);
@@ -619,7 +642,7 @@ struct want { /* one line of the load to place, in pages */
 
 static size_t wanted_load(struct machine *m, const struct machine_config *config, struct want **list)
 {
-    uint64_t page_kb = m->page_bytes / 1024;
+    uint64_t free_pages = total_free(m);
     size_t nr = config->nr_load != 0 ? config->nr_load : NR_IDLE;
 
     *list = xcalloc(nr, sizeof **list);
@@ -628,7 +651,7 @@ static size_t wanted_load(struct machine *m, const struct machine_config *config
             (*list)[i] = (struct want){config->load[i].kind, (config->load[i].bytes + m->page_bytes - 1) / m->page_bytes,
                                        config->load[i].nid, 0};
         else
-            (*list)[i] = (struct want){kinds[idle_load[i].kind].name, idle_load[i].kib / page_kb, -1, 0};
+            (*list)[i] = (struct want){kinds[idle_load[i].kind].name, idle_pages(m, (unsigned)i, free_pages), -1, 0};
     return nr;
 }
 
@@ -683,6 +706,11 @@ static int load_aged(struct machine *m, const struct machine_config *config)
             if (due <= list[i].placed)
                 continue; /* a folio of the last part reached further */
             int64_t got = allocate(m, list[i].kind, due - list[i].placed, -1, NULL, list[i].nid, -1);
+            if (got == -ENOMEM) { /* whoever comes and goes makes room for what is to stay */
+                while (passing.nr > 0)
+                    held -= forget_one(m, &passing);
+                got = allocate(m, list[i].kind, due - list[i].placed, -1, NULL, list[i].nid, -1);
+            }
             err = got < 0 ? (int)got : 0;
             list[i].placed += got > 0 ? (uint64_t)got : 0;
         }

@@ -380,6 +380,16 @@ void zone_update_watermarks(struct machine *m)
     }
 }
 
+/* Linux: zone_batchsize(). */
+uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z)
+{
+    uint64_t batch = z->managed >> 10, most = (UINT64_C(1) << 20) / m->page_bytes;
+
+    batch = (batch < most ? batch : most) / 4;
+    batch = batch < 1 ? 1 : batch + batch / 2;
+    return (UINT64_C(1) << (63 - __builtin_clzll(batch))) - 1;
+}
+
 /* ---- the order of nodes and what the log says of it ---- */
 
 void node_build_fallback(struct machine *m)

@@ -35,24 +35,17 @@ static void each_zone(struct machine *m, struct text *out,
 
 /* ---- zoneinfo ---- */
 
-/* How the lists of single pages, one per CPU and zone, are dimensioned; they hold nothing here. */
+/* How the lists of single pages, one per CPU and zone, are dimensioned. Only that of the first CPU ever holds any. */
 struct pageset {
     uint64_t high, batch, high_min, high_max;
 };
 
 static struct pageset pageset_of(struct machine *m, const struct zone *z)
 {
-    uint64_t batch = z->managed >> 10;
-    uint64_t most = (UINT64_C(1) << 20) / m->page_bytes;
-    if (batch > most)
-        batch = most;
-    batch /= 4;
-    if (batch < 1)
-        batch = 1;
-    batch += batch / 2;
-    batch = (UINT64_C(1) << (bits_needed(batch) - 1)) - 1;
-
+    const uint64_t batch = zone_pcp_batch(m, z);
     const struct node *node = &m->nodes[z->nid];
+    if (z->pcp_disabled != 0) /* for as long as a block of the zone goes offline */
+        return (struct pageset){.batch = 1};
     unsigned cpus = node->nr_cpus != 0 ? node->nr_cpus : machine_nr_cpus(m);
     struct pageset set = {.batch = batch != 0 ? batch : 1};
     if (!has(m, F_zoneinfo_pcp_by_zone)) {
@@ -81,25 +74,29 @@ static void print_pagesets(struct machine *m, const struct zone *z, struct text 
 {
     struct pageset set = pageset_of(m, z);
     unsigned threshold = stat_threshold(m, z);
+    uint64_t count = z->kind_pages[KIND_PCP];
     text_printf(out, "\n  pagesets");
     for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
         for (unsigned i = 0; i < m->nodes[nid].nr_cpus; i++) {
             text_printf(out, "\n    cpu: %d", m->nodes[nid].cpus[i]);
             if (has(m, F_zoneinfo_pcp_limits))
                 text_printf(out,
-                            "\n              count:    0"
+                            "\n              count:    %llu"
                             "\n              high:     %llu"
                             "\n              batch:    %llu"
                             "\n              high_min: %llu"
                             "\n              high_max: %llu",
-                            (unsigned long long)set.high, (unsigned long long)set.batch,
-                            (unsigned long long)set.high_min, (unsigned long long)set.high_max);
+                            (unsigned long long)count, (unsigned long long)set.high,
+                            (unsigned long long)set.batch, (unsigned long long)set.high_min,
+                            (unsigned long long)set.high_max);
             else
                 text_printf(out,
-                            "\n              count: 0"
+                            "\n              count: %llu"
                             "\n              high:  %llu"
                             "\n              batch: %llu",
-                            (unsigned long long)set.high, (unsigned long long)set.batch);
+                            (unsigned long long)count, (unsigned long long)set.high,
+                            (unsigned long long)set.batch);
+            count = 0;
             text_printf(out, "\n  vm stats threshold: %u", threshold);
         }
     }

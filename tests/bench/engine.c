@@ -55,10 +55,15 @@ static int by_size(const void *a, const void *b)
     return (*left > *right) - (*left < *right);
 }
 
-static void report(struct samples *samples)
+static double median(struct samples *samples)
 {
     qsort(samples->ns, samples->nr, sizeof *samples->ns, by_size);
-    printf("%s %.2f\n", samples->name, samples->ns[samples->nr / 2]);
+    return samples->ns[samples->nr / 2];
+}
+
+static void report(struct samples *samples)
+{
+    printf("%s %.2f\n", samples->name, median(samples));
 }
 
 static void need(bool good, const char *what)
@@ -273,22 +278,40 @@ static void time_pairs(struct samples *memset_ns)
     }
 }
 
-/* Of a GiB whose sections are uniform, and of one with a folio in every page. */
+/* A GiB more: what it adds to a check while its sections are uniform, and when every page is a folio of its own. */
 static void time_check(void)
 {
-    struct samples uniform = {.name = "check_uniform"}, detailed = {.name = "check_detailed"}, walk = {.name = "walk_gib"};
-    uint64_t first = HOT / BLOCK, nr_pages = GIB >> 12;
+    struct samples before = {.name = "check_before"}, uniform = {.name = "check_uniform"},
+                   detailed = {.name = "check_detailed"}, walk = {.name = "walk_gib"};
+    struct samples *const phase[] = {&before, &uniform, &detailed};
+    uint64_t first = HOT / BLOCK, nr_blocks = GIB / BLOCK, nr_pages = GIB >> 12;
     uint8_t *array = xcalloc(nr_pages, STRUCT_PAGE);
-    int64_t state[8];
+    double base = 0;
 
     memset(array, 1, nr_pages * STRUCT_PAGE);
-    machine_destroy(m);
-    m = NULL;
-    (void)first;
-    (void)state;
-    time_walk(&walk, array, nr_pages);
-    (void)uniform;
-    (void)detailed;
+    for (size_t k = 0; k < sizeof phase / sizeof *phase; k++) {
+        if (k == 1)
+            need(memory_add(m, &task, 0, HOT, GIB) == 0, "memory_add");
+        for (uint64_t id = first; k > 0 && id < first + nr_blocks; id++) {
+            int64_t state = state_open(id);
+            if (k == 1)
+                state_store(state, "online_movable");
+            else
+                fill_scattered(id);
+            file_release(m, state);
+        }
+        for (int i = 0; i < FULL_ROUNDS; i++) {
+            double start = now_ns();
+            check();
+            sample(phase[k], start, 1);
+            time_walk(&walk, array, nr_pages);
+        }
+        double ns = median(phase[k]);
+        base = k == 0 ? ns : base;
+        if (k > 0)
+            printf("%s %.2f\n", phase[k]->name, ns - base);
+    }
+    report(&walk);
     free(array);
 }
 
@@ -300,7 +323,8 @@ int main(int argc, char **argv)
     time_blocks(&memset_ns);
     time_migration(&memset_ns);
     time_pairs(&memset_ns);
-    report(&memset_ns);
     time_check();
+    report(&memset_ns);
+    machine_destroy(m);
     return 0;
 }

@@ -59,6 +59,26 @@ static const char *const operation_names[] = {
 #undef X
 };
 
+/* How often each comes; what wears a machine out is rare. */
+static const uint8_t weights[NR_OPERATIONS] = {
+    [OP_online] = 8, [OP_online_file] = 3, [OP_offline] = 14, [OP_offline_file] = 3, [OP_probe] = 4, [OP_add] = 6,
+    [OP_remove] = 8, [OP_plug] = 6, [OP_unplug] = 8, [OP_allocate] = 12, [OP_allocate_in_zone] = 5,
+    [OP_allocate_in_block] = 5, [OP_free] = 14, [OP_free_page] = 5, [OP_pin] = 4, [OP_unpin] = 6, [OP_soft_offline] = 1,
+    [OP_hard_offline] = 1, [OP_fault] = 5, [OP_mend] = 5, [OP_inject] = 2, [OP_auto_online] = 2, [OP_parameter] = 2,
+    [OP_read] = 1,
+};
+
+static enum operation choose_operation(struct source *s)
+{
+    unsigned sum = 0, op = 0;
+
+    for (unsigned i = 0; i < NR_OPERATIONS; i++)
+        sum += weights[i];
+    for (unsigned at = choose(s, sum); at >= weights[op]; op++)
+        at -= weights[op];
+    return (enum operation)op;
+}
+
 enum { NR_SLOTS = 4, SLOT_BLOCKS = 4, FREE_BLOCKS = 8 };
 
 struct driver {
@@ -131,20 +151,27 @@ static void driver_stop(struct driver *d)
 
 static const char *choose_kind(struct driver *d)
 {
-    static const char *const kinds[] = {"anon", "file", "shmem", "slab", "slab_reclaimable", "pagetables", "kernel",
-                                        "hugetlb", "pinned", "offline", "memmap", "kernel_stack", "nonsense"};
+    static const char *const kinds[] = {"anon", "file", "shmem", "anon", "hugetlb", "hugetlb", "slab", "pinned",
+                                        "pagetables", "slab_reclaimable", "kernel", "kernel_stack", "offline"};
+    static const char *const wrong[] = {"memmap", "free", "reserved", "nonsense"};
+    unsigned which = choose(d->source, 128);
 
-    return kinds[choose(d->source, sizeof kinds / sizeof *kinds)];
+    return which < 4 ? wrong[which] : kinds[which % (sizeof kinds / sizeof *kinds)];
 }
 
-/* A block that exists, if the first guess is one or any comes after it. */
+/* A block: of those that were plugged two times of three, else any. A number that is none if there is no such block. */
 static uint64_t choose_block(struct driver *d)
 {
-    uint64_t nr = choose(d->source, 256), id;
+    unsigned which = choose(d->source, 256);
+    uint64_t from = which % 3 != 0 ? d->shape->hotplug_base / d->m->block_bytes : 0, id = from;
     void *value;
 
-    nr += nr >= 128 ? d->shape->hotplug_base / d->m->block_bytes - 128 : 0;
-    return radix_next(&d->m->blocks, nr, &id, &value) || radix_next(&d->m->blocks, 0, &id, &value) ? id : nr;
+    for (unsigned skip = which / 3 % (from == 0 ? 32 : 12) + 1; skip > 0; skip--) {
+        if (!radix_next(&d->m->blocks, from, &from, &value))
+            break; /* the last one, then */
+        id = from++;
+    }
+    return id;
 }
 
 static uint64_t choose_page(struct driver *d)
@@ -180,9 +207,11 @@ static int do_remove(struct driver *d)
 {
     uint64_t start = choose_block(d) * d->m->block_bytes, nr = 1 + choose(d->source, 3);
 
-    for (uint64_t i = 0; i < nr; i++)
-        if (block_get(d->m, start / d->m->block_bytes + i) == NULL)
-            return -ENOENT; /* the kernel would warn, and be tainted */
+    for (uint64_t i = 0; i < nr; i++) {
+        const struct memory_block *b = block_get(d->m, start / d->m->block_bytes + i);
+        if (b == NULL || b->acpi_slot >= 0)
+            return -ENOENT; /* the kernel would warn, and be tainted: now, or when the DIMM is unplugged */
+    }
     snprintf(d->last, sizeof d->last, "remove 0x%llx, %llu blocks", (unsigned long long)start, (unsigned long long)nr);
     return memory_remove(d->m, &d->task, start, nr * d->m->block_bytes);
 }
@@ -228,10 +257,12 @@ static int do_unplug(struct driver *d)
 static int do_allocate(struct driver *d, const char *zone, int64_t block)
 {
     const char *kind = choose_kind(d);
-    int order = (int)choose(d->source, d->m->max_order + 3) - 1, nid = (int)choose(d->source, 4) - 1;
+    int order = (int)choose(d->source, d->m->max_order + 3) - 1, nid = (int)choose(d->source, 12) - 8;
     unsigned nr = choose(d->source, 64);
 
-    nr = nr >= 60 ? nr * 16 : nr;
+    nid = nid < -1 ? -1 : nid;
+
+    nr = nr >= 62 ? nr * 16 : nr / 2;
     order = order > (int)d->m->max_order || choose(d->source, 2) ? -1 : order;
     snprintf(d->last, sizeof d->last, "allocate %u %s, order %d, zone %s, node %d, block %lld", nr, kind, order,
              zone != NULL ? zone : "-", nid, (long long)block);
@@ -241,7 +272,7 @@ static int do_allocate(struct driver *d, const char *zone, int64_t block)
 static int do_free(struct driver *d)
 {
     const char *kind = choose_kind(d);
-    unsigned nr = choose(d->source, 256);
+    unsigned nr = choose(d->source, 48);
 
     snprintf(d->last, sizeof d->last, "free %u %s", nr, kind);
     return (int)load_free(d->m, &d->task, kind, nr, (int)choose(d->source, d->m->possible_nodes + 1) - 1);
@@ -280,7 +311,7 @@ static int do_inject(struct driver *d)
 
     snprintf(path, sizeof path, "/sys/kernel/debug/notifier-error-inject/memory/actions/%s/error",
              files[choose(d->source, 2)]);
-    return words(d, path, choose(d->source, 3) == 0 ? "-12" : "0");
+    return words(d, path, choose(d->source, 8) == 0 ? "-12" : "0");
 }
 
 static int do_parameter(struct driver *d)
@@ -316,8 +347,8 @@ static int do_read(struct driver *d)
 
 static int do_operation(struct driver *d, enum operation op)
 {
-    static const char *const online_words[] = {"online", "online_movable", "online_kernel", "online"};
-    static const char *const zones[] = {"Normal", "Movable", "DMA", "DMA32", "Device"};
+    static const char *const online_words[] = {"online_movable", "online", "online_kernel", "online_movable"};
+    static const char *const zones[] = {"Normal", "Movable", "Normal", "Movable", "Movable", "DMA", "DMA32", "Device"};
 
     switch (op) {
     case OP_online:
@@ -344,7 +375,7 @@ static int do_operation(struct driver *d, enum operation op)
     case OP_allocate:
         return do_allocate(d, NULL, -1);
     case OP_allocate_in_zone:
-        return do_allocate(d, zones[choose(d->source, 5)], -1);
+        return do_allocate(d, zones[choose(d->source, 8)], -1);
     case OP_allocate_in_block:
         return do_allocate(d, NULL, (int64_t)choose_block(d));
     case OP_free:
@@ -364,7 +395,7 @@ static int do_operation(struct driver *d, enum operation op)
     case OP_inject:
         return do_inject(d);
     case OP_auto_online:
-        return words(d, "auto_online_blocks", online_words[choose(d->source, 2)]);
+        return words(d, "auto_online_blocks", choose(d->source, 2) ? "offline" : online_words[choose(d->source, 4)]);
     case OP_parameter:
         return do_parameter(d);
     default:
@@ -411,7 +442,7 @@ static const char *between_operations(const struct machine *m)
  * not bring back, so only the memory of others is counted. */
 static const char *driver_step(struct driver *d)
 {
-    enum operation op = (enum operation)choose(d->source, NR_OPERATIONS);
+    enum operation op = choose_operation(d->source);
     struct totals before = count_totals(d->m);
     struct task task = {.capable = true};
 

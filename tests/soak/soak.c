@@ -1,7 +1,7 @@
 /*
  * soak.c - random operations on random machines, for as long as one likes: `make soak N=1000000 SEED=1`.
  *
- * A machine lives for some two thousand operations; after each all invariants are checked. The first violation ends the
+ * A machine lives for a thousand operations; after each all invariants are checked. The first violation ends the
  * run and is printed with the seed of its machine and the operation, so that `soak OPERATIONS SEED` shows it again.
  */
 #include <time.h>
@@ -9,7 +9,7 @@
 
 #include "operations.h"
 
-enum { LIFE = 2000 };
+enum { LIFE = 1000 };
 
 static double now(void)
 {
@@ -28,6 +28,18 @@ static unsigned choose_shape(struct source *source)
     return rare == 0 ? 6 : rare < 4 ? 5 : shapes[choose(source, 16)];
 }
 
+/* The machine's own log may say more. */
+static void print_log(struct machine *m)
+{
+    size_t size;
+    char *text = klog_text(m, 0, &size), *from = text + size;
+
+    for (unsigned lines = 0; from > text && lines < 12; lines += from > text && from[-1] == '\n')
+        from--;
+    fprintf(stderr, "%s", from);
+    free(text);
+}
+
 static int live(uint64_t seed, uint64_t operations, uint64_t done[NR_OPERATIONS], uint64_t succeeded[NR_OPERATIONS])
 {
     struct source source = {.state = seed};
@@ -36,9 +48,11 @@ static int live(uint64_t seed, uint64_t operations, uint64_t done[NR_OPERATIONS]
 
     driver_start(&d, &source, choose_shape(&source));
     for (uint64_t i = 0; i < operations && wrong == NULL; i++)
-        if ((wrong = driver_step(&d)) != NULL)
+        if ((wrong = driver_step(&d)) != NULL) {
             fprintf(stderr, "%s, machine seed %llu, operation %llu: %s: %s\n", d.shape->name, (unsigned long long)seed,
                     (unsigned long long)i, d.last, wrong);
+            print_log(d.m);
+        }
     for (unsigned op = 0; op < NR_OPERATIONS; op++) {
         done[op] += d.done[op];
         succeeded[op] += d.succeeded[op];

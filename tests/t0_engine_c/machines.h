@@ -160,7 +160,7 @@ static struct machine *machine_make(const struct shape *shape, const struct kern
         tweak(&config);
     struct machine *m = machine_create(&config, &test_task);
     if (m == NULL) {
-        fprintf(stderr, "no machine %s: %s\n", shape->name, test_task.reason);
+        fprintf(stderr, "no machine %s with kernel %s: %s\n", shape->name, kernel->name, test_task.reason);
         __builtin_trap();
     }
     note_machine(NULL, m);

@@ -53,6 +53,7 @@ static void fixture_make(struct fixture *f, unsigned nodes)
             z->nid = (int16_t)nid;
             z->type = (enum zone_type)type;
             z->index = (int16_t)(nid * NR_ZONES + type);
+            m->zones[z->index] = z;
         }
         for (unsigned other = 0; other < nodes; other++)
             m->distance[nid][other] = nid == other ? 10 : 21;

@@ -592,8 +592,9 @@ def test_spec_has_the_keys_the_engine_reads() -> None:
     assert sorted(make().spec()) == [
         "aged", "auto_movable_numa_aware", "auto_movable_ratio", "block_bytes", "blocks", "config",
         "distances", "features", "firmware_memmap", "has_phys_device", "hotplug_nids", "iomem_bits",
-        "kernelcore", "kernelcore_percent", "max_order", "max_phys_bits", "memhp_default_state",
-        "memmap_on_memory", "memory", "movable_node", "movablecore", "movablecore_percent", "nodes",
+        "kernelcore", "kernelcore_percent", "max_order", "max_phys_bits", "mem_limit",
+        "memhp_default_state", "memmap_on_memory", "memory", "movable_node", "movablecore",
+        "movablecore_percent", "nodes",
         "online_policy", "page_shift", "pageblock_order", "possible_nodes", "release", "reserved",
         "resources", "section_shift", "seed", "struct_page_bytes", "swap", "workload",
         "zone_limits", "zones",

@@ -53,11 +53,11 @@ def command_directory() -> str:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a test's commands: as here, with `fakesysfs`, its sources, and English messages."""
-    env = {**os.environ, "LC_ALL": "C", **(extra or {})}
+    env = {**os.environ, "LC_ALL": "C"}
+    env.pop("FAKESYSFS", None)
     env["PATH"] = f"{command_directory()}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     env["PYTHONPATH"] = f"{SOURCES}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
-    env.pop("FAKESYSFS", None)
-    return env
+    return {**env, **(extra or {})}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,336 @@
+"""How fast fakesysfs is: `make bench`. Every figure is a median and stands beside a reference of the same run.
+
+Three tables: the engine alone (engine.c, linked with the engine's own files), machines from 1 GiB to 64 TiB through
+Python, and what a program sees that `fakesysfs run` starts (files.c reads its files). A figure that has an aim says
+whether it is met; with --strict a missed one is an error. Figures of a busy machine mean little: look at the references
+first. Progress goes to stderr.
+
+Owns: what is compared with what, the aims, the tables. Does not own: what is timed within the engine (engine.c) and
+how a file is read (files.c).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ENGINE = ROOT / "fakesysfs" / "engine"
+BUILD = ROOT / "build" / "bench"
+CC = os.environ.get("CC", "cc")
+C_FLAGS = ["-std=c11", "-D_GNU_SOURCE=1", "-O2", "-pthread", "-iquote", f"{ENGINE}"]
+
+MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
+SIZES = ("1G", "8G", "64G", "1T", "8T", "64T")
+BLOCK = 128 * MIB  # the size of blocks where machines of all sizes are compared
+LOAD = 0.10  # of all memory, in anonymous runs of 2 MiB
+
+missed: list[str] = []
+
+
+def progress(text: str) -> None:
+    print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under a title; the first one is the heading, the first column is text, the rest are figures."""
+    width = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    print(f"\n{title}\n")
+    for number, row in enumerate(rows):
+        cells = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, width, strict=True))]
+        print("  " + "   ".join(cells).rstrip())
+        if number == 0:
+            print("  " + "   ".join("-" * w for w in width))
+    sys.stdout.flush()
+
+
+def aim(name: str, value: float, limit: float, text: str) -> str:
+    """The cell that says what was aimed at, and whether it was met."""
+    if value < limit:
+        return f"< {text}: met"
+    missed.append(f"{name}: {value:.4g} is not below {limit:.4g}")
+    return f"< {text}: MISSED"
+
+
+def ns_text(ns: float) -> str:
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if ns >= size:
+            return f"{ns / size:.3g} {unit}" if ns < 100 * size else f"{ns / size:.0f} {unit}"
+    return f"{ns:.1f} ns"
+
+
+def ratio(value: float, reference: float) -> str:
+    return f"{value / reference:.3g}" if reference else "-"
+
+
+# ------------------------------------------------------------------------------------------------------- C programs
+
+
+def compiled(name: str, with_engine: bool) -> Path:
+    """Build tests/bench/NAME.c, with the whole engine or by itself, and return the program."""
+    sources = [HERE / f"{name}.c", *(sorted(ENGINE.glob("*.c")) if with_engine else ())]
+    objects = BUILD / name
+    objects.mkdir(parents=True, exist_ok=True)
+    outputs = [objects / f"{source.parent.name}.{source.stem}.o" for source in sources]
+
+    def compile_one(source: Path, output: Path) -> None:
+        subprocess.run([CC, *C_FLAGS, "-c", f"{source}", "-o", f"{output}"], check=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, sources, outputs))
+    program = objects / name
+    subprocess.run([CC, "-pthread", *map(str, outputs), "-o", f"{program}"], check=True)
+    return program
+
+
+def figures(command: Sequence[str]) -> dict[str, float]:
+    """Run a program that prints `NAME NANOSECONDS` lines."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    pairs = (line.rsplit(None, 1) for line in done.stdout.splitlines())
+    return {name: float(value) for name, value in pairs}
+
+
+def bench_engine(features: Sequence[str]) -> None:
+    progress("compiling the engine")
+    program = compiled("engine", with_engine=True)
+    progress("timing the engine")
+    got = figures([f"{program}", *features])
+    memset, walk = got["memset"], got["walk_block"]
+    pages = BLOCK >> 12
+    rows = [["128 MiB block, no Python", "median", "reference", "in the same run", "ratio", "aim"]]
+
+    def add(text: str, name: str, reference: str, against: float, goal: tuple[float, str] | None = None) -> None:
+        cell = aim(text, got[name], *goal) if goal else ""
+        row = [text, ns_text(got[name]), reference, ns_text(against), ratio(got[name], against), cell]
+        rows.append(row)
+
+    least = min(memset, 5000)
+    add("add a block", "add", "memset 2 MiB", memset)
+    add("online, fresh block", "online", "memset 2 MiB", memset, (least, "5 us, < memset"))
+    add("offline, empty block", "offline", "memset 2 MiB", memset, (5000, "5 us"))
+    add("remove a block", "remove", "memset 2 MiB", memset)
+    add("offline, full of scattered 4 KiB pages, per page", "migrate_page", "64-byte walk, per page", walk / pages,
+        (60, "60 ns"))  # fmt: skip
+    add("allocate and free, order 0", "pair_order0", "memset 2 MiB", memset, (30, "30 ns"))
+    add("allocate and free, order 9", "pair_order9", "memset 2 MiB", memset)
+    add("machine_check, 1 GiB of uniform sections", "check_uniform", "64-byte walk of 1 GiB", got["walk_gib"])
+    add("machine_check, 1 GiB of single pages", "check_detailed", "64-byte walk of 1 GiB", got["walk_gib"])
+    table("The engine", rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- scale
+
+
+def rss_bytes() -> int:
+    """Memory of this process that is resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Nanoseconds."""
+    start = time.perf_counter_ns()
+    function()
+    return time.perf_counter_ns() - start
+
+
+def scale_child(memory: str, same_blocks: bool) -> dict[str, float]:
+    """Measure one machine, in a process of its own."""
+    bare = rss_bytes()
+    from fakesysfs import Machine, MachineConfig
+
+    config = MachineConfig.from_options(memory=memory)
+    if same_blocks:
+        config = dataclasses.replace(config, block_bytes=BLOCK)
+    out: dict[str, float] = {"config": timed(lambda: MachineConfig.from_options(memory=memory))}
+    made: list[Machine] = []
+    out["create"] = timed(lambda: made.append(Machine(config)))
+    out["rss"] = rss_bytes() - bare
+    machine = made[0]
+    size = machine.block_bytes
+    out["block"] = size
+    # Behind all memory there is, so that it lies at the same place of the zone on machines of every size.
+    end = max(end for _, end, _ in config.ram)
+    base = max(4 * GIB, -(-end // size) * size)
+    machine.add_memory(0, base, 2 * size)
+
+    def on_and_off(block: int, prefix: str) -> None:
+        # write() of Machine would deliver the events to nobody; that of the engine is what is to be timed.
+        write = super(Machine, machine).write
+        handle = machine.open(f"/sys/devices/system/memory/memory{block}/state", os.O_RDWR)
+        online, offline = [], []
+        for _ in range(101):
+            online.append(timed(lambda: write(handle, b"online_movable")))
+            offline.append(timed(lambda: write(handle, b"offline")))
+            machine.take_events()
+        machine.release(handle)
+        out[f"{prefix}online"], out[f"{prefix}offline"] = median(online), median(offline)
+
+    def add_and_remove() -> None:
+        add, remove = [], []
+        for _ in range(51):
+            add.append(timed(lambda: machine.add_memory(0, base + 2 * size, size)))
+            remove.append(timed(lambda: machine.remove_memory(base + 2 * size, size)))
+        out["add"], out["remove"] = median(add), median(remove)
+
+    on_and_off(base // size, "")
+    add_and_remove()
+    # Movable with one block at the start of memory and one at its end: when that goes, the zone shrinks over all between.
+    low = next((b.id for b in machine.blocks() if b.free_pages == b.present_pages and b.state == "online"), None)
+    if low is not None:
+        machine.store(f"/sys/devices/system/memory/memory{low}/state", "offline")
+        machine.store(f"/sys/devices/system/memory/memory{low}/state", "online_movable")
+    on_and_off(base // size + 1, "far_")
+    nr_pages = int(config.memory_bytes * LOAD) >> config.page_shift
+    out["load"] = timed(lambda: super(Machine, machine).allocate_pages("anon", nr_pages, 9))
+    out["loaded_rss"] = rss_bytes() - bare
+    on_and_off(base // size, "loaded_")
+    out["check"] = timed(machine.check)
+    return out
+
+
+def child(*arguments: str) -> dict[str, float]:
+    """Run this file as a child; it prints its findings as JSON."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}"}
+    command = [sys.executable, f"{Path(__file__).resolve()}", "--child", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT, env=environment)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def bench_scale(rounds: int) -> None:
+    def best(memory: str, blocks: str) -> dict[str, float]:
+        runs = [child(memory, blocks) for _ in range(rounds)]
+        return {name: median(run[name] for run in runs) for name in runs[0]}
+
+    real, same = {}, {}
+    for memory in SIZES:
+        progress(f"a machine of {memory}")
+        real[memory], same[memory] = best(memory, "own"), best(memory, "same")
+
+    def mib(value: float) -> str:
+        return f"{value / MIB:.1f} MiB"
+
+    last = SIZES[-1]
+    head = ["machine", "create", "RSS", "with load", "block", "online", "offline", "add", "remove", "load 10%", "check"]
+    rows = [head]
+    for memory in SIZES:
+        f = real[memory]
+        rows.append([memory, ns_text(f["create"]), mib(f["rss"]), mib(f["loaded_rss"]), f"{f['block'] / MIB:.0f} MiB",
+                     *(ns_text(f[name]) for name in ("online", "offline", "add", "remove", "load", "check"))])  # fmt: skip
+    rows.append([f"aim at {last}",
+                 aim(f"create {last}", real[last]["create"], 0.2e9, "0.2 s"),
+                 aim(f"RSS {last}", real[last]["rss"] / MIB, 100, "100 MiB"),
+                 aim(f"RSS {last} with load", real[last]["loaded_rss"] / MIB, 100, "100 MiB"),
+                 *[""] * (len(head) - 4)])  # fmt: skip
+    table("Machines through Python, each in a process of its own, with the block size x86_64 gives them\n"
+          "(RSS is over that of a bare interpreter; the load is anonymous, in runs of 2 MiB)", rows)  # fmt: skip
+
+    first = SIZES[0]
+    columns = {"online": "online", "offline": "offline", "loaded_online": "online, load 10%",
+               "loaded_offline": "offline, load 10%", "far_offline": "offline, far end", "add": "add",
+               "remove": "remove"}  # fmt: skip
+    rows = [["machine", *columns.values()]]
+    rows += [[memory, *(ns_text(same[memory][name]) for name in columns)] for memory in SIZES]
+    growth = {name: same[last][name] / same[first][name] for name in columns}
+    rows.append([f"{last} / {first}", *(f"{growth[name]:.2f}" for name in columns)])
+    rows.append(["aim", *(aim(f"{text} at {last} against {first}", growth[name], 1.5, "1.5") for name, text in columns.items())])
+    table("One block of 128 MiB on machines of every size: their block size is forced to 128 MiB\n"
+          "(far end: Movable has one block at each end of memory, and loses the last one)", rows)  # fmt: skip
+
+
+# -------------------------------------------------------------------------------------------------------------- run
+
+
+def wall_ms(command: Sequence[str]) -> float:
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}"}
+    start = time.perf_counter_ns()
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def bench_run(rounds: int) -> None:
+    fakesysfs = [sys.executable, "-m", "fakesysfs", "run"]
+    unshare = ["unshare", "-Urmn"]
+    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], check=False).returncode != 0:
+        print("\nNo namespaces here (unshare -Urmn fails): `fakesysfs run` is not timed.")
+        return
+    progress("fakesysfs run")
+    ours, theirs, python = [], [], []
+    for _ in range(rounds):
+        theirs.append(wall_ms([*unshare, "true"]))
+        python.append(wall_ms([sys.executable, "-c", "pass"]))
+        ours.append(wall_ms([*fakesysfs, "--", "true"]))
+    rows = [["what a user waits for", "median", "reference", "in the same run", "ratio", "aim"]]
+    run_ms = median(ours)
+    rows.append(["fakesysfs run -- true", f"{run_ms:.1f} ms", "unshare -Urmn true", f"{median(theirs):.1f} ms",
+                 ratio(run_ms, median(theirs)), aim("fakesysfs run -- true", run_ms, 150, "150 ms")])  # fmt: skip
+    rows.append(["", "", "python -c pass", f"{median(python):.1f} ms", ratio(run_ms, median(python)), ""])
+
+    progress("files through the mount")
+    program = f"{compiled('files', with_engine=False)}"
+    memory = "/sys/devices/system/memory"
+    state, cpus = f"{memory}/memory3/state", "/sys/devices/system/cpu/online"
+    got = figures([*fakesysfs, "--", program, state, cpus])
+    rows.append(["open, read, close of `state` through the mount", ns_text(got[state]), "cpu/online of real sysfs",
+                 ns_text(got[cpus]), ratio(got[state], got[cpus]), ""])  # fmt: skip
+    blocks = sorted(Path(memory).glob("memory[0-9]*/state"))
+    if blocks:
+        real = figures([program, f"{blocks[0]}"])[f"{blocks[0]}"]
+        rows.append(["", "", f"{blocks[0].parent.name}/state of the host", ns_text(real), ratio(got[state], real), ""])
+    # Almost no load, so that whole blocks are free.
+    stored = figures([*fakesysfs, "--workload", "anon=1M", "--", program, "-w", f"{memory}/memory6/state", "offline", "online"])
+    for word in ("offline", "online"):
+        rows.append([f"open, store `{word}`, close through the mount", ns_text(stored[word]),
+                     "cpu/online of real sysfs", ns_text(got[cpus]), ratio(stored[word], got[cpus]), ""])  # fmt: skip
+    table("fakesysfs run", rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- main
+
+
+def main() -> int:
+    """Print the tables asked for."""
+    parser = argparse.ArgumentParser(description="How fast fakesysfs is.")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="engine, scale, run; all when none is named")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--strict", action="store_true", help="end with status 1 when an aim is missed")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        json.dump(scale_child(options.child[0], options.child[1] == "same"), sys.stdout)
+        return 0
+    wanted = options.tables or ["engine", "scale", "run"]
+    unknown = set(wanted) - {"engine", "scale", "run"}
+    if unknown:
+        parser.error(f"no table is called {sorted(unknown)[0]}: there are engine, scale and run")
+    sys.path.insert(0, f"{ROOT}")
+    from fakesysfs import MachineConfig
+
+    if "engine" in wanted:
+        bench_engine(MachineConfig.from_options().features)
+    if "scale" in wanted:
+        bench_scale(1 if options.quick else 3)
+    if "run" in wanted:
+        bench_run(5 if options.quick else 15)
+    print()
+    for line in missed:
+        print(f"aim missed: {line}", file=sys.stderr)
+    return 1 if missed and options.strict else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

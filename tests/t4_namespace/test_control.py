@@ -1,0 +1,139 @@
+"""How a second command finds a running instance and speaks to it, inside and outside of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from t3_mount.host import Person, ended, lines, people
+
+# A network namespace of its own: instances of others are not seen.
+ALONE = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--net", "--")
+
+
+@contextmanager
+def running(person: Person, *options: str, network: int | None = None) -> Iterator[str]:
+    """A run, and the name of the instance."""
+    enter = () if network is None else ("nsenter", "--target", str(network), "--net", "--")
+    command = (*enter, "fakesysfs", "run", *options, "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60")
+    with ended(person.start(*command)) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+
+
+def alone(person: Person, *command: str) -> tuple[int, str]:
+    result = person.run(*ALONE, *command)
+    return result.returncode, result.stdout + result.stderr
+
+
+def test_from_inside(person: Person) -> None:
+    script = """
+fakesysfs dmesg | head -n 1; fakesysfs monitor 'info memory_size_summary'
+echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs events; fakesysfs trace; fakesysfs map"""
+    result = person.inside(script)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("[    0.")
+    assert "base memory: 1073741824\nplugged memory: 0\n" in result.stdout
+    events = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert ["add@/devices/system/memory/memory32", "ACTION=add"] in [event["payload"][:2] for event in events]
+    assert "add_memory" in result.stdout
+    assert "memory0-7" in result.stdout
+
+
+def test_from_outside_by_name(person: Person) -> None:
+    with running(person) as name:
+        for which in (name, f"@{name}", name.rpartition("/")[2]):
+            result = person.run("fakesysfs", "monitor", "--instance", which, "info memory_size_summary")
+            assert (result.returncode, result.stdout) == (0, "base memory: 1073741824\nplugged memory: 0\n")
+        assert person.run("fakesysfs", "dmesg", env={"FAKESYSFS": name}).returncode == 0
+
+
+def test_root_speaks_to_the_instance_of_a_user() -> None:
+    by_name = {person.name: person for person in people()}
+    with running(by_name["user"]) as name:
+        assert by_name["root"].run("fakesysfs", "dmesg", "--instance", name).returncode == 0
+
+
+def test_others_are_refused() -> None:
+    by_name = {person.name: person for person in people()}
+    with running(by_name["root"]) as name:
+        result = by_name["user"].run("fakesysfs", "dmesg", "--instance", name)
+        assert result.returncode == 1
+        assert lines(result.stderr) == [f"fakesysfs: instance {name}: it belongs to another user"]
+
+
+test_root_speaks_to_the_instance_of_a_user.__test__ = test_others_are_refused.__test__ = len(people()) == 2  # type: ignore[attr-defined]
+
+
+def test_none(me: Person) -> None:
+    status, said = alone(me, "fakesysfs", "dmesg")
+    assert status == 1
+    assert said == "fakesysfs: no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR\n"
+    status, said = alone(me, "fakesysfs", "map", "--instance", "/nosuch")
+    assert (status, said) == (1, "fakesysfs: there is no instance /nosuch; none is running\n")
+    status, said = alone(me, "fakesysfs", "map", "--instance", "fakesysfs/0/1")
+    assert (status, said) == (1, "fakesysfs: instance fakesysfs/0/1 does not answer: Connection refused\n")
+
+
+def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
+    with ended(me.start(*ALONE, "sleep", "300")) as holder:
+        while "sleep" not in Path(f"/proc/{holder.pid}/cmdline").read_text():
+            time.sleep(0.01)
+        there = ("nsenter", "--target", str(holder.pid), "--net", "--")
+        with ExitStack() as stack:
+            stack.enter_context(running(me, network=holder.pid))
+            assert me.run(*there, "fakesysfs", "monitor", "info memdev").returncode == 0
+            second = stack.enter_context(running(me, network=holder.pid))
+            result = me.run(*there, "fakesysfs", "monitor", "info memdev")
+            assert result.returncode == 1
+            assert len(lines(result.stderr)) == 1
+            assert "several instances are running, choose one with --instance" in result.stderr
+            assert second.rpartition("/")[2] in result.stderr
+            assert me.run(*there, "fakesysfs", "monitor", "--instance", second, "info memdev").returncode == 0
+        end = time.monotonic() + 10
+        while "no instance" not in (result := me.run(*there, "fakesysfs", "dmesg")).stderr:
+            assert time.monotonic() < end, result.stderr
+
+
+def test_one_that_does_not_answer(me: Person) -> None:
+    code = """
+import os, socket, subprocess
+s = socket.socket(socket.AF_UNIX); s.bind(f"\\0fakesysfs/{os.getuid()}/7"); s.listen()
+import fakesysfs.control as c
+c.GREETING_SECONDS = 0.2
+try: c.connect()
+except c.InstanceError as e: print(e)
+"""
+    code = code.replace("c.InstanceError", "Exception")
+    status, said = alone(me, sys.executable, "-c", code)
+    assert status == 0
+    assert said.startswith("instance fakesysfs/")
+    assert said.endswith("/7 does not answer\n")
+
+
+def test_errors_of_the_monitor_are_the_exit_status(me: Person) -> None:
+    result = me.inside("fakesysfs monitor 'object_del nosuch'; echo $?; fakesysfs monitor nosuch; echo $?")
+    assert lines(result.stdout) == ["Error: object 'nosuch' not found", "1", "unknown command: 'nosuch'", "1"]
+
+
+def test_the_monitor_reads_lines(me: Person) -> None:
+    result = me.inside("printf 'info memory_size_summary\\ninfo memory-devices\\n' | fakesysfs monitor")
+    assert (result.returncode, result.stdout) == (0, "base memory: 1073741824\nplugged memory: 0\n")
+
+
+def test_following_events(me: Person) -> None:
+    script = """
+fakesysfs events --follow > $D/out & sleep 0.5
+echo 0x100000000 > /sys/devices/system/memory/probe
+for i in 1 2 3 4 5 6 7 8 9 10; do grep -q memory32 $D/out && break; sleep 0.1; done
+kill %1; cat $D/out"""
+    with me.directory() as directory:
+        result = me.run("fakesysfs", "run", "--", "bash", "-c", script, env={"D": str(directory)})
+    numbers = [json.loads(line)["seq"] for line in lines(result.stdout)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert numbers

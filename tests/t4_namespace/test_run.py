@@ -1,0 +1,226 @@
+"""`fakesysfs run`: what the command finds, what it returns, and that nothing of it can be seen elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from t3_mount.host import FUSE_MAGIC, MEMORY, Person, ended, lines, people
+
+COVERED = """\
+/proc/buddyinfo /proc/iomem /proc/meminfo /proc/pagetypeinfo /proc/vmstat /proc/zoneinfo
+/sys/bus/memory /sys/bus/node /sys/devices/system/memory /sys/devices/system/node /sys/firmware/memmap
+/sys/kernel/debug/notifier-error-inject /sys/module/memory_hotplug"""
+
+
+def test_the_real_paths_are_the_machines(person: Person) -> None:
+    script = "lsmem --noheadings -o RANGE,SIZE,STATE,BLOCK | head -n 1; grep MemTotal /proc/meminfo; cat /sys/bus/memory/devices/memory7/state"
+    result = person.inside(script, "--memory", "2G,slots=2,maxmem=4G")
+    assert result.returncode == 0, result.stderr
+    block, total, state = lines(result.stdout)
+    assert block.split() == ["0x0000000000000000-0x000000007fffffff", "2G", "online", "0-15"]
+    assert 1_900_000 < int(total.split()[1]) < 2_097_152
+    assert state == "online"
+
+
+def test_exactly_those_paths_are_covered(person: Person) -> None:
+    result = person.inside("awk '$3 == \"fuse.fakesysfs\" {print $2}' /proc/mounts | sort")
+    assert result.stdout.split() == COVERED.split()
+    # What is next to them is as outside, but for debugfs, of which only root sees anything.
+    for directory in ("/sys", "/sys/bus", "/sys/devices/system", "/sys/module", "/sys/firmware", "/sys/fs", "/sys/kernel"):
+        here = sorted(os.listdir(directory))
+        there = person.inside(f"ls -1A {directory}").stdout.split()
+        assert set(here) <= set(there), directory
+
+
+def test_nothing_is_seen_outside(me: Person) -> None:
+    before = Path("/proc/self/mountinfo").read_text()
+    with ended(me.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        kind = subprocess.run(["stat", "-f", "-c", "%t", MEMORY], capture_output=True, text=True, check=False)
+        assert FUSE_MAGIC not in kind.stdout
+        assert Path("/proc/self/mountinfo").read_text() == before
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (("true",), 0),
+        (("false",), 1),
+        (("sh", "-c", "exit 7"), 7),
+        (("sh", "-c", "exit 255"), 255),
+        (("sh", "-c", "kill -9 $$"), 137),
+        (("sh", "-c", "kill -15 $$"), 143),
+        (("sh", "-c", "kill -2 $$"), 130),
+    ],
+)
+def test_the_exit_status_is_the_commands(person: Person, command: tuple[str, ...], status: int) -> None:
+    result = person.run("fakesysfs", "run", "--", *command)
+    assert (result.returncode, result.stderr) == (status, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "message"),
+    [
+        ("nosuch-command", 127, "nosuch-command: command not found"),
+        ("/nosuch/command", 127, "/nosuch/command: command not found"),
+        ("/etc/passwd", 126, "/etc/passwd: permission denied"),
+        ("/etc", 126, "/etc: is a directory"),
+        (f"{MEMORY}/probe", 126, f"{MEMORY}/probe: permission denied"),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--keep-uid",)], ids=["", "keep-uid"])
+def test_a_command_that_cannot_be_started(
+    person: Person, command: str, status: int, message: str, options: tuple[str, ...]
+) -> None:
+    result = person.run("fakesysfs", "run", *options, "--", command)
+    assert (result.returncode, result.stdout, result.stderr) == (status, "", f"fakesysfs: {message}\n")
+
+
+def test_scripts(me: Person) -> None:
+    with me.directory() as directory:
+        for name, text in (("plain", "echo plain $1\n"), ("lost", "#!/nosuch/interpreter\n")):
+            script = directory / name
+            script.write_text(text)
+            script.chmod(0o755)
+        result = me.run("fakesysfs", "run", "--", str(directory / "plain"), "x")
+        assert (result.returncode, result.stdout) == (0, "plain x\n")
+        result = me.run("fakesysfs", "run", "--", str(directory / "lost"))
+        assert result.returncode == 127
+        assert lines(result.stderr) == [f"fakesysfs: {directory}/lost: no such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (("--memory", "much", "--", "true"), 2, "fakesysfs: --memory"),
+        (("--nosuch", "--", "true"), 2, "fakesysfs: No such option"),
+        ((), 2, "fakesysfs: Missing argument 'COMMAND...'; see `fakesysfs run --help`"),
+        (("--qmp", "/nosuch/qmp", "--", "true"), 1, "fakesysfs: cannot make the QMP socket /nosuch/qmp"),
+    ],
+)
+def test_wrong_options(person: Person, options: tuple[str, ...], status: int, message: str) -> None:
+    result = person.run("fakesysfs", "run", *options)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert len(lines(result.stderr)) == 1
+    assert result.stderr.startswith(message)
+
+
+def test_without_namespaces_there_is_one_line() -> None:
+    result = people()[0].run("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--no-new-privs",
+                             "prlimit", "--nproc=1", "fakesysfs", "run", "--", "true")  # fmt: skip
+    if result.returncode == 0:
+        pytest.skip("namespaces cannot be forbidden here")
+    assert len(lines(result.stderr)) == 1
+    assert result.stderr.startswith("fakesysfs: ")
+
+
+test_without_namespaces_there_is_one_line = pytest.mark.may_skip("a kernel may allow them to everybody")(
+    test_without_namespaces_there_is_one_line
+)
+
+
+def test_standard_streams_and_other_descriptors(me: Person, tmp_path: Path) -> None:
+    result = me.run("fakesysfs", "run", "--", "sh", "-c", "cat; echo error >&2", stdin="input\n")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "input\n", "error\n")
+    (tmp_path / "file").write_text("seven\n")
+    result = me.run("sh", "-c", f"exec fakesysfs run -- sh -c 'cat <&7; ls /proc/self/fd' 7< {tmp_path}/file")
+    assert result.stdout == "seven\n0\n1\n2\n3\n7\n"
+
+
+def test_the_environment(person: Person) -> None:
+    result = person.inside("echo $FAKESYSFS $SYSTEMD_DEVICE_VERIFY_SYSFS $MINE", env={"MINE": "mine"})
+    uid = 0 if person.name == "root" else person.run("id", "-u").stdout.strip()
+    name, *rest = result.stdout.split()
+    assert name.startswith(f"fakesysfs/{uid}/")
+    assert rest == ["0", "mine"]
+
+
+def test_who_one_is(person: Person) -> None:
+    assert person.inside("id -u").stdout == "0\n"
+    uid = person.run("id", "-u").stdout
+    script = "id -u; echo online > /sys/devices/system/memory/auto_online_blocks && cat /sys/devices/system/memory/auto_online_blocks"
+    assert person.inside(script, "--keep-uid").stdout == f"{uid}online\n"
+    assert person.run("fakesysfs", "run", "--keep-uid", "--", "sh", "-c", "exit 9").returncode == 9
+
+
+def test_in_a_directory_that_is_covered(me: Person) -> None:
+    result = me.run("fakesysfs", "run", "--", "sh", "-c", "pwd; stat -f -c %t .; cat memory7/state", cwd=MEMORY)
+    assert result.stdout.split() == [MEMORY, FUSE_MAGIC, "online"]
+
+
+def test_what_the_command_leaves_behind_is_ended(person: Person) -> None:
+    begin = time.monotonic()
+    result = person.inside("setsid sleep 300 & (trap '' TERM HUP; sleep 300) & exit 3")
+    assert result.returncode == 3
+    assert time.monotonic() - begin < 30
+
+
+def test_processes_and_network_are_its_own(person: Person) -> None:
+    result = person.inside("cat /proc/1/comm; ls -1 /sys/class/net /proc/sys/net/ipv4/conf; ping -c1 127.0.0.1 2>&1 >/dev/null; true")
+    assert result.stdout.split()[0].startswith("python")
+    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname())"
+    assert person.run("fakesysfs", "run", "--", sys.executable, "-c", code).returncode == 0
+
+
+def test_with_the_hosts_network(me: Person) -> None:
+    there = me.inside("readlink /proc/self/ns/net", "--net=host").stdout.strip()
+    assert there == os.readlink("/proc/self/ns/net")
+    assert me.inside("readlink /proc/self/ns/net").stdout.strip() != there
+
+
+def test_one_in_another(me: Person) -> None:
+    inner = "fakesysfs run --memory 2G -- sh -c 'lsmem --summary=only | grep online'; lsmem --summary=only | grep online"
+    result = me.inside(inner)
+    assert [line.split()[-1] for line in lines(result.stdout)] == ["2G", "1G"], result.stderr
+
+
+def test_qmp_socket(person: Person) -> None:
+    with person.directory() as directory:
+        socket = directory / "qmp"
+        ask = f"""
+import json, socket
+s = socket.socket(socket.AF_UNIX); s.connect({str(socket)!r}); f = s.makefile()
+print(json.loads(f.readline())["QMP"]["version"]["qemu"]["major"])"""
+        for _ in range(2):
+            result = person.run("fakesysfs", "run", "--qmp", str(socket), "--", sys.executable, "-c", ask)
+            assert (result.returncode, result.stdout, result.stderr) == (0, "7\n", "")
+            assert os.listdir(directory) == []
+        socket.write_text("mine")
+        result = person.run("fakesysfs", "run", "--qmp", str(socket), "--", "true")
+        assert result.returncode == 1
+        assert len(lines(result.stderr)) == 1
+        assert socket.read_text() == "mine"
+
+
+def test_quit_of_the_monitor_ends_it(me: Person) -> None:
+    begin = time.monotonic()
+    result = me.inside("fakesysfs monitor quit; sleep 60; echo not reached")
+    assert "not reached" not in result.stdout
+    assert time.monotonic() - begin < 30
+
+
+def test_readers_and_writers_in_parallel(me: Person) -> None:
+    """Six readers while blocks come and go: everything they see is whole."""
+    script = """
+cd /sys/devices/system/memory
+for i in 1 2 3 4 5 6; do
+    (while [ ! -e $D/stop ]; do cat memory*/state; done 2>/dev/null | sort -u > $D/$i) &
+done
+for i in 1 2 3 4 5; do
+    fakesysfs monitor "object_add memory-backend-ram,id=m$i,size=256M" "device_add pc-dimm,id=d$i,memdev=m$i"
+    echo online_movable > memory32/state; echo offline > memory32/state
+    fakesysfs monitor "device_del d$i" "object_del m$i"
+done
+touch $D/stop; wait; cat $D/[1-6] | sort -u"""
+    with me.directory() as directory:
+        result = me.run("fakesysfs", "run", "--", "sh", "-c", script, env={"D": str(directory)})
+    assert result.returncode == 0, result.stderr
+    assert {"online"} <= set(result.stdout.split()) <= {"online", "offline", "going-offline"}

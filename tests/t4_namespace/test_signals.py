@@ -1,0 +1,182 @@
+"""Signals and the terminal: a command behaves as if it had been started without `fakesysfs run` in front."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from t3_mount.host import Person, ended, environment
+
+# Counts signals for a while and prints how many came.
+COUNTER = """
+import signal, sys, time
+seen = {}
+def note(number, frame): seen[number] = seen.get(number, 0) + 1
+for number in (1, 2, 3, 10, 12, 15, 28): signal.signal(number, note)
+print("ready", flush=True)
+end = time.monotonic() + 10
+while not seen and time.monotonic() < end: time.sleep(0.005)
+time.sleep(0.4)
+print(seen, flush=True)
+"""
+
+
+def count(person: Person, number: int, whole_group: bool) -> str:
+    command = ("fakesysfs", "run", "--", sys.executable, "-c", COUNTER)
+    with ended(person.start(*command, start_new_session=True)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        target = f"-{process.pid}" if whole_group else str(process.pid)
+        person.run("kill", f"-{number}", "--", target)
+        return process.communicate(timeout=20)[0]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 12, 15, 28])
+def test_a_signal_to_the_launcher_reaches_the_command_once(person: Person, number: int) -> None:
+    assert count(person, number, whole_group=False) == f"{{{number}: 1}}\n"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 15])
+def test_a_signal_to_the_group_reaches_the_command_once(person: Person, number: int) -> None:
+    assert count(person, number, whole_group=True) == f"{{{number}: 1}}\n"
+
+
+def test_a_signal_ends_the_command_and_its_number_is_the_status(person: Person) -> None:
+    with ended(person.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1])
+def test_a_signal_before_the_command_has_started(me: Person, delay: float) -> None:
+    with ended(me.start("fakesysfs", "run", "--", "sleep", "60")) as process:
+        time.sleep(delay)
+        process.terminate()
+        assert process.wait(20) in (128 + signal.SIGTERM, -signal.SIGTERM)  # the latter: Python had not begun
+
+
+def test_what_was_ignored_stays_ignored(me: Person) -> None:
+    script = "trap '' HUP; exec fakesysfs run -- sh -c 'kill -HUP $$; echo alive; grep SigIgn /proc/self/status'"
+    result = me.run("sh", "-c", script)
+    alive, _, ignored = result.stdout.split()
+    assert alive == "alive"
+    assert int(ignored, 16) & 0x7FFFFFFF == 1 << signal.SIGHUP - 1
+
+
+class Terminal:
+    """An interactive shell at a terminal of its own."""
+
+    def __init__(self) -> None:
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment({"PS1": "%%% ", "TERM": "dumb"}))
+        self.expect("%%% $")
+        self.type("bind 'set enable-bracketed-paste off'; PS1='%%% '\n")
+        self.expect("%%% $")
+
+    def type(self, keys: str) -> None:
+        os.write(self._fd, keys.encode())
+
+    def expect(self, pattern: str, seconds: float = 20.0) -> str:
+        """Everything until the output matches."""
+        output = ""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if select.select([self._fd], [], [], 0.1)[0]:
+                output += os.read(self._fd, 65536).decode(errors="replace")
+                if re.search(pattern, output, re.DOTALL):
+                    return output
+        pytest.fail(f"the terminal did not show {pattern!r}, but {output!r}")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(self._fd)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def terminal(me: Person) -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
+
+
+def test_ctrl_c(terminal: Terminal) -> None:
+    terminal.type("fakesysfs run -- sh -c 'echo rea''dy; sleep 60'\n")
+    terminal.expect("ready\r\n")
+    terminal.type("\x03")
+    terminal.expect("%%% $")
+    terminal.type("echo status $?\n")
+    assert "status 130" in terminal.expect("status [0-9]+")
+
+
+def test_ctrl_c_reaches_a_command_that_catches_it_once(terminal: Terminal, tmp_path: object) -> None:
+    with open(f"{tmp_path}/counter.py", "w", encoding="utf-8") as file:
+        file.write(COUNTER)
+    terminal.type(f"fakesysfs run -- {sys.executable} {tmp_path}/counter.py\n")
+    terminal.expect("ready\r\n")
+    terminal.type("\x03")
+    assert "{2: 1}" in terminal.expect(r"\{.*\}")
+
+
+def test_ctrl_z_and_fg(terminal: Terminal) -> None:
+    terminal.type("fakesysfs run -- sh -c 'echo rea''dy; sleep 1; echo do''ne'\n")
+    terminal.expect("ready\r\n")
+    time.sleep(0.2)  # a shell that is stopped while it starts a child by vfork() is not seen to stop
+    terminal.type("\x1a")
+    terminal.expect("Stopped.*%%% $")
+    terminal.type("jobs\n")
+    terminal.expect("Stopped.*fakesysfs run.*%%% $")
+    terminal.type("fg\n")
+    terminal.expect("done\r\n.*%%% $")
+
+
+def test_a_shell_with_jobs_of_its_own(terminal: Terminal) -> None:
+    terminal.type("fakesysfs run -- bash --norc --noprofile -i\n")
+    terminal.expect("[#$] $|%%% $")
+    terminal.type("PS1='=== '\n")
+    terminal.expect("=== $")
+    terminal.type("sleep 60\n")
+    time.sleep(0.3)
+    terminal.type("\x1a")
+    terminal.expect("Stopped.*sleep 60.*=== $")
+    terminal.type("kill %1\n")
+    terminal.expect("=== $")
+    terminal.type("suspend -f\n")
+    terminal.expect("Stopped.*%%% $")
+    terminal.type("fg\n")
+    terminal.expect("fakesysfs run")
+    terminal.type("\nexit 3\n")
+    terminal.expect("exit.*%%% $")
+    terminal.type("echo status $?\n")
+    assert "status 3" in terminal.expect("status [0-9]+")
+
+
+def test_reading_in_the_background_stops(terminal: Terminal) -> None:
+    terminal.type("fakesysfs run -- cat &\n")
+    terminal.expect("%%% $")
+    for _ in range(50):
+        time.sleep(0.1)
+        terminal.type("jobs\n")
+        if "Stopped" in terminal.expect("%%% $"):
+            break
+    else:
+        pytest.fail("it goes on")
+    terminal.type("fg\n")
+    terminal.expect("fakesysfs run -- cat")
+    terminal.type("typed\n")
+    terminal.expect("typed\r\ntyped\r\n")
+    terminal.type("\x04")
+    terminal.expect("%%% $")

@@ -1,0 +1,107 @@
+"""Uevents inside a `run`: from the kernel's own socket, in order, before the write that caused them returns."""
+
+from __future__ import annotations
+
+import select
+import shutil
+import socket
+import sys
+
+import pytest
+
+from t3_mount.host import Person, lines
+
+NETLINK_KOBJECT_UEVENT = 15
+
+# Listens, does something, and prints what had arrived when that was over.
+LISTENER = """
+import os, socket, subprocess, sys
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15)
+s.bind((0, 1))
+s.setblocking(False)
+M = "/sys/devices/system/memory"
+def arrived():
+    while True:
+        try: data, (pid, groups) = s.recvfrom(65536)
+        except BlockingIOError: return
+        fields = data.decode().rstrip("\\0").split("\\0")
+        print(pid, *[f for f in fields if not f.startswith("SEQNUM=")], any(f.startswith("SEQNUM=") for f in fields))
+def write(path, text):
+    fd = os.open(f"{M}/{path}", os.O_WRONLY)
+    os.write(fd, text.encode())
+    arrived()
+    os.close(fd)
+def monitor(*lines):
+    subprocess.run(["fakesysfs", "monitor", *lines], check=True)
+    arrived()
+"""
+
+
+def listen(person: Person, script: str, *options: str) -> list[str]:
+    result = person.run("fakesysfs", "run", *options, "--", sys.executable, "-c", LISTENER + script)
+    assert result.returncode == 0, result.stderr
+    return list(lines(result.stdout))
+
+
+def expected(action: str, block: int) -> str:
+    path = f"/devices/system/memory/memory{block}"
+    return f"0 {action}@{path} ACTION={action} DEVPATH={path} SUBSYSTEM=memory True"
+
+
+def test_of_a_write(person: Person) -> None:
+    script = """
+write("probe", "0x100000000")
+write("memory32/state", "online_movable")
+write("memory32/state", "offline")"""
+    assert listen(person, script) == [expected(action, 32) for action in ("add", "online", "offline")]
+
+
+def test_of_a_dimm(person: Person) -> None:
+    script = """
+monitor("object_add memory-backend-ram,id=m0,size=512M", "device_add pc-dimm,id=d0,memdev=m0")
+monitor("device_del d0")"""
+    assert listen(person, script) == [expected(action, block) for action in ("add", "remove") for block in range(32, 36)]
+
+
+def test_asked_for_by_the_uevent_file(person: Person) -> None:
+    assert listen(person, 'write("memory1/uevent", "change")') == [
+        "0 change@/devices/system/memory/memory1 ACTION=change DEVPATH=/devices/system/memory/memory1 "
+        "SUBSYSTEM=memory SYNTH_UUID=0 True"
+    ]
+
+
+def test_not_outside(me: Person) -> None:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, NETLINK_KOBJECT_UEVENT) as host:
+        host.bind((0, 1))
+        for options in ((), ("--net=host",)):
+            me.inside("echo 0x100000000 > /sys/devices/system/memory/probe", *options)
+        while select.select([host], [], [], 0.2)[0]:
+            assert b"/memory/memory" not in host.recv(65536)
+
+
+@pytest.mark.skipif(not shutil.which("udevadm"), reason="udevadm is not installed (package udev)")
+def test_udevadm_monitor(person: Person) -> None:
+    script = """
+udevadm monitor --kernel --property > $D/out & sleep 0.5
+echo 0x100000000 > /sys/devices/system/memory/probe
+for i in 1 2 3 4 5 6 7 8 9 10; do grep -q SEQNUM $D/out && break; sleep 0.1; done
+kill %1; cat $D/out; udevadm info --query=path /sys/devices/system/memory/memory32"""
+    with person.directory() as directory:
+        result = person.run("fakesysfs", "run", "--", "bash", "-c", script, env={"D": str(directory)})
+    assert "add      /devices/system/memory/memory32 (memory)" in result.stdout
+    assert "SUBSYSTEM=memory" in result.stdout
+    assert lines(result.stdout)[-1] == "/devices/system/memory/memory32"
+
+
+@pytest.mark.skipif(not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)")
+def test_a_rule_of_a_real_udevd_sets_the_block_online(person: Person) -> None:
+    rule = 'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="online"'
+    script = f"""
+mkdir -p $D/rules; echo '{rule}' > $D/rules/99-memory.rules
+mount --bind $D/rules /etc/udev/rules.d && udevadm control --reload
+fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=256M' 'device_add pc-dimm,id=d0,memdev=m0'
+udevadm settle
+cat /sys/devices/system/memory/memory3[23]/state"""
+    with person.directory() as directory:
+        result = person.inside(script, "--udev", env={"D": str(directory)})
+    assert result.stdout == "online\nonline\n", result.stderr
