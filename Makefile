@@ -11,7 +11,7 @@ ENGINE := $(wildcard fakesysfs/_enginemodule.c fakesysfs/engine/*.c fakesysfs/en
 # -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
 LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror
 
-.PHONY: help setup demo test coverage lint bench clean
+.PHONY: help setup demo test coverage lint bench soak fuzz clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -53,6 +53,13 @@ lint: setup ## ruff, mypy --strict, the C compiler's warnings as errors, the lay
 
 bench: setup ## how fast it is, and how much memory a machine takes
 	@$(PY) tests/bench/bench.py $(ARGS)
+
+soak: setup ## random operations, every invariant checked after each: make soak N=1000000 SEED=1
+	@tests/soak/run $(or $(N),1000000) $(or $(SEED),1)
+
+fuzz: setup ## libFuzzer on the engine's operations, for a minute: make fuzz FUZZ_SECONDS=60
+	@.ci/fuzz-tools
+	@tests/fuzz/run $(or $(FUZZ_SECONDS),60)
 
 clean: ## removes everything make has made, .venv too
 	rm -rf $(VENV) build dist *.egg-info fakesysfs/_engine.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

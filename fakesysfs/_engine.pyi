@@ -19,7 +19,8 @@ class Engine:
 
     def __init__(self, spec: Mapping[str, Any]) -> None: ...
 
-    # Files. These are also what FUSE calls.
+    # Files. These are also what FUSE calls. `interrupted` is the address of a C function `int f(void)` that is asked,
+    # in place of Python's signal handlers, whether a wait is to end with EINTR.
 
     def stat(self, path: Path, /) -> tuple[int, int, int, int, int, int, int]:
         """Return (st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, mtime_ns); a link is not followed.
@@ -36,18 +37,18 @@ class Engine:
 
         :raises OSError: ENOENT; EINVAL when it is none.
         """
-    def readdir(self, path: Path, /) -> list[tuple[str, int, int]]:
+    def readdir(self, path: Path, interrupted: int = 0, /) -> list[tuple[str, int, int]]:
         """Return (name, st_ino, st_mode) of every entry in the kernel's order, without `.` and `..`.
 
         :raises OSError: ENOENT, ENOTDIR.
         """
-    def open(self, path: Path, flags: int, /) -> int:
+    def open(self, path: Path, flags: int, interrupted: int = 0, /) -> int:
         """Open a file and return its handle, for release().
 
         :param flags: os.O_RDONLY, os.O_WRONLY, ...; the mode bits count, for root too.
         :raises OSError: EACCES, ENOENT, EISDIR; EINVAL with O_DIRECT.
         """
-    def read(self, handle: int, size: int, offset: int, /) -> bytes:
+    def read(self, handle: int, size: int, offset: int, interrupted: int = 0, /) -> bytes:
         """Return up to `size` bytes from `offset` on. The text is made anew at offset 0, as sysfs does.
 
         :raises OSError: ENODEV when the device is gone; EBADF; what the attribute says.
@@ -58,7 +59,6 @@ class Engine:
         May take long when a block goes offline. On the main thread a signal handler that raises ends it
         with its exception; one that returns does not disturb it.
 
-        :param interrupted: address of a C function `int f(void)` to ask instead whether to end with EINTR.
         :raises OSError: what the attribute says: EINVAL, EBUSY, EEXIST, ...; ENODEV when the device is gone.
         """
     def release(self, handle: int, /) -> None:
@@ -204,16 +204,40 @@ class Engine:
     @staticmethod
     def fault_points() -> list[str]:
         """Return the names of all points that can fail."""
+    def fault_rule_add(self, rule: str, /) -> int:
+        """Let accesses to files fail or take long, files be missing, or uevents go astray; return the rule's number.
+
+        :raises OSError: EINVAL when it is no rule, and nothing is changed.
+        """
+    def fault_rule_clear(self, number: int = 0, /) -> None:
+        """Forget a rule, or with 0 all of them; accesses that it holds up go on.
+
+        :raises OSError: ENOENT when no rule has this number.
+        """
+    def rules_text(self) -> str:
+        """Return all rules, oldest first: per line number, matched, fired, waiting, text, with tabs between."""
+    def uevent_fault(self, action: str, devpath: str, /) -> tuple[str, int]:
+        """Return what the rules have for a uevent that is about to be sent, and for how many microseconds.
+
+        It counts as a pass: ask once for each.
+
+        :returns: "" for nothing, "drop", "duplicate", "reorder" or "delay".
+        """
 
     # Life.
 
-    def fuse_ops(self) -> dict[str, int]:
+    def fuse_ops(self, interrupted: int = 0, /) -> dict[str, int]:
         """Serve this machine to the native FUSE operations of this process; return name -> address.
 
         They have libfuse 2's signatures and never take the GIL. End the mount before closing the machine.
+
+        :param interrupted: address of libfuse's fuse_interrupted(), so that a signal ends a wait.
         """
     def close(self) -> None:
-        """End the machine. Calls under way in other threads end as they would have; twice is as once."""
+        """End the machine. Calls under way in other threads end as they would have; twice is as once.
+
+        What waits by a fault rule fails with ENODEV.
+        """
 
 def features() -> list[str]:
     """Return the names of everything in which kernels differ."""

@@ -1,13 +1,11 @@
 /*
  * _enginemodule.c - the engine as a Python type: fakesysfs._engine.Engine.
  *
- * Owns: turning Python values into plain C ones and back, giving the interpreter's lock (GIL) up around every
- * call, errno -> OSError(errno, reason, path), and how long a machine lives while several threads call it. It
- * is the only file that includes Python.h. Does not own: anything of memory, files or policy (engine/), nor
- * the delivery of events (machine.py).
- *
- * Threads: every method may be called from any thread. No Python object is touched between call_begin() and
- * call_end(). The machine is destroyed by whoever leaves last after close().
+ * Owns: turning Python values into plain C ones and back, giving the interpreter's lock (GIL) up around every call,
+ * errno -> OSError(errno, reason, path), and how long a machine lives while several threads call it. It is the only file
+ * that includes Python.h. Does not own: anything of memory, files or policy (engine/), nor the delivery of events
+ * (machine.py). Threads: every method may be called from any thread. No Python object is touched between call_begin()
+ * and call_end(). The machine is destroyed by whoever leaves last after close().
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -94,7 +92,7 @@ static void engine_drop(EngineObject *self)
         return;
     self->machine = NULL;
     if (atomic_compare_exchange_strong(&mounted, &(struct machine *){machine}, NULL))
-        fuse_ops_mount(NULL);
+        fuse_ops_mount(NULL, NULL);
     machine_destroy(machine);
 }
 
@@ -156,8 +154,8 @@ static bool call_end(struct call *call, int64_t result)
     engine_drop(call->engine);
     if (result < 0 && !call->raised) {
         int err = (int)-result;
-        raise_os_error(err, call->task.reason[0] != '\0' ? call->task.reason : strerror(err),
-                       call->path != NULL ? call->path->name : NULL);
+        const char *reason = call->task.reason[0] != '\0' ? call->task.reason : strerror(err);
+        raise_os_error(err, reason, call->path != NULL ? call->path->name : NULL);
     }
     Py_XDECREF(call->path != NULL ? call->path->bytes : NULL);
     return result >= 0 && !call->raised;
@@ -185,9 +183,8 @@ static bool read_number(PyObject *value, int64_t min, uint64_t max, uint64_t *ou
     if (fits && (overflow > 0 || low >= min))
         return true;
     PyErr_Clear();
-    PyErr_Format(PyExc_ValueError, "a number from %lld to %llu is needed, not %R", (long long)min,
-                 (unsigned long long)max, value);
-    return false;
+    return PyErr_Format(PyExc_ValueError, "a number from %lld to %llu is needed, not %R", (long long)min,
+                        (unsigned long long)max, value) != NULL;
 }
 
 #define CONVERTER(name, type, min, max)                                                                      \
@@ -268,8 +265,7 @@ struct field {
 #define TEXT(base, member) {PLACE(base, member), .type = STRING}
 #define END {.name = NULL}
 
-static const struct field memory_row[] = {
-    U64(boot_range, start), U64(boot_range, end), NID(boot_range, 0), END};
+static const struct field memory_row[] = {U64(boot_range, start), U64(boot_range, end), NID(boot_range, 0), END};
 static const struct field reserved_row[] = {
     U64(boot_range, start), U64(boot_range, end), {.name = "what", .type = UNREAD}, END};
 static const struct field resource_row[] = {
@@ -278,10 +274,8 @@ static const struct field resource_row[] = {
 static const struct field firmware_row[] = {
     U64(boot_firmware, start), U64(boot_firmware, end), TEXT(boot_firmware, type), END};
 static const struct field node_row[] = {
-    NID(boot_node, 0),
-    {PLACE(boot_node, cpus), .type = NUMBERS, .count = offsetof(struct boot_node, nr_cpus)}, END};
-static const struct field load_row[] = {
-    TEXT(boot_load, kind), U64(boot_load, bytes), NID(boot_load, -1), END};
+    NID(boot_node, 0), {PLACE(boot_node, cpus), .type = NUMBERS, .count = offsetof(struct boot_node, nr_cpus)}, END};
+static const struct field load_row[] = {TEXT(boot_load, kind), U64(boot_load, bytes), NID(boot_load, -1), END};
 static const struct field block_row[] = {
     U64(boot_block, id), TEXT(boot_block, state), TEXT(boot_block, zone), NID(boot_block, -1),
     INT(boot_block, phys_device), INT(boot_block, removable), END};
@@ -301,22 +295,21 @@ static const struct field block_row[] = {
 static const struct field spec_fields[] = {
     SET("features", NAMED, config.features, feature_names), SET("zones", NAMED, zones, zone_names),
     SET("config", VALUES, config.config, config_names), SET("zone_limits", VALUES, zone_limits, zone_names),
-    RANGE(page_shift, 12, 16), RANGE(section_shift, 20, 40), RANGE(max_order, 1, 13),
-    RANGE(pageblock_order, 1, 13), RANGE(max_phys_bits, 32, 63), RANGE(iomem_bits, 32, 63),
-    RANGE(block_bytes, 1 << 20, UINT64_C(1) << 46), RANGE(possible_nodes, 1, 64),
-    {.name = "distances", .type = SQUARE, .offset = OFFSET(distances),
-     .count = offsetof(struct spec, nr_distances)},
+    RANGE(page_shift, 12, 16), RANGE(section_shift, 20, 40), RANGE(max_order, 1, 13), RANGE(pageblock_order, 1, 13),
+    RANGE(max_phys_bits, 32, 63), RANGE(iomem_bits, 32, 63), RANGE(block_bytes, 1 << 20, UINT64_C(1) << 46),
+    {.name = "distances", .type = SQUARE, .offset = OFFSET(distances), .count = offsetof(struct spec, nr_distances)},
     TABLE("resources", resources, resource_row), TABLE("memory", memory, memory_row),
     TABLE("reserved", reserved, reserved_row), TABLE("firmware_memmap", firmware, firmware_row),
     TABLE("nodes", nodes, node_row), TABLE("hotplug_nids", hotplug_nids, memory_row),
+    TABLE("standby", standby, memory_row),
     TABLE("blocks", blocks, block_row), TABLE("workload", load, load_row),
-    WORD(release), WORD(memhp_default_state), WORD(online_policy),
+    RANGE(possible_nodes, 1, 64), WORD(release), WORD(memhp_default_state), WORD(online_policy),
     RANGE(seed, 0, UINT64_MAX), RANGE(kernelcore, 0, UINT64_MAX), RANGE(movablecore, 0, UINT64_MAX),
     RANGE(mem_limit, 0, UINT64_MAX),
     {.name = "swap", .type = NUMBER, .offset = OFFSET(swap_bytes), .size = 8, .max = UINT64_MAX},
     RANGE(kernelcore_percent, 0, 100), RANGE(movablecore_percent, 0, 100), RANGE(memmap_on_memory, 0, 2),
     RANGE(struct_page_bytes, 1, 4096), RANGE(auto_movable_ratio, 0, UINT32_MAX), RANGE(aged, 0, UINT32_MAX),
-    RANGE(has_phys_device, 0, 1), RANGE(movable_node, 0, 1), RANGE(auto_movable_numa_aware, 0, 1),
+    RANGE(has_phys_device, 0, 1), RANGE(not_x86, 0, 1), RANGE(movable_node, 0, 1), RANGE(auto_movable_numa_aware, 0, 1),
 };
 enum { NR_SPEC_FIELDS = Py_ARRAY_LENGTH(spec_fields) };
 
@@ -560,8 +553,10 @@ static int engine_init(PyObject *op, PyObject *args, PyObject *kwargs)
 
 static void engine_end(EngineObject *self)
 {
-    if (!atomic_exchange(&self->closed, true) && atomic_load(&self->users) != 0)
+    if (!atomic_exchange(&self->closed, true) && atomic_load(&self->users) != 0) {
+        rules_end(self->machine); /* or who waits by a fault rule would wait for ever */
         engine_drop(self);
+    }
 }
 
 static void engine_dealloc(PyObject *op)
@@ -580,7 +575,7 @@ static int engine_traverse(PyObject *op, visitproc visit, void *arg)
     return 0;
 }
 
-/* ---- what the engine gives, as Python objects ---- */
+/* ---- what the engine gives, as Python objects; memory from malloc() is taken over ---- */
 
 #define BIG(value) ((unsigned long long)(value)) /* for Py_BuildValue() */
 
@@ -609,8 +604,6 @@ static PyObject *stat_object(const struct file_stat *st)
     return Py_BuildValue("(IKKIIKL)", st->mode, BIG(st->ino), BIG(st->nlink), st->uid, st->gid, BIG(st->size),
                          (long long)st->mtime_ns);
 }
-
-/* These take over memory from malloc(). */
 
 static PyObject *entries_object(struct dirent_out *entries, size_t nr)
 {
@@ -655,17 +648,16 @@ static PyObject *payload_object(const char *payload)
 
 static PyObject *events_object(struct event *events, size_t nr)
 {
-    static const char *const kinds[] = {[EVENT_UEVENT] = "uevent", [EVENT_STORE] = "store",
-                                        [EVENT_STATE] = "state", [EVENT_OST] = "ost", [EVENT_PAGE] = "page"};
+    static const char *const kinds[] = {[EVENT_UEVENT] = "uevent", [EVENT_STORE] = "store", [EVENT_STATE] = "state",
+                                        [EVENT_OST] = "ost", [EVENT_PAGE] = "page", [EVENT_FAULT] = "fault"};
     PyObject *list = PyList_New((Py_ssize_t)nr);
 
     for (size_t i = 0; i < nr; i++) {
         const struct event *e = &events[i];
         if (list != NULL)
             list_put(&list, i, Py_BuildValue("(KKsNNiN)", BIG(e->seq), BIG(e->time_us), kinds[e->kind],
-                                             text_object(e->path, strlen(e->path)),
-                                             text_object(e->data, strlen(e->data)), -e->err,
-                                             payload_object(e->payload)));
+                                             text_object(e->path, strlen(e->path)), text_object(e->data, strlen(e->data)),
+                                             -e->err, payload_object(e->payload)));
         event_free(&events[i]);
     }
     free(events);
@@ -691,8 +683,7 @@ static PyObject *page_object(const struct page_info *page)
 
 static PyObject *fuse_ops_object(void)
 {
-    static const char *const ops[] = {"getattr", "fgetattr", "readlink", "readdir",
-                                      "open", "read", "release"};
+    static const char *const ops[] = {"getattr", "fgetattr", "readlink", "readdir", "open", "read", "release"};
     PyObject *dict = PyDict_New();
 
     for (size_t i = 0; dict != NULL && i < Py_ARRAY_LENGTH(ops); i++) {
@@ -704,7 +695,7 @@ static PyObject *fuse_ops_object(void)
     return dict;
 }
 
-/* ---- methods that are one call of the engine ---- */
+/* ---- methods ---- */
 
 /* Let a function of the caller's say whether to stop: its address, or 0 for signals of Python. */
 static struct task *ask(struct task *task, uint64_t address)
@@ -741,10 +732,12 @@ METHOD(fstat, long long handle; struct file_stat st, ARGS("L:fstat", &handle), N
        file_fstat(M, T, handle, &st), stat_object(&st))
 METHOD(readlink, struct path path; char target[PATH_BYTES] = "", ARGS("O&:readlink", to_path, &path), &path,
        file_readlink(M, T, path.name, target, sizeof target), PyUnicode_DecodeFSDefault(target))
-METHOD(readdir, struct path path; struct dirent_out *list = NULL, ARGS("O&:readdir", to_path, &path), &path,
-       file_readdir(M, T, path.name, &list), entries_object(list, (size_t)result))
-METHOD(open, struct path path; int flags, ARGS("O&i:open", to_path, &path, &flags), &path,
-       file_open(M, T, path.name, flags), INTEGER)
+METHOD(readdir, struct path path; struct dirent_out *list = NULL; uint64_t interrupted = 0,
+       ARGS("O&|O&:readdir", to_path, &path, to_u64, &interrupted), &path,
+       file_readdir(M, ask(T, interrupted), path.name, &list), entries_object(list, (size_t)result))
+METHOD(open, struct path path; int flags; uint64_t interrupted = 0,
+       ARGS("O&i|O&:open", to_path, &path, &flags, to_u64, &interrupted), &path,
+       file_open(M, ask(T, interrupted), path.name, flags), INTEGER)
 METHOD(write, long long handle; const char *data; Py_ssize_t size; uint64_t interrupted = 0,
        ARGS("Ly#|O&:write", &handle, &data, &size, to_u64, &interrupted), NULL,
        file_write(M, ask(T, interrupted), handle, data, (size_t)size), INTEGER)
@@ -765,24 +758,20 @@ METHOD(add_file, struct path path; const char *data; Py_ssize_t size; uint32_t m
        file_add(M, T, path.name, data, (size_t)size, mode), NONE)
 
 METHOD(add_memory, int nid; uint64_t start; uint64_t size,
-       ARGS("iO&O&:add_memory", &nid, to_u64, &start, to_u64, &size), NULL,
-       memory_add(M, T, nid, start, size), NONE)
-METHOD(remove_memory, uint64_t start; uint64_t size,
-       ARGS("O&O&:remove_memory", to_u64, &start, to_u64, &size), NULL,
+       ARGS("iO&O&:add_memory", &nid, to_u64, &start, to_u64, &size), NULL, memory_add(M, T, nid, start, size), NONE)
+METHOD(remove_memory, uint64_t start; uint64_t size, ARGS("O&O&:remove_memory", to_u64, &start, to_u64, &size), NULL,
        memory_remove(M, T, start, size), NONE)
 METHOD(acpi_device_check, uint32_t slot; int nid; uint64_t start; uint64_t size,
        ARGS("O&iO&O&:acpi_device_check", to_u32, &slot, &nid, to_u64, &start, to_u64, &size), NULL,
        acpi_device_check(M, T, slot, nid, start, size), INTEGER)
 METHOD(acpi_eject_request, uint32_t slot, ARGS("O&:acpi_eject_request", to_u32, &slot), NULL,
        acpi_eject_request(M, T, slot), INTEGER)
-
 METHOD(allocate_pages, const char *kind; uint64_t nr_pages; int order = -1; const char *zone = NULL;
        int nid = -1; long long block = -1,
        ARGS("sO&|iziL:allocate_pages", &kind, to_u64, &nr_pages, &order, &zone, &nid, &block), NULL,
        load_allocate(M, T, kind, nr_pages, order, zone, nid, block), INTEGER)
 METHOD(free_pages, const char *kind; uint64_t nr_pages; int nid = -1,
-       ARGS("sO&|i:free_pages", &kind, to_u64, &nr_pages, &nid), NULL, load_free(M, T, kind, nr_pages, nid),
-       INTEGER)
+       ARGS("sO&|i:free_pages", &kind, to_u64, &nr_pages, &nid), NULL, load_free(M, T, kind, nr_pages, nid), INTEGER)
 METHOD(pin, uint64_t pfn; int delta = 1, ARGS("O&|i:pin", to_u64, &pfn, &delta), NULL,
        page_pin(M, T, pfn, delta), NONE)
 METHOD(free_page, uint64_t pfn, ARGS("O&:free_page", to_u64, &pfn), NULL, page_free_at(M, T, pfn), NONE)
@@ -805,18 +794,24 @@ METHOD(fault_set, const char *point; int err; uint64_t nth = 1; uint64_t times =
        fault_set(M, T, point, -err, nth, times), NONE)
 METHOD(fault_hits, const char *name, ARGS("s:fault_hits", &name), NULL, (int64_t)fault_hits(M, name), INTEGER)
 METHOD(fault_clear, , ":fault_clear", NULL, (fault_clear(M), 0), NONE)
-METHOD(fuse_ops, , ":fuse_ops", NULL, (atomic_store(&mounted, M), fuse_ops_mount(M), 0), fuse_ops_object())
-
-/* ---- the other methods ---- */
+METHOD(fault_rule_add, const char *text, ARGS("s:fault_rule_add", &text), NULL, rule_add(M, T, text), INTEGER)
+METHOD(fault_rule_clear, uint64_t n = 0, ARGS("|O&:fault_rule_clear", to_u64, &n), NULL, rule_clear(M, T, n), NONE)
+METHOD(rules_text, char *text = NULL; size_t size = 0, ":rules_text", NULL, (text = rules_text(M, &size), 0),
+       long_text_object(text, size))
+METHOD(uevent_fault, const char *action; const char *devpath; const char *effect = NULL; uint64_t delay_us,
+       ARGS("ss:uevent_fault", &action, &devpath), NULL,
+       (effect = uevent_fault(M, action, devpath, &delay_us), 0), Py_BuildValue("(sK)", effect, BIG(delay_us)))
+METHOD(fuse_ops, uint64_t interrupted = 0, ARGS("|O&:fuse_ops", to_u64, &interrupted), NULL,
+       (atomic_store(&mounted, M), fuse_ops_mount(M, (int (*)(void))(uintptr_t)interrupted), 0), fuse_ops_object())
 
 static PyObject *engine_read(PyObject *op, PyObject *args)
 {
     long long handle;
     Py_ssize_t size;
-    uint64_t offset;
+    uint64_t offset, interrupted = 0;
     struct call call;
 
-    if (!PyArg_ParseTuple(args, "LnO&:read", &handle, &size, to_u64, &offset))
+    if (!PyArg_ParseTuple(args, "LnO&|O&:read", &handle, &size, to_u64, &offset, to_u64, &interrupted))
         return NULL;
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, size > 0 ? size : 0);
     char *buf = bytes != NULL ? PyBytes_AS_STRING(bytes) : NULL;
@@ -824,7 +819,7 @@ static PyObject *engine_read(PyObject *op, PyObject *args)
         Py_XDECREF(bytes);
         return NULL;
     }
-    int64_t got = file_read(M, T, handle, buf, (size_t)(size > 0 ? size : 0), offset);
+    int64_t got = file_read(M, ask(T, interrupted), handle, buf, (size_t)(size > 0 ? size : 0), offset);
     if (!call_end(&call, got))
         Py_CLEAR(bytes);
     else
@@ -868,9 +863,9 @@ static PyMethodDef engine_methods[] = {
     ANY(stat, "path", "Return (st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, mtime_ns) of a file."),
     ANY(fstat, "handle", "Return what stat() does, of an open file."),
     ANY(readlink, "path", "Return the target of a link."),
-    ANY(readdir, "path", "Return a list of (name, st_ino, st_mode) in the kernel's order."),
-    ANY(open, "path, flags", "Open a file and return its handle, for release()."),
-    ANY(read, "handle, size, offset", "Return up to size bytes of an open file from offset on."),
+    ANY(readdir, "path, interrupted=0", "Return a list of (name, st_ino, st_mode) in the kernel's order."),
+    ANY(open, "path, flags, interrupted=0", "Open a file and return its handle, for release()."),
+    ANY(read, "handle, size, offset, interrupted=0", "Return up to size bytes of an open file from offset on."),
     ANY(write, "handle, data, interrupted=0", "Store data with one write(2); return how much was taken."),
     ANY(release, "handle", "Close an open file."),
     ANY(truncate, "path, size", "Do what truncate(2) does to an attribute: nothing."),
@@ -899,7 +894,11 @@ static PyMethodDef engine_methods[] = {
     NIL(fault_clear, "Disarm every point."),
     ANY(fault_hits, "point", "Return how often a point was passed."),
     ENTRY(fault_points, METH_NOARGS | METH_STATIC, "", "Return the names of all points that can fail."),
-    NIL(fuse_ops, "Serve this machine to the native FUSE operations; return their addresses."),
+    ANY(fault_rule_add, "rule", "Let accesses to files fail or take long, or uevents go astray; return its number."),
+    ANY(fault_rule_clear, "number=0", "Forget a fault rule, or all, and end the waits by it."),
+    NIL(rules_text, "Return all fault rules: per line number, matched, fired, waiting, text."),
+    ANY(uevent_fault, "action, devpath", "Say what is to happen to a uevent on its way."),
+    ANY(fuse_ops, "interrupted=0", "Serve this machine to the native FUSE operations; return their addresses."),
     ENTRY(close, METH_NOARGS, "$self, /", "End the machine: every later call raises ValueError."),
     {0},
 };

@@ -106,7 +106,7 @@ WORKLOAD_KINDS: Final[Mapping[str, str]] = MappingProxyType({
 # Keys of a machine file, in the order an error message lists them
 _FILE_KEYS: Final = (
     "title", "summary", "memory", "kernel", "append", "config", "node", "distance", "arch", "seed",
-    "workload", "dimms", "ram_base", "like_host",
+    "workload", "fault", "dimms", "ram_base", "like_host",
 )  # fmt: skip
 
 _HERE: Final = Path(__file__).parent
@@ -194,6 +194,7 @@ class MachineConfig:
     :param dimm_alignment: addresses of DIMMs are multiples of this.
     :param dimms: DIMMs plugged at boot.
     :param standby: memory known at boot that no DIMM holds and nobody uses yet (s390x): start, end, node.
+    :param faults: fault rules, as `Machine.fault_rule_add` takes them; the machine says what is wrong with one.
     :param features: names of what the kernel does, see engine/features.h.
     :param config: kernel configuration, every name of `CONFIG_DEFAULTS`.
     :param block_bytes: size of a memory block.
@@ -227,6 +228,7 @@ class MachineConfig:
     workload: tuple[Use, ...]
     aged: int
     swap: int
+    faults: tuple[str, ...]
     features: tuple[str, ...]
     config: Mapping[str, int] = field(hash=False)
     page_shift: int
@@ -261,6 +263,7 @@ class MachineConfig:
         workload: str | Mapping[str, object] | None = None,
         machine: str | Path | None = None,
         aged: int | None = None,
+        faults: Sequence[str] = (),
     ) -> MachineConfig:
         """The machine that these options describe. What is left out is the machine file's, else the default.
 
@@ -275,12 +278,13 @@ class MachineConfig:
         :param workload: who uses the memory: "anon=64M,node1.file=32M", or the path of a TOML file of these.
         :param machine: name of a preset, or path of a machine file.
         :param aged: rounds of allocation and freeing that the machine has lived through, for free memory in crumbs.
+        :param faults: fault rules, "write memory40/state EAGAIN x3" each; added to the machine file's.
         :raises ConfigError: one line that says what cannot be, where it stands, and what to do.
         """
         given: dict[str, object] = {
             "memory": memory, "kernel": kernel, "append": append or None, "config": config or None,
             "node": list(nodes) or None, "distance": list(distances) or None, "arch": arch, "seed": seed,
-            "workload": workload or None,
+            "workload": workload or None, "fault": list(faults) or None,
         }  # fmt: skip
         options = _Options(machine, {k: v for k, v in given.items() if v is not None})
         made = _build(options)
@@ -312,7 +316,9 @@ class MachineConfig:
             "possible_nodes": len(self.nodes),
             "distances": [list(row) for row in self.distances],
             "hotplug_nids": list(self.hotplug_nids),
+            "standby": list(self.standby),
             "has_phys_device": int(self.has_phys_device),
+            "not_x86": int(self.arch != "x86_64"),
             "blocks": [],
             "mem_limit": self.mem_limit,
             "movable_node": int(line.movable_node),
@@ -792,6 +798,19 @@ def _check_workload(options: _Options, uses: Sequence[Use], ram: Sequence[NodeRa
             )
 
 
+# ------------------------------------------------------------------------------------------------ fault rules
+
+
+def _parse_faults(options: _Options) -> tuple[str, ...]:
+    """The rules of the file, then those of the options. What a rule may say, the engine knows."""
+    out: list[str] = []
+    for place, value in options.both("fault"):
+        if not isinstance(value, list) or not all(isinstance(rule, str) for rule in value):
+            raise ConfigError(f'{place}: a list of texts like "write memory40/state EAGAIN x3" is wanted')
+        out += value
+    return tuple(out)
+
+
 # ----------------------------------------------------------------------------------------------------- DIMMs
 
 
@@ -913,6 +932,7 @@ def _build(options: _Options) -> MachineConfig:
         workload=workload,
         aged=aged,
         swap=swap,
+        faults=_parse_faults(options),
         features=tuple(profile["features"]),
         config=config,
         page_shift=arch["page_shift"],

@@ -21,6 +21,8 @@ import json
 import os
 import socket
 import struct
+import time
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 PREFIX = "fakesysfs/"
 VARIABLE = "FAKESYSFS"  # the environment variable that names the instance inside `run`
 GREETING_SECONDS = 10.0
+ANSWER_SECONDS = 2.0  # of several that are asked one after the other
 
 
 class Instance:
@@ -102,40 +105,64 @@ def peer_uid(connection: socket.socket) -> int:
 class Client:
     """A connection to an instance.
 
+    :param seconds: how long to wait for its greeting; an instance that is just starting greets when it is ready. None:
+        the caller will say greet(), when fileno() can be read.
     :raises InstanceError: there is none of that name, it belongs to another user, or it does not answer.
     """
 
-    def __init__(self, name: str) -> None:
-        from .errors import InstanceError
-
+    def __init__(self, name: str, seconds: float | None = GREETING_SECONDS) -> None:
         self.name = name
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(GREETING_SECONDS)
-        uid = Instance(name).uid
+        self._connect()
+        if seconds is not None:
+            self.greet(seconds)
+
+    def _connect(self) -> None:
+        uid = Instance(self.name).uid
         # Root speaks to a user's instance as that user: it may be in a user namespace that does not know root.
         become = os.geteuid() == 0 and uid > 0 and _is_mapped(uid)
         try:
             if become:
                 os.seteuid(uid)
             try:
-                self._socket.connect(f"\0{name}")
+                self._socket.connect(f"\0{self.name}")
             finally:
                 if become:
                     os.seteuid(0)
-            self._file = self._socket.makefile("rwb")
-            if peer_uid(self._socket) not in (0, os.geteuid(), uid if become else 0):
-                raise InstanceError(f"instance {name} belongs to another user")
+            mine = peer_uid(self._socket) in (0, os.geteuid(), uid if become else 0)
+        except OSError as e:
+            raise self._error(f"does not answer: {e.strerror}") from None
+        if not mine:
+            raise self._error("belongs to another user")
+        self._file = self._socket.makefile("rwb")
+
+    def fileno(self) -> int:
+        """The socket, to wait for."""
+        return self._socket.fileno()
+
+    def greet(self, seconds: float) -> None:
+        """Wait for the greeting. To be called once, before anything else.
+
+        :raises InstanceError: it does not come, or it is a refusal.
+        """
+        self._socket.settimeout(seconds)
+        try:
             greeting = self._file.readline()
         except TimeoutError:
-            raise InstanceError(f"instance {name} does not answer") from None
+            raise self._error("does not answer") from None
         except OSError as e:
-            raise InstanceError(f"instance {name} does not answer: {e.strerror}") from None
+            raise self._error(f"does not answer: {e.strerror}") from None
         if not greeting:
-            raise InstanceError(f"instance {name} refused the connection, or ended")
+            raise self._error("refused the connection, or ended")
         self._socket.settimeout(None)
         hello = json.loads(greeting)
         if "error" in hello:
-            raise InstanceError(f"instance {name}: {hello['error']['text']}")
+            raise self._error(hello["error"]["text"])
+
+    def _error(self, what: str) -> Exception:
+        from .errors import InstanceError
+
+        return InstanceError(f"instance {self.name} {what}")
 
     def call(self, do: str, *args: Any, **options: Any) -> Any:
         """What handler `do` returns.
@@ -169,23 +196,19 @@ class Client:
             return True
 
     def _send(self, do: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        from .errors import InstanceError
-
         try:
             self._file.write(json.dumps({"do": do, "args": args, "options": options}).encode() + b"\n")
             self._file.flush()
         except OSError:
-            raise InstanceError(f"instance {self.name} ended") from None
+            raise self._error("ended") from None
 
     def _receive(self) -> dict[str, Any]:
-        from .errors import InstanceError
-
         try:
             line = self._file.readline()
         except OSError:
             line = b""
         if not line:
-            raise InstanceError(f"instance {self.name} ended before it answered")
+            raise self._error("ended before it answered")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise _exception(reply["error"])
@@ -223,13 +246,26 @@ def connect(which: str | None = None) -> Client:
 
 
 def _answering(running: list[Instance]) -> Iterator[Client]:
+    """Connections to those that answer, the first that does first."""
+    import select
+
     from .errors import InstanceError
 
+    waiting: dict[int, Client] = {}
+    poll = select.poll()
     for instance in running:
-        try:
-            yield Client(instance.name)
-        except InstanceError:
-            continue
+        with suppress(InstanceError):
+            client = Client(instance.name, None)
+            waiting[client.fileno()] = client
+            poll.register(client, select.POLLIN)
+    end = time.monotonic() + ANSWER_SECONDS
+    while waiting and (ready := poll.poll(max(0.0, end - time.monotonic()) * 1000)):
+        for fd, _ in ready:
+            poll.unregister(fd)
+            client = waiting.pop(fd)
+            with suppress(InstanceError):
+                client.greet(ANSWER_SECONDS)
+                yield client
 
 
 def _listed(running: list[Instance]) -> str:
@@ -298,7 +334,7 @@ class Server:
         with connection, connection.makefile("rwb") as file:
             try:
                 if peer_uid(connection) not in (0, os.geteuid()):
-                    _say(file, {"error": {"type": "InstanceError", "text": "it belongs to another user"}})
+                    _say(file, {"error": {"type": "InstanceError", "text": "belongs to another user"}})
                     return
                 _say(file, {"fakesysfs": 1})
                 while line := file.readline():
@@ -362,11 +398,13 @@ class EventLog:
         import threading
 
         self._machine = machine
+        self._newest = 0  # number of the newest event
         self._changed = threading.Condition()
         machine.subscribe(self._notice)
 
     def _notice(self, event: Event) -> None:
         with self._changed:
+            self._newest = event.seq
             self._changed.notify_all()
 
     def read(self, since: int = 0, follow: bool = False) -> Iterator[dict[str, Any] | None]:
@@ -380,7 +418,8 @@ class EventLog:
             if not follow:
                 return
             with self._changed:
-                if not self._machine.events(since) and not self._changed.wait(1.0):
+                # Not by asking the machine, which delivers: another thread that does would wait for this lock.
+                if self._newest <= since and not self._changed.wait(1.0):
                     new = []
             if not new:
                 yield None
@@ -413,4 +452,7 @@ def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str
         "free": machine.free,
         "pin": machine.pin,
         "free_page": machine.free_page,
+        "fault add": machine.fault_rule_add,
+        "fault list": machine.fault_rules,
+        "fault clear": machine.fault_rule_clear,
     }

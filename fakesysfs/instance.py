@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from .monitor import Monitor
     from .namespace import Inside
 
-MACHINE_KEYS = ("machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload", "aged")
+MACHINE_KEYS = (
+    "machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload", "aged", "faults",
+)  # fmt: skip
 Value = TypeVar("Value")
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -139,7 +141,7 @@ def _inside(process: Inside) -> NoReturn:
     parts = Parts(options, where, on_quit=lambda: process.end(0), meanwhile=load)
     from .control import VARIABLE, listen_as
     from .mount import Mount
-    from .uevent import UeventSender
+    from .uevent import UeventFaults, UeventSender
 
     if parts.qmp is not None:
         from .monitor import serve_qmp
@@ -150,7 +152,7 @@ def _inside(process: Inside) -> NoReturn:
     Mount(parts.machine, stage, over=True).start()
     notes = process.cover(stage)
     if own_network:
-        parts.machine.subscribe(UeventSender())
+        parts.machine.subscribe(UeventFaults(parts.machine, UeventSender()))
         parts.server.serve(listen_as(process.name))
     parts.server.serve(process.listener)
     if options["verbose"]:
@@ -259,12 +261,13 @@ class _Guardian:
 
     def __init__(self, directory: str) -> None:
         end, self._pipe = os.pipe()
+        server = os.getpid()
         if os.fork() == 0:
             try:
                 os.close(self._pipe)
                 _leave_terminal()
                 _close_all_but(end)
-                self._guard(directory, end)
+                self._guard(directory, end, os.pidfd_open(server))
             finally:
                 os._exit(0)
         os.close(end)
@@ -273,7 +276,9 @@ class _Guardian:
         """Say what there will be to remove: "mount" and its device number, "qmp" and path and identity_of(path)."""
         os.write(self._pipe, json.dumps([what, *values]).encode() + b"\n")
 
-    def _guard(self, directory: str, pipe: int) -> None:
+    def _guard(self, directory: str, pipe: int, server: int) -> None:
+        import select
+
         from .mount import mounted_at
 
         device = None
@@ -285,6 +290,10 @@ class _Guardian:
                     device = values[0]
                 else:
                     qmp = values
+        # Its end of the pipe is not the last thing a dying process closes.
+        poll = select.poll()
+        poll.register(server, select.POLLIN)
+        poll.poll(5000)
         if qmp:
             remove_socket(*qmp)
         left = mounted_at(directory)

@@ -25,7 +25,7 @@ from .errors import ConfigError
 if TYPE_CHECKING:  # whoever has a configuration has loaded that module; this one can do without
     from .config import MachineConfig
 
-__all__ = ["Block", "Event", "Machine", "PageInfo", "Path", "Subscriber"]
+__all__ = ["Block", "Event", "FaultRule", "Machine", "PageInfo", "Path", "Subscriber"]
 
 #: How many of the newest events `Machine.events` remembers.
 EVENTS_KEPT: Final = 100_000
@@ -41,9 +41,9 @@ class Event(NamedTuple):
     :param seq: 1 for the first event of the machine, and so on without gaps.
     :param time_us: the machine's clock, in microseconds.
     :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (the guest answered an
-        eject that it was asked for from inside) or "page".
+        eject that it was asked for from inside), "page" or "fault" (a fault rule fired).
     :param path: the file or device in question.
-    :param data: what was written, the action, the state ...
+    :param data: what was written, the action, the state, the rule ...
     :param errno: with what it failed; 0 when it did not.
     :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
     """
@@ -80,6 +80,23 @@ class Block(NamedTuple):
     present_pages: int
     movable_pages: int
     unmovable_pages: int
+
+
+class FaultRule(NamedTuple):
+    """A fault rule, and what has become of it.
+
+    :param number: what `fault_rule_clear` takes; 1 for the first rule of the machine, and so on.
+    :param rule: its text.
+    :param matched: passes it has seen: accesses, uevents, or for `hide` and `vanish` lookups.
+    :param fired: of these, how often something happened.
+    :param waiting: accesses that it holds up now.
+    """
+
+    number: int
+    rule: str
+    matched: int
+    fired: int
+    waiting: int
 
 
 class PageInfo(TypedDict):
@@ -144,6 +161,8 @@ class Machine(Engine):
         self._queue: deque[Event] = deque()  # taken from the engine, not delivered yet
         self._delivery = threading.RLock()  # held while subscribers run; they may call the machine
         self._delivering = False
+        for rule in config.faults:
+            self.fault_rule_add(rule)
 
     @classmethod
     def from_config(cls, config: MachineConfig) -> Self:
@@ -184,7 +203,11 @@ class Machine(Engine):
             self._subscribers = tuple(known for known in self._subscribers if known != subscriber)
 
     def events(self, since: int = 0) -> list[Event]:
-        """Return the newest events, `EVENTS_KEPT` at most, oldest first: those with a `seq` greater than `since`."""
+        """Return the newest events, `EVENTS_KEPT` at most, oldest first: those with a `seq` greater than `since`.
+
+        Those of reads through a mount have not been delivered until then.
+        """
+        self._deliver()
         return [event for event in self._kept.copy() if event.seq > since]
 
     def _deliver(self) -> None:
@@ -245,15 +268,21 @@ class Machine(Engine):
 
         :raises OSError: EACCES, ENOENT, ... when it cannot be opened; what the attribute says.
         """
+        try:
+            return self._read_bytes(path)
+        except OSError as e:
+            e.filename = os.fsdecode(path)
+            raise
+        finally:
+            self._deliver()  # a fault rule that fired is an event
+
+    def _read_bytes(self, path: Path) -> bytes:
         handle = self.open(path, os.O_RDONLY)
         try:
             content = b""
             while piece := self.read(handle, _READ_BYTES, len(content)):
                 content += piece
             return content
-        except OSError as e:
-            e.filename = os.fsdecode(path)
-            raise
         finally:
             self.release(handle)
 
@@ -397,6 +426,38 @@ class Machine(Engine):
             super().free_page(pfn)
         finally:
             self._deliver()
+
+    # Faults on purpose
+
+    def fault_rule_add(self, rule: str, /) -> int:
+        """Let accesses to files fail or take long, files be missing, or uevents go astray.
+
+            machine.fault_rule_add("write memory40/state EAGAIN x3")
+
+        What a rule can say is at the top of engine/rules.c, and in `fakesysfs fault --help`.
+
+        :returns: its number, for fault_rule_clear().
+        :raises ConfigError: it is no rule; nothing is changed.
+        """
+        try:
+            return super().fault_rule_add(rule)
+        except OSError as e:
+            raise ConfigError(f"fault rule '{rule[:80]}': {e.strerror}") from None
+
+    def fault_rule_clear(self, number: int = 0, /) -> None:
+        """Forget a rule, or with 0 all of them. Accesses that it holds up go on; files that it hides are back.
+
+        :raises ConfigError: no rule has this number.
+        """
+        try:
+            super().fault_rule_clear(number)
+        except OSError as e:
+            raise ConfigError(f"{e.strerror}") from None
+
+    def fault_rules(self) -> list[FaultRule]:
+        """Return all fault rules, oldest first."""
+        lines = (line.split("\t", 4) for line in self.rules_text().splitlines())
+        return [FaultRule(int(number), rule, int(m), int(f), int(w)) for number, m, f, w, rule in lines]
 
     # What was said
 

@@ -47,6 +47,8 @@ CLIENT_LIMIT: Final = 64
 READ_SIZE: Final = 1 << 16
 INPUT_HIGH: Final = 1 << 16  # not read from while more than this waits to be carried out
 OUTPUT_HIGH: Final = 1 << 18  # nothing is carried out for a client while more than this waits to be fetched
+QUIT_PATIENCE: Final = 1.0  # seconds for clients to fetch what they are owed when somebody says `quit`
+QUIT_PAUSE: Final = 0.05  # and for a reply that goes another way
 EVENT_PAUSE: Final = 0.002  # seconds between two looks whether a client has read its reply
 EVENT_PATIENCE: Final = 0.25  # an event waits no longer for that
 OUTPUT_LIMIT: Final = 1 << 22  # hung up on when more than this does
@@ -87,13 +89,13 @@ class Monitor:
     """The commands of a machine's monitor. Every method may be called from any thread.
 
     :param board: the machine's DIMM slots.
-    :param on_quit: called when somebody says `quit`; without it only the monitor's own connections end.
+    :param on_quit: called once when somebody has said `quit`; without it only the monitor's own connections end.
     """
 
     def __init__(self, board: DimmBoard, on_quit: Callable[[], object] | None = None) -> None:
         self.board = board
         self._on_quit = on_quit
-        self._quit_watchers: list[Callable[[str], None]] = []
+        self._quit_watchers: list[Callable[[str], threading.Event]] = []
         self._hmp = HmpInterpreter(self)
         path = _Argument("path", "string")
         name = _Argument("property", "string")
@@ -151,14 +153,20 @@ class Monitor:
         return command in self._commands
 
     def quit(self, reason: str) -> None:
-        """End the monitor's connections, and tell `on_quit`."""
-        for watcher in tuple(self._quit_watchers):
-            watcher(reason)
-        if self._on_quit is not None:
-            self._on_quit()
+        """Have the monitor's connections told and ended, and then `on_quit` called, on a thread of its own.
 
-    def watch_quit(self, watcher: Callable[[str], None]) -> Callable[[], None]:
-        """Have `watcher` called with the reason before `on_quit` is. Returns a function that ends this."""
+        Whoever said it still gets the reply, as from QEMU.
+        """
+        told = [watcher(reason) for watcher in tuple(self._quit_watchers)]
+        on_quit, self._on_quit = self._on_quit, None
+        if on_quit is not None:
+            threading.Thread(target=_end, args=(told, on_quit), name="quit", daemon=True).start()
+
+    def watch_quit(self, watcher: Callable[[str], threading.Event]) -> Callable[[], None]:
+        """Have `watcher` called with the reason at `quit`; `on_quit` waits a moment for the event it returns.
+
+        :return: a function that ends this.
+        """
         self._quit_watchers.append(watcher)
         return lambda: self._quit_watchers.remove(watcher) if watcher in self._quit_watchers else None
 
@@ -178,6 +186,13 @@ class Monitor:
         if not 0 <= arguments.get("cpu-index", 0) < cpus:
             raise MonitorError("Parameter 'cpu-index' expects a CPU number")
         return self._hmp.command(arguments["command-line"])
+
+
+def _end(told: list[threading.Event], on_quit: Callable[[], object]) -> None:
+    for gone in told:
+        gone.wait(2 * QUIT_PATIENCE)
+    time.sleep(QUIT_PAUSE)
+    on_quit()
 
 
 def version() -> dict[str, Any]:
@@ -655,7 +670,10 @@ def _words(text: str) -> list[str]:
 class _Connection:
     """A client of the server. `session` belongs to the command thread, all else to the server's lock."""
 
-    __slots__ = ("broken", "ended", "events", "events_since", "inbox", "outbox", "queued", "session", "sock", "watched")
+    __slots__ = (
+        "broken", "ended", "events", "events_since", "inbox", "outbox", "queued", "session", "sock", "unfinished",
+        "watched",
+    )  # fmt: skip
 
     def __init__(self, sock: socket.socket, session: QmpSession) -> None:
         self.sock = sock
@@ -689,6 +707,7 @@ class QmpServer:
         self._connections: set[_Connection] = set()
         self._closing = False
         self._end_at: float | None = None  # when `quit` was said: hang up on everybody by then
+        self._gone = threading.Event()  # everybody has been hung up on
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._wakeup_end, selectors.EVENT_READ)
         self._unsubscribes = [monitor.board.subscribe(self._on_event), monitor.watch_quit(self._on_quit)]
@@ -763,12 +782,13 @@ class QmpServer:
     def _on_event(self, event: HostEvent) -> None:
         self._broadcast(_event_message(event.time_us, event.name, event.data))
 
-    def _on_quit(self, reason: str) -> None:
+    def _on_quit(self, reason: str) -> threading.Event:
         data = {"guest": False, "reason": reason}
         self._broadcast(_event_message(time.time_ns() // 1000, "SHUTDOWN", data))
         with self._lock:
-            self._end_at = time.monotonic() + 1.0
+            self._end_at = time.monotonic() + QUIT_PATIENCE
         self._wake()
+        return self._gone
 
     def _broadcast(self, message: bytes) -> None:
         with self._lock:
@@ -814,12 +834,13 @@ class QmpServer:
             self._listener.close()
             self._wakeup.close()
             self._wakeup_end.close()
+            self._gone.set()
 
     def _look(self) -> bool:
         """Wait for something to do and do it. False when it is all over."""
         wait = None if self._end_at is None else max(0.0, self._end_at - time.monotonic())
         with self._lock:
-            if any(connection.events for connection in self._connections):
+            if any(connection.events and not connection.outbox for connection in self._connections):
                 wait = EVENT_PAUSE  # until the client has read what came before
         for key, mask in self._selector.select(wait):
             if key.fileobj is self._listener:
@@ -916,7 +937,7 @@ def serve_qmp(path: str, board: DimmBoard | Monitor, on_quit: Callable[[], objec
 
     :param path: where; a socket nobody listens at any more is replaced, everything else there is left alone.
     :param board: the machine's DIMM slots, or a Monitor of them.
-    :param on_quit: called when a client says `quit`, on a thread of the server.
+    :param on_quit: called when a client has said `quit` and the clients have been hung up on, on a thread of its own.
     :raises EnvironmentProblem: something is there already, or no socket can be made there.
     """
     return QmpServer(path, board if isinstance(board, Monitor) else Monitor(board, on_quit))

@@ -107,16 +107,16 @@ class Operations:
         """Names with inode and type; programs such as qemu-ga look at the type."""
         yield ".", None, 0
         yield "..", None, 0
-        for name, ino, mode in self._machine.readdir(path):
+        for name, ino, mode in self._machine.readdir(path, self._interrupted):
             yield name, {"st_ino": ino, "st_mode": mode}, 0
 
     def open(self, path: str, flags: int) -> int:
         """Open an attribute."""
-        return self._machine.open(path, flags)
+        return self._machine.open(path, flags, self._interrupted)
 
     def read(self, path: str, size: int, offset: int, handle: int) -> bytes:
         """Read of the text made when the file was opened or rewound."""
-        return self._machine.read(handle, size, offset)
+        return self._machine.read(handle, size, offset, self._interrupted)
 
     def write(self, path: str, data: bytes, offset: int, handle: int) -> int:
         """One store, wherever in the file it is written to."""
@@ -225,9 +225,7 @@ def server_class() -> Any:
     class Server(base):
         """`FUSE.__init__` once more, because it fills the table and runs the loop in one go."""
 
-        def __init__(
-            self, operations: Operations, mountpoint: str, native: dict[str, int], **options: bool | str | int
-        ) -> None:
+        def __init__(self, operations: Operations, mountpoint: str, native: dict[str, int], **options: bool | str | int) -> None:
             # latin-1: any bytes make a name, though only ASCII ones exist.
             self.operations, self.raw_fi, self.encoding, self.use_ns = operations, False, "latin-1", True
             arguments = [b"fuse", b"-f", b"-o", ",".join(self._normalize_fuse_options(**options)).encode()]
@@ -301,9 +299,7 @@ def _preflight_directory(directory: str, over: bool) -> None:
         raise EnvironmentProblem(f"there is no directory {directory}", f"mkdir {directory}") from None
     except OSError as e:
         if e.errno == errno.ENOTCONN:
-            raise EnvironmentProblem(
-                f"{directory} is a mount whose server died", f"fakesysfs umount {directory}"
-            ) from None
+            raise EnvironmentProblem(f"{directory} is a mount whose server died", f"fakesysfs umount {directory}") from None
         raise EnvironmentProblem(f"{directory} cannot be used: {e.strerror}", "give an empty directory") from None
 
 
@@ -361,9 +357,7 @@ class Mount:
                 os.write(2, complaints.text.encode())
             return
         reason = complaints.text.replace("fuse: ", "").strip().replace("\n", ": ") or self._error or "no answer"
-        raise EnvironmentProblem(
-            f"cannot mount at {self.directory}: {reason}", "`fakesysfs doctor` says what this host lacks"
-        )
+        raise EnvironmentProblem(f"cannot mount at {self.directory}: {reason}", "`fakesysfs doctor` says what this host lacks")
 
     def wait(self) -> None:
         """Return when the file system is no longer mounted."""
@@ -388,7 +382,7 @@ class Mount:
         interrupted = ctypes.cast(fuse._libfuse.fuse_interrupted, ctypes.c_void_p).value or 0
         native: dict[str, int] = {}
         if self._native:
-            native = {name: address for name, address in self._machine.fuse_ops().items() if name in NATIVE}
+            native = {name: address for name, address in self._machine.fuse_ops(interrupted).items() if name in NATIVE}
         options = dict(OPTIONS)
         if os.geteuid() == 0:
             options["allow_other"] = True

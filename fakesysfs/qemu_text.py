@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from .errors import MonitorError
 
@@ -266,7 +266,7 @@ class JsonStream:
             token = self._token()
             if token is None:
                 if self._held + len(self) > MESSAGE_LIMIT:
-                    self._flood()
+                    self._flood("size")
                 return None
             self._tokens.append(token)
             self._held += len(token)
@@ -278,21 +278,20 @@ class JsonStream:
                 self._reset()
                 return (_parse(tokens),)
             if self._held > MESSAGE_LIMIT:
-                self._flood()
+                self._flood("size")
             if len(self._tokens) > TOKEN_LIMIT:
-                self._reset()
-                raise JsonError("JSON token count limit exceeded")
+                self._flood("count")
             if self._braces + self._brackets > NESTING_LIMIT:
                 self._reset()
                 raise JsonError("JSON nesting depth limit exceeded")
         return None
 
-    def _flood(self) -> None:
+    def _flood(self, of: str) -> NoReturn:
         self.flooded = True
         self._bytes.clear()
         self._at = 0
         self._reset()
-        raise JsonError("JSON token size limit exceeded")
+        raise JsonError(f"JSON token {of} limit exceeded")
 
     def _reset(self) -> None:
         self._tokens = []

@@ -80,9 +80,7 @@ def _runs(blocks: Sequence[Block], dimms: Sequence[Mapping[str, Any]], block_byt
     for block in blocks:
         here = range(block.start, block.start + block_bytes)
         if run and (
-            block.start != run[-1].start + block_bytes
-            or block.nid != run[-1].nid
-            or any(start in here for start in starts)
+            block.start != run[-1].start + block_bytes or block.nid != run[-1].nid or any(start in here for start in starts)
         ):
             yield run
             run = []
@@ -117,8 +115,7 @@ def _zones(run: Sequence[Block]) -> Text:
         word = "several" if word == "none" else word
         counts[word] = counts.get(word, 0) + 1
     parts = [
-        Text(f"{word} {number}" if len(counts) > 1 else word, style=COLOURS.get(word, ""))
-        for word, number in counts.items()
+        Text(f"{word} {number}" if len(counts) > 1 else word, style=COLOURS.get(word, "")) for word, number in counts.items()
     ]
     return Text(", ").join(parts)
 

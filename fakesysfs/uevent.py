@@ -3,18 +3,24 @@
 Owns the bytes of a message and the socket it leaves by. A privileged process of a network namespace may ask the kernel
 to broadcast a uevent there (netlink NETLINK_KOBJECT_UEVENT, destination 0): the kernel adds SEQNUM, and every listener
 of that namespace, udevd among them, receives it from `nl_pid` 0, as if a driver had sent it. The broadcast is over when
-sendto() returns. Does not own: which events there are and in what order (the engine, Machine.subscribe), and the
-network namespace (namespace.py); it must never be opened in the host's own, where the host's udevd listens.
+sendto() returns. Owns, too, what fault rules do to uevents on their way. Does not own: which events there are and in
+what order (the engine, Machine.subscribe), what the rules say (the engine), and the network namespace (namespace.py):
+the socket must never be opened in the host's own, where the host's udevd listens.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .machine import Event, Machine
 
 NETLINK_KOBJECT_UEVENT = 15
 NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
@@ -22,6 +28,8 @@ NLMSG_ERROR = 2
 NLMSG_MIN_TYPE = 16
 NLM_F_REQUEST, NLM_F_ACK = 1, 4  # without REQUEST the kernel drops the message and says nothing
 UEVENT_BUFFER_SIZE = 2048  # what the kernel accepts
+REORDER_SECONDS = 1.0  # so long a uevent waits for one that can be sent before it
+_log = logging.getLogger(__name__)
 
 
 def message(payload: Sequence[str]) -> bytes:
@@ -66,3 +74,68 @@ class UeventSender:
     def close(self) -> None:
         """Give the socket back; sending is over."""
         self._socket.close()
+
+
+class UeventFaults:
+    """What fault rules do to uevents, between `Machine.subscribe` and whoever is to receive them.
+
+        machine.subscribe(UeventFaults(machine, UeventSender()))
+
+    `drop`: not received. `duplicate`: received twice. `delay`: received later, by another thread; the call that caused
+    it does not wait, and later events are not held up. `reorder`: received after the next one, or alone after
+    `REORDER_SECONDS` without one. The event before its files (`early`) is the engine's business.
+
+    :param receive: called with each event that passes, not only uevents; it may be called by several threads at once.
+    """
+
+    def __init__(self, machine: Machine, receive: Callable[[Event], object]) -> None:
+        self._machine = machine
+        self._receive = receive
+        self._lock = threading.Lock()
+        self._held: Event | None = None  # waits for the next one
+        self._held_until: threading.Timer | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Let an event pass, or what becomes of it."""
+        if event.kind != "uevent":
+            self._receive(event)
+            return
+        effect, delay_us = self._machine.uevent_fault(event.data, event.path)
+        if effect == "delay":
+            self._later(delay_us / 1e6, lambda: self._receive_late(event))
+        elif effect == "reorder" and self._hold(event):
+            pass
+        elif effect != "drop":
+            self._receive(event)
+            if effect == "duplicate":
+                self._receive(event)
+            self._release()
+
+    def _hold(self, event: Event) -> bool:
+        """Keep the event back, unless one is: then they are two in the wrong order already."""
+        with self._lock:
+            if self._held is not None:
+                return False
+            self._held = event
+            self._held_until = self._later(REORDER_SECONDS, self._release)
+        return True
+
+    def _release(self) -> None:
+        with self._lock:
+            event, self._held = self._held, None
+            if event is not None and self._held_until is not None:
+                self._held_until.cancel()
+        if event is not None:
+            self._receive_late(event)
+
+    def _receive_late(self, event: Event) -> None:
+        try:
+            self._receive(event)
+        except OSError as e:
+            _log.error("uevent %s of %s was not sent: %s", event.data, event.path, e)
+
+    def _later(self, seconds: float, call: Callable[[], object]) -> threading.Timer:
+        timer = threading.Timer(seconds, call)
+        timer.daemon = True
+        timer.start()
+        return timer

@@ -26,10 +26,10 @@ static int group_new(struct machine *m, int nid, uint64_t max_pages)
 {
     size_t i = 0;
 
-    TRACE(m, "memory_group_register_static");
-    TRACE_LEAF(m, "memory_group_register");
     if (!has(m, F_memory_groups))
         return -1;
+    TRACE(m, "memory_group_register_static");
+    TRACE_LEAF(m, "memory_group_register");
     while (i < m->nr_groups && m->groups[i].used)
         i++;
     if (i == m->nr_groups) {
@@ -42,9 +42,10 @@ static int group_new(struct machine *m, int nid, uint64_t max_pages)
 
 static void group_drop(struct machine *m, int group)
 {
+    if (group < 0)
+        return;
     TRACE_LEAF(m, "memory_group_unregister");
-    if (group >= 0)
-        m->groups[group].used = false;
+    m->groups[group].used = false;
 }
 
 /* ---- plug ---- */
@@ -61,7 +62,8 @@ static int device_attach(struct machine *m, unsigned slot)
         TRACE_LEAF(m, "acpi_os_release_object");
         TRACE_LEAF(m, "acpi_memory_get_resource");
         dimm->group = group_new(m, dimm->nid, dimm->size_bytes / m->page_bytes);
-        TRACE_LEAF(m, "mhp_supports_memmap_on_memory");
+        if (has(m, F_memmap_on_memory))
+            TRACE_LEAF(m, "mhp_supports_memmap_on_memory");
         err = memory_add_locked(m, dimm->nid, dimm->start, dimm->size_bytes, (int16_t)dimm->group,
                                 memmap_on_memory_wanted(m, dimm->size_bytes));
         if (err != 0 && err != -EEXIST) {

@@ -357,6 +357,8 @@ static void boot_block(struct machine *m, uint64_t id)
                 b->second_nid = zone_by_index(m, s->zones[k])->nid;
     }
     b->nr_nodes = b->second_nid >= 0 ? 2 : 1;
+    if (b->second_nid >= 0)
+        m->nodes[b->second_nid].nr_blocks++;
     b->state = BLOCK_ONLINE;
     b->dev_offline = false;
     for (int type = 0; type < NR_ZONES; type++) {
@@ -385,6 +387,7 @@ void boot_memory(struct machine *m, const struct machine_config *config)
         for (nr = nr > next ? nr : next; nr < end; nr++) {
             size_t ram = i;
             boot_section(m, &layout, nr, &ram, &reserved);
+            zone_track_section(m, section_get(m, nr), true);
         }
         next = end > next ? end : next;
     }

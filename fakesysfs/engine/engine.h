@@ -21,6 +21,7 @@ struct machine;
 struct task {
     int (*interrupted)(void); /* polled during long work and waits; NULL: never */
     bool capable;             /* has CAP_SYS_ADMIN; false only in tests */
+    bool injected;            /* the call failed because a fault rule said so */
     char reason[224];         /* why the call failed; empty on success */
 };
 
@@ -74,8 +75,8 @@ struct machine_config {
     unsigned max_phys_bits, iomem_bits;
     const struct boot_resource *resources;
     size_t nr_resources;
-    const struct boot_range *memory, *reserved, *hotplug_nids;
-    size_t nr_memory, nr_reserved, nr_hotplug_nids;
+    const struct boot_range *memory, *reserved, *hotplug_nids, *standby; /* standby: added offline (s390x) */
+    size_t nr_memory, nr_reserved, nr_hotplug_nids, nr_standby;
     const struct boot_firmware *firmware;
     size_t nr_firmware;
     const struct boot_node *nodes;
@@ -97,6 +98,7 @@ struct machine_config {
     unsigned aged;
     uint64_t swap_bytes;
     bool has_phys_device;
+    bool not_x86; /* nothing tells how the direct map is made, there are no huge pages of 1 GiB */
 };
 
 /* machine.c */
@@ -154,7 +156,7 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn);
 int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info);
 
 /* record.c: what happened */
-enum event_kind { EVENT_UEVENT, EVENT_STORE, EVENT_STATE, EVENT_OST, EVENT_PAGE };
+enum event_kind { EVENT_UEVENT, EVENT_STORE, EVENT_STATE, EVENT_OST, EVENT_PAGE, EVENT_FAULT };
 struct event {
     uint64_t seq, time_us;
     enum event_kind kind;
@@ -186,8 +188,20 @@ void fault_clear(struct machine *m);
 size_t fault_points(const char *const **names); /* all names, static */
 uint64_t fault_hits(struct machine *m, const char *point);
 
+/* rules.c: faults on purpose for any access to any file, and for uevents. What a rule says stands there. */
+int64_t rule_add(struct machine *m, struct task *task, const char *text);  /* its number; -EINVAL: nothing changed */
+int rule_clear(struct machine *m, struct task *task, uint64_t number);    /* and end its waits; 0: all rules */
+/* Oldest first, "number\tmatched\tfired\twaiting\ttext\n" each: the passes it has seen, those on which something
+ * happened, the accesses it holds up now. From malloc(). */
+char *rules_text(struct machine *m, size_t *size);
+void rules_end(struct machine *m); /* what waits by a rule fails with ENODEV, now and from now on */
+/* What is to happen to a uevent about to be delivered: "" (nothing), "drop", "duplicate", "reorder", "delay". */
+const char *uevent_fault(struct machine *m, const char *action, const char *devpath, uint64_t *delay_us);
+
 /* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process that is mounted. */
-void fuse_ops_mount(struct machine *m);        /* the machine they serve; NULL: none any more */
+/* The machine they serve, and libfuse's function that says whether a request was interrupted, or NULL. m NULL: none any
+ * more; then waits for the operations under way, which rules_end() makes short. */
+void fuse_ops_mount(struct machine *m, int (*interrupted)(void));
 const void *fuse_op_address(const char *name); /* of "getattr" ...; NULL: there is no such function */
 
 #endif

@@ -1,10 +1,11 @@
 /*
  * fuse_ops.c (o) - file operations as libfuse 2 calls them: lookups, reads, listings without an interpreter.
  *
- * Owns: the translation between libfuse's signatures and engine.h, and the one global of the engine: which
- * machine of this process is mounted, because these callbacks get no context without linking libfuse. Does
- * not own: any rule of a file (sysfs.c, sysfs_tree.c), writes (they deliver events, so they go through the
- * binding), libfuse's headers: its version 2 ABI is frozen, and what is needed of it is declared here.
+ * Owns: the translation between libfuse's signatures and engine.h, and the only globals of the engine: which
+ * machine of this process is mounted, because these callbacks get no context without linking libfuse, and how
+ * many of them are under way. Does not own: any rule of a file (sysfs.c, sysfs_tree.c), writes (they deliver
+ * events, so they go through the binding), libfuse's headers: its version 2 ABI is frozen, and what is needed
+ * of it is declared here.
  *
  * Thread-safe: every function of engine.h locks the machine. fi->fh is the handle of file_open(), whoever
  * called it.
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine.h"
@@ -36,10 +38,34 @@ typedef int (*fuse_fill_dir_t)(void *buf, const char *name, const struct stat *s
 _Static_assert(sizeof(void *) != 8 || offsetof(struct fuse_file_info, fh) == 24, "as in libfuse 2");
 
 static _Atomic(struct machine *) mounted;
+static _Atomic(int (*)(void)) request_interrupted;
+static atomic_uint under_way;
 
-void fuse_ops_mount(struct machine *m)
+void fuse_ops_mount(struct machine *m, int (*interrupted)(void))
 {
+    struct timespec moment = {.tv_nsec = 1000000};
+
+    atomic_store(&request_interrupted, interrupted);
     atomic_store(&mounted, m);
+    while (m == NULL && atomic_load(&under_way) != 0)
+        nanosleep(&moment, NULL);
+}
+
+/* The machine to ask; NULL: none is mounted. Then the operation is over, else op_end() ends it. */
+static struct machine *op_begin(struct task *task)
+{
+    *task = (struct task){.interrupted = atomic_load(&request_interrupted), .capable = true};
+    atomic_fetch_add(&under_way, 1);
+    struct machine *m = atomic_load(&mounted);
+    if (m == NULL)
+        atomic_fetch_sub(&under_way, 1);
+    return m;
+}
+
+static int op_end(int result)
+{
+    atomic_fetch_sub(&under_way, 1);
+    return result;
 }
 
 /*
@@ -67,88 +93,84 @@ static void stat_fill(struct stat *st, const struct file_stat *from)
 
 static int op_getattr(const char *path, struct stat *st)
 {
-    struct machine *m = atomic_load(&mounted);
-    struct task task = {.capable = true};
+    struct task task;
+    struct machine *m = op_begin(&task);
     struct file_stat from;
 
     if (m == NULL)
         return -ENODEV;
     int err = file_stat(m, &task, path, &from);
-    if (err < 0)
-        return err;
-    stat_fill(st, &from);
-    return 0;
+    if (err == 0)
+        stat_fill(st, &from);
+    return op_end(err);
 }
 
 static int op_fgetattr(const char *path, struct stat *st, struct fuse_file_info *fi)
 {
-    struct machine *m = atomic_load(&mounted);
-    struct task task = {.capable = true};
+    struct task task;
+    struct machine *m = op_begin(&task);
     struct file_stat from;
 
     if (m == NULL)
         return -ENODEV;
     int err = file_fstat(m, &task, (int64_t)fi->fh, &from);
     if (err == -EBADF) /* of a directory, say: those are opened without a handle */
-        return op_getattr(path, st);
-    if (err < 0)
-        return err;
-    stat_fill(st, &from);
-    return 0;
+        return op_end(op_getattr(path, st));
+    if (err == 0)
+        stat_fill(st, &from);
+    return op_end(err);
 }
 
 static int op_readlink(const char *path, char *buf, size_t size)
 {
-    struct machine *m = atomic_load(&mounted);
-    struct task task = {.capable = true};
+    struct task task;
+    struct machine *m = op_begin(&task);
 
-    if (m == NULL)
-        return -ENODEV;
-    int err = file_readlink(m, &task, path, buf, size);
-    return err < 0 ? err : 0;
+    return m != NULL ? op_end(file_readlink(m, &task, path, buf, size)) : -ENODEV;
 }
 
 static int op_open(const char *path, struct fuse_file_info *fi)
 {
-    struct machine *m = atomic_load(&mounted);
-    struct task task = {.capable = true};
+    struct task task;
+    struct machine *m = op_begin(&task);
 
     if (m == NULL)
         return -ENODEV;
     int64_t handle = file_open(m, &task, path, fi->flags);
     if (handle < 0)
-        return (int)handle;
+        return op_end((int)handle);
     fi->fh = (uint64_t)handle;
     fi->direct_io = 1; /* st_size is not the length of the text */
-    return 0;
+    return op_end(0);
 }
 
 static int op_read(const char *path, char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-    struct machine *m = atomic_load(&mounted);
-    struct task task = {.capable = true};
+    struct task task;
+    struct machine *m = op_begin(&task);
 
     (void)path;
     if (m == NULL)
         return -ENODEV;
     if (offset < 0)
-        return -EINVAL;
-    return (int)file_read(m, &task, (int64_t)fi->fh, buf, size, (uint64_t)offset);
+        return op_end(-EINVAL);
+    return op_end((int)file_read(m, &task, (int64_t)fi->fh, buf, size, (uint64_t)offset));
 }
 
 static int op_release(const char *path, struct fuse_file_info *fi)
 {
-    struct machine *m = atomic_load(&mounted);
+    struct task task;
+    struct machine *m = op_begin(&task);
 
     (void)path;
-    return m != NULL ? file_release(m, (int64_t)fi->fh) : 0;
+    return m != NULL ? op_end(file_release(m, (int64_t)fi->fh)) : 0;
 }
 
 static int op_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t offset,
                       struct fuse_file_info *fi)
 {
-    struct machine *m = atomic_load(&mounted);
-    struct task task = {.capable = true};
+    struct task task;
+    struct machine *m = op_begin(&task);
     struct dirent_out *entries = NULL;
     int full;
 
@@ -156,8 +178,8 @@ static int op_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t o
     if (m == NULL)
         return -ENODEV;
     int64_t nr = file_readdir(m, &task, path, &entries);
-    if (nr < 0 && nr != -ENOENT)
-        return (int)nr;
+    if (nr < 0 && (nr != -ENOENT || task.injected))
+        return op_end((int)nr);
     full = fill(buf, ".", NULL, 0) != 0 || fill(buf, "..", NULL, 0) != 0;
     /* -ENOENT: the directory went away after it was opened, and lists as empty */
     for (int64_t i = 0; i < nr && !full; i++) {
@@ -165,7 +187,7 @@ static int op_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t o
         full = fill(buf, entries[i].name, &st, 0);
     }
     free(entries);
-    return full ? -ENOMEM : 0;
+    return op_end(full ? -ENOMEM : 0);
 }
 
 const void *fuse_op_address(const char *name)

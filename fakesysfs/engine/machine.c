@@ -34,6 +34,7 @@ static int set_constants(struct machine *m, const struct machine_config *config)
     m->swap_bytes = config->swap_bytes;
     m->mem_limit = config->mem_limit;
     m->has_phys_device = config->has_phys_device;
+    m->not_x86 = config->not_x86;
     m->zone_exists[ZONE_DMA] = config->zone_dma;
     m->zone_exists[ZONE_DMA32] = config->zone_dma32;
     m->zone_exists[ZONE_NORMAL] = m->zone_exists[ZONE_MOVABLE] = true;
@@ -112,6 +113,8 @@ static void set_direct_map(struct machine *m, const struct machine_config *confi
 {
     uint64_t bytes = 0, crooked = 0;
 
+    if (m->not_x86)
+        return;
     for (size_t i = 0; i < config->nr_memory; i++) {
         uint64_t start = config->memory[i].start, end = config->memory[i].end;
         uint64_t giant_start = (start + (1ull << 30) - 1) >> 30 << 30, giant_end = end >> 30 << 30;
@@ -140,6 +143,24 @@ static void register_tree(struct machine *m)
     acpi_register(m);
 }
 
+/* Linux: sclp_add_standby_memory(). It is there when somebody looks for the first time, offline whatever the policy. */
+static int add_standby(struct machine *m, const struct machine_config *config)
+{
+    enum online_type auto_online = m->auto_online;
+    int err = 0;
+
+    m->auto_online = TYPE_OFFLINE;
+    for (size_t i = 0; i < config->nr_standby && err == 0; i++) {
+        const struct boot_range *range = &config->standby[i];
+        err = memory_add_locked(m, range->nid, range->start, range->end - range->start, -1, false);
+    }
+    m->auto_online = auto_online;
+    for (size_t i = 0; i < m->nr_events; i++)
+        event_free(&m->events[i]);
+    m->nr_events = m->event_seq = 0;
+    return err == -ENOMEM ? fail(m, err, "there is too little memory to describe the memory on standby") : err;
+}
+
 struct machine *machine_create(const struct machine_config *config, struct task *task)
 {
     struct machine *m = xcalloc(1, sizeof *m);
@@ -162,12 +183,13 @@ struct machine *machine_create(const struct machine_config *config, struct task 
     boot_memory(m, config);
     set_direct_map(m, config);
     node_build_fallback(m);
-    klog(m, "x86/mm: Memory block size: %lluMB", (unsigned long long)(m->block_bytes >> 20));
+    if (!m->not_x86)
+        klog(m, "x86/mm: Memory block size: %lluMB", (unsigned long long)(m->block_bytes >> 20));
     zone_update_watermarks(m);
     zone_print_zonelists(m);
     for (size_t i = 0; i < config->nr_firmware; i++)
         firmware_map_add(m, config->firmware[i].start, config->firmware[i].end, config->firmware[i].type);
-    if ((err = load_boot(m, config)) != 0)
+    if ((err = load_boot(m, config)) != 0 || (err = add_standby(m, config)) != 0)
         goto failed;
     register_tree(m);
     m->trace_on = true;
@@ -187,10 +209,12 @@ void machine_destroy(struct machine *m)
     sysfs_destroy(m);
     block_destroy_all(m);
     memmap_destroy_all(m);
+    zone_destroy_all(m);
     sparse_destroy(m);
     resource_destroy(m);
     firmware_map_destroy(m);
     fault_destroy(m);
+    rules_destroy(m);
     record_destroy(m);
     for (unsigned nid = 0; nid < MAX_NODES; nid++)
         free(m->nodes[nid].cpus);

@@ -226,6 +226,7 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
     };
     radix_set(&m->blocks, id, b);
     m->nr_memory_blocks++;
+    m->nodes[nid].nr_blocks++;
     m->blocks_changed_us = m->clock_us;
     return b;
 }
@@ -235,6 +236,9 @@ static void block_destroy(struct machine *m, struct memory_block *b)
     m->poisoned_pages -= b->nr_poisoned;
     radix_set(&m->blocks, b->id, NULL);
     m->nr_memory_blocks--;
+    m->nodes[b->nid].nr_blocks--;
+    if (b->second_nid >= 0)
+        m->nodes[b->second_nid].nr_blocks--;
     m->blocks_changed_us = m->clock_us;
     free(b);
 }
@@ -446,15 +450,10 @@ failed_claimed:
 static void node_try_offline(struct machine *m, int nid)
 {
     struct node *node = &m->nodes[nid];
-    uint64_t id = 0;
-    void *value;
 
     TRACE_LEAF(m, "try_offline_node");
-    if (!node->online || node->nr_cpus != 0 || node->end_pfn != node->start_pfn)
+    if (!node->online || node->nr_cpus != 0 || node->end_pfn != node->start_pfn || node->nr_blocks != 0)
         return;
-    for (; radix_next(&m->blocks, id, &id, &value); id++)
-        if (((struct memory_block *)value)->nid == nid || ((struct memory_block *)value)->second_nid == nid)
-            return;
     node->online = false;
     node_build_fallback(m);
     node_device_remove(m, nid);

@@ -139,6 +139,8 @@ static void direct_map_add(struct machine *m, struct section *s, uint64_t start,
     uint64_t first = section_first_pfn(m, s) << m->page_shift, giant = first >> 30 << 30;
     uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
 
+    if (m->not_x86)
+        return;
     if (giant >= start && giant + (1ull << 30) <= end) {
         s->state |= SECTION_GIANT;
         m->direct_map_1g += kb;
@@ -310,6 +312,7 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
         struct section *s = section_of(m, pfn);
         s->zone = z->index;
+        zone_track_section(m, s, true);
         s->kind = has(m, F_pageoffline_init) ? KIND_OFFLINE : KIND_RESERVED; /* until somebody may have its pages */
         s->nr_poisoned = 0;
         pageblock_set_all(m, s, MT_MOVABLE);
@@ -330,6 +333,7 @@ static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64
     TRACE_LEAF(m, "clear_zone_contiguous");
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
         struct section *s = section_of(m, pfn);
+        zone_track_section(m, s, false);
         free(s->zones);
         s->zones = NULL;
         s->zone = -1;

@@ -190,6 +190,12 @@ static int memmap_on_memory_show(struct machine *m, const struct sysfs_node *nod
     return 0;
 }
 
+static bool memmap_on_memory_visible(struct machine *m, const struct sysfs_node *node)
+{
+    (void)node;
+    return has(m, F_memmap_on_memory);
+}
+
 static bool policy_visible(struct machine *m, const struct sysfs_node *node)
 {
     (void)node;
@@ -203,7 +209,7 @@ static bool numa_policy_visible(struct machine *m, const struct sysfs_node *node
 }
 
 static const struct sysfs_attr parameter_attrs[] = {
-    {.name = "memmap_on_memory", .mode = 0444, .show = memmap_on_memory_show},
+    {.name = "memmap_on_memory", .mode = 0444, .show = memmap_on_memory_show, .visible = memmap_on_memory_visible},
     {.name = "online_policy", .mode = 0644, .show = online_policy_show, .store = online_policy_store,
      .visible = policy_visible},
     {.name = "auto_movable_ratio", .mode = 0644, .show = auto_movable_ratio_show, .store = auto_movable_ratio_store,

@@ -14,7 +14,7 @@
  *   node         a NUMA node here; "list node" is written out where the other one is meant
  *
  * Files call only files of earlier letters:
- *   a record.c fault.c   b sparse.c resource.c sysfs_parse.c sysfs_tree.c   c sysfs.c pageblock.c zone.c
+ *   a record.c fault.c rules.c   b sparse.c resource.c sysfs_parse.c sysfs_tree.c   c sysfs.c pageblock.c zone.c
  *   d buddy.c   e workload.c   f page_isolation.c   g migrate.c   h memory_hotplug.c memory_failure.c vmstat.c
  *   i meminfo.c zoneinfo.c   j node_files.c procfs.c   k node.c memory_tree.c   l memory_block.c
  *   m acpi.c boot.c check.c memory_root.c   n machine.c   o fuse_ops.c
@@ -27,6 +27,7 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 
 #include "engine.h"
 
@@ -124,6 +125,12 @@ struct section {
 #define PB_MT 0x0fu      /* mask of the migratetype */
 #define PB_ISOLATED 0x80u
 
+struct radix { /* two levels: chunk[nr >> RADIX_SHIFT][nr & (RADIX_SIZE - 1)] */
+    void ***chunk;
+    size_t nr_chunks;
+    uint32_t *used; /* entries per chunk */
+};
+
 /*
  * managed  = pages handed to the buddy so far and not taken back
  * managed  = free + isolated_free + sum of kind_pages[KIND_ANON ...] + kind_pages[KIND_POISONED]
@@ -137,6 +144,7 @@ struct zone {
     enum zone_type type;
     uint64_t start_pfn, end_pfn; /* span, end exclusive; both 0: empty */
     uint64_t present, present_early, managed;
+    struct radix sections;       /* those in it, online or on their way */
     struct list free_area[MAX_ORDERS][NR_MT];
     uint64_t free, isolated_free;
     struct list held[NR_KINDS];      /* folios by kind, from KIND_ANON on; head is the youngest */
@@ -157,6 +165,7 @@ struct node {
     int fallback[MAX_NODES]; /* nodes by distance, itself first */
     unsigned nr_fallback;
     uint64_t poisoned; /* memory_failure counters */
+    uint64_t nr_blocks; /* memory blocks that lie in it, wholly or partly */
     struct zone zones[NR_ZONES];
 };
 
@@ -201,13 +210,8 @@ struct resource { /* a node of the tree behind /proc/iomem; end inclusive */
     uint64_t start, end;
     char *name;
     unsigned flags;
-    struct resource *parent, *child, *sibling;
-};
-
-struct radix { /* two levels: chunk[nr >> RADIX_SHIFT][nr & (RADIX_SIZE - 1)] */
-    void ***chunk;
-    size_t nr_chunks;
-    uint32_t *used; /* entries per chunk */
+    struct resource *parent, **child; /* children ascending */
+    size_t nr_children, cap_children;
 };
 
 /* ---- the tree (sysfs_tree.c) ---- */
@@ -269,6 +273,8 @@ struct sysfs_node { /* a value: nothing is stored for the hundred thousand files
     uint64_t ino;                  /* 0: computed */
 };
 
+struct rule;         /* rules.c: faults on purpose */
+struct veil;
 struct static_dir;   /* sysfs_tree.c: the fixed directories: /, /sys, /sys/devices ... */
 struct open_file;    /* sysfs.c: handles */
 struct node_attrs;   /* sysfs_tree.h: what chmod, chown, utimensat have set */
@@ -290,9 +296,9 @@ struct machine {
     bool zone_exists[NR_ZONES];
     uint64_t dma_end_pfn, dma32_end_pfn;
     unsigned max_phys_bits, iomem_bits;
-    bool has_phys_device;
+    bool has_phys_device, not_x86;
 
-    /* a: record.c, fault.c */
+    /* a: record.c, fault.c, rules.c */
     uint64_t clock_us, event_seq;
     struct event *events;
     size_t nr_events, cap_events;
@@ -305,6 +311,12 @@ struct machine {
     bool trace_on, tainted;
     struct fault *faults;
     size_t nr_faults;
+    struct rule *rules; /* by number */
+    struct veil *veils;
+    size_t nr_rules, nr_veils;
+    size_t nr_hiding; /* rules that hide something, and veils: 0 for a walk that need not ask */
+    uint64_t rule_number;
+    atomic_bool ending;
 
     /* b, c: sysfs.c, sysfs_tree.c, sparse.c, resource.c */
     struct static_dir *dirs;
@@ -384,6 +396,7 @@ void machine_unlock(struct machine *m);
 bool task_interrupted(struct machine *m);
 /* Give the mutex up for a moment (and sleep for CONFIG_STEP_DELAY_US); everything must be consistent. */
 void cond_resched(struct machine *m);
+void wait_slice(struct machine *m, uint64_t us); /* wait for `changed`, with the mutex given up; us < 1 s */
 int wait_changed(struct machine *m); /* wait for `changed` or a while; -EINTR when interrupted */
 int hotplug_lock(struct machine *m); /* 0 or -EINTR */
 void hotplug_unlock(struct machine *m);
@@ -391,11 +404,12 @@ void text_printf(struct text *out, const char *format, ...) PRINTF(2, 3);
 void text_append(struct text *out, const char *data, size_t len);
 void text_free(struct text *out);
 uint64_t random_next(struct machine *m);
+uint64_t random_step(uint64_t *state);           /* a generator of one's own */
 uint64_t random_below(struct machine *m, uint64_t limit);
 void *xcalloc(size_t n, size_t size);            /* never NULL: a process without memory ends with a message */
 void *xrealloc(void *p, size_t n, size_t size);
 char *xstrdup(const char *s);
-void *xreserve(size_t *size);                    /* address space for *size bytes, or for what there is: *size shrinks */
+void *xreserve(size_t *size);                    /* address space; *size shrinks where the process may not have it */
 void xcommit(void *start, size_t size);          /* reserved space becomes zeroed memory, used as it is touched */
 void xdiscard(void *start, size_t size);         /* committed memory is zeroed, and the host has it back where it can */
 void xunreserve(void *start, size_t size);
@@ -415,6 +429,21 @@ void trace_leaf(struct machine *m, const char *name); /* enter and leave */
 /* ---- fault.c (a) ---- */
 int fault_at(struct machine *m, const char *point); /* 0, or the negative errno to fail with */
 void fault_destroy(struct machine *m);
+
+/* ---- rules.c (a) ---- */
+enum rule_op { RULE_OPEN, RULE_READ, RULE_WRITE, RULE_LIST, RULE_HIDE, RULE_VANISH, RULE_UEVENT };
+enum uevent_effect { UEVENT_PASS, UEVENT_DROP, UEVENT_DUPLICATE, UEVENT_REORDER, UEVENT_DELAY, UEVENT_EARLY };
+/* A pass: 0, or the negative errno to return instead. May give the mutex up. */
+int rules_apply(struct machine *m, enum rule_op op, const char *path);
+static inline int rules_at(struct machine *m, enum rule_op op, const char *path)
+{
+    return m->nr_rules == 0 ? 0 : rules_apply(m, op, path);
+}
+/* Is there to be nothing at `path`? listing: its directory is about to name it. Ask when nr_hiding != 0. */
+bool rules_hidden(struct machine *m, const char *path, bool link, bool listing);
+void rules_uevent(struct machine *m, const char *action, const char *devpath); /* it was recorded: is it early? */
+void rules_taken(struct machine *m); /* the events recorded so far are about to be delivered */
+void rules_destroy(struct machine *m);
 
 /* ---- sysfs_tree.c, sysfs_parse.c (b), sysfs.c (c) ---- */
 /* Hang a directory into the tree. Parents are made as needed. Returns nothing: paths are ours. */
@@ -493,6 +522,8 @@ uint64_t zone_spanned(const struct zone *z);
 bool zone_populated(const struct zone *z); /* present pages */
 void zone_grow_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
 void zone_shrink_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
+void zone_track_section(struct machine *m, struct section *s, bool joins); /* or leaves the zones it names */
+void zone_destroy_all(struct machine *m);
 void node_update_span(struct machine *m, struct node *node);
 struct zone *zone_default_kernel(struct machine *m, int nid, uint64_t start_pfn, uint64_t nr_pages);
 struct zone *zone_movable(struct machine *m, int nid);

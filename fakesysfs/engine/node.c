@@ -290,8 +290,26 @@ static const struct sysfs_attr node_attrs[] = {
     {.name = NULL},
 };
 
-static const struct sysfs_class node_class = {
-    .name = "node", .attrs = node_attrs, .lookup = node_lookup, .list = node_list, .alive = node_alive};
+static void count_dir(void *ctx, const char *name, const struct sysfs_node *node)
+{
+    (void)name;
+    *(uint64_t *)ctx += node->type == SYSFS_DIR;
+}
+
+/* power/ and what is in node_files.c: memory blocks and processors are links. */
+static uint64_t node_nr_dirs(struct machine *m, uint64_t id)
+{
+    uint64_t nr = 1;
+    node_files_list(m, id, count_dir, &nr);
+    return nr;
+}
+
+static const struct sysfs_class node_class = {.name = "node",
+                                              .attrs = node_attrs,
+                                              .lookup = node_lookup,
+                                              .list = node_list,
+                                              .alive = node_alive,
+                                              .nr_dirs = node_nr_dirs};
 
 /* ---- the root, and the bus ---- */
 

@@ -225,6 +225,13 @@ static void unisolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_p
     }
 }
 
+static void trace_isolation(struct machine *m)
+{
+    TRACE(m, "set_migratetype_isolate");
+    TRACE_LEAF(m, "set_pageblock_migratetype");
+    TRACE_LEAF(m, "move_freepages_block");
+}
+
 int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct unmovable *why)
 {
     uint64_t end_pfn = start_pfn + nr_pages, last = end_pfn - m->pageblock_pages, pfn;
@@ -237,11 +244,11 @@ int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     for (pfn = start_pfn; pfn < end_pfn && plain; pfn += m->pages_per_section)
         plain = section_plain(section_of(m, pfn));
     if (plain) {
-        {
+        if (first_last) {
             TRACE(m, "isolate_single_pageblock");
-            TRACE(m, "set_migratetype_isolate");
-            TRACE_LEAF(m, "set_pageblock_migratetype");
-            TRACE_LEAF(m, "move_freepages_block");
+            trace_isolation(m);
+        } else {
+            trace_isolation(m);
         }
         for (pfn = start_pfn; pfn < end_pfn; pfn += m->pages_per_section)
             buddy_isolate_section(m, section_of(m, pfn), true, NR_MT);

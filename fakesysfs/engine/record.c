@@ -51,14 +51,26 @@ char *xstrdup(const char *s)
     return or_die(strdup(s), strlen(s) + 1);
 }
 
+static void *map_nothing(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p != MAP_FAILED ? p : NULL;
+}
+
 void *xreserve(size_t *size)
 {
-    for (; *size != 0; *size /= 2) { /* less where the process may not have as much address space */
-        void *p = mmap(NULL, *size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p != MAP_FAILED)
-            return p;
-    }
-    return or_die(NULL, 1);
+    size_t possible = *size;
+    void *p = map_nothing(*size);
+
+    while (p == NULL && possible != 0 && (p = map_nothing(possible)) == NULL)
+        possible /= 2;
+    if (p == NULL || possible == *size)
+        return or_die(p, *size);
+    /* The process may not have as much address space: most of what there is left is for others. */
+    munmap(p, possible);
+    *size = possible / 4;
+    return or_die(map_nothing(*size), *size);
 }
 
 void xcommit(void *start, size_t size)
@@ -131,15 +143,20 @@ void text_free(struct text *out)
     memset(out, 0, sizeof *out);
 }
 
-/* ---- chance: splitmix64, one generator for the machine ---- */
+/* ---- chance: splitmix64, one generator for the machine, and one for each fault rule ---- */
 
-uint64_t random_next(struct machine *m)
+uint64_t random_step(uint64_t *state)
 {
-    uint64_t z = (m->random_state += 0x9e3779b97f4a7c15u);
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
 
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
+}
+
+uint64_t random_next(struct machine *m)
+{
+    return random_step(&m->random_state);
 }
 
 uint64_t random_below(struct machine *m, uint64_t limit)
@@ -253,6 +270,8 @@ void uevent_add(struct machine *m, const char *action, const char *devpath, cons
         text_append(&out, *env, strlen(*env) + 1);
     text_append(&out, "", 1);
     event_new(m, EVENT_UEVENT, 0, devpath, action)->payload = out.data;
+    if (m->nr_rules != 0 && env == NULL) /* with more to say it is somebody's echo, of a device that has been there */
+        rules_uevent(m, action, devpath);
 }
 
 size_t events_take(struct machine *m, struct event **events)
@@ -262,6 +281,7 @@ size_t events_take(struct machine *m, struct event **events)
     *events = m->events;
     m->events = NULL;
     m->nr_events = m->cap_events = 0;
+    rules_taken(m);
     machine_unlock(m);
     return nr;
 }
@@ -366,8 +386,10 @@ void trace_clear(struct machine *m)
 void machine_lock(struct machine *m, struct task *task)
 {
     pthread_mutex_lock(&m->mutex);
-    if (task != NULL)
+    if (task != NULL) {
         task->reason[0] = '\0';
+        task->injected = false;
+    }
     m->task = task;
 }
 
@@ -422,13 +444,13 @@ void cond_resched(struct machine *m)
     m->trace_depth = depth;
 }
 
-int wait_changed(struct machine *m)
+void wait_slice(struct machine *m, uint64_t us)
 {
     struct task *task = m->task;
     struct timespec until;
 
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += 5000000; /* an interrupt does not wake the condition: look for one every 5 ms, as the kernel does */
+    until.tv_nsec += (long)us * 1000;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
@@ -436,6 +458,11 @@ int wait_changed(struct machine *m)
     m->task = NULL;
     pthread_cond_timedwait(&m->changed, &m->mutex, &until);
     m->task = task;
+}
+
+int wait_changed(struct machine *m)
+{
+    wait_slice(m, 5000); /* an interrupt does not wake the condition: look for one every 5 ms, as the kernel does */
     return task_interrupted(m) ? fail(m, -EINTR, "interrupted by a signal while waiting for another operation") : 0;
 }
 

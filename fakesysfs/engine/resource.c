@@ -30,29 +30,50 @@ static struct resource *resource_new(uint64_t start, uint64_t end, const char *n
 
 static void resource_free(struct resource *res)
 {
-    while (res->child != NULL) {
-        struct resource *child = res->child;
-        res->child = child->sibling;
-        resource_free(child);
-    }
+    for (size_t i = 0; i < res->nr_children; i++)
+        resource_free(res->child[i]);
+    free(res->child);
     free(res->name);
     free(res);
+}
+
+/* Number of the first child that ends at or after `start`. */
+static size_t child_from(const struct resource *parent, uint64_t start)
+{
+    size_t low = 0, high = parent->nr_children;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (parent->child[middle]->end < start)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void child_insert(struct resource *parent, size_t at, struct resource *res)
+{
+    if (parent->nr_children == parent->cap_children) {
+        parent->cap_children = parent->cap_children != 0 ? parent->cap_children * 2 : 4;
+        parent->child = xrealloc(parent->child, parent->cap_children, sizeof(struct resource *));
+    }
+    memmove(parent->child + at + 1, parent->child + at, (parent->nr_children - at) * sizeof(struct resource *));
+    parent->child[at] = res;
+    parent->nr_children++;
+    res->parent = parent;
 }
 
 /* Put `res` among the children of `parent`. NULL, or who is in the way: a child, or the parent: too small. */
 static struct resource *resource_place(struct resource *parent, struct resource *res)
 {
-    struct resource **at = &parent->child;
+    size_t at = child_from(parent, res->start);
 
     if (res->end < res->start || res->start < parent->start || res->end > parent->end)
         return parent;
-    while (*at != NULL && (*at)->end < res->start)
-        at = &(*at)->sibling;
-    if (*at != NULL && (*at)->start <= res->end)
-        return *at;
-    res->parent = parent;
-    res->sibling = *at;
-    *at = res;
+    if (at < parent->nr_children && parent->child[at]->start <= res->end)
+        return parent->child[at];
+    child_insert(parent, at, res);
     return NULL;
 }
 
@@ -108,19 +129,18 @@ int resource_request(struct machine *m, uint64_t start, uint64_t end, const char
 /* May `res` shrink to this range? Its children must stay within it. */
 static bool resource_fits(const struct resource *res, uint64_t start, uint64_t end)
 {
-    for (const struct resource *child = res->child; child != NULL; child = child->sibling)
-        if (child->start < start || child->end > end)
-            return false;
-    return true;
+    return res->nr_children == 0 ||
+           (res->child[0]->start >= start && res->child[res->nr_children - 1]->end <= end);
 }
 
-/* Take [start, end] off the busy resource at *at, which contains it. False: a child is in the way. */
-static bool resource_cut(struct resource **at, uint64_t start, uint64_t end)
+/* Take [start, end] off the busy child number `at`, which contains it. False: a child of its own is in the way. */
+static bool resource_cut(struct resource *parent, size_t at, uint64_t start, uint64_t end)
 {
-    struct resource *res = *at;
+    struct resource *res = parent->child[at];
 
     if (res->start == start && res->end == end) {
-        *at = res->sibling;
+        parent->nr_children--;
+        memmove(parent->child + at, parent->child + at + 1, (parent->nr_children - at) * sizeof(struct resource *));
         resource_free(res);
     } else if (res->start == start) {
         if (!resource_fits(res, end + 1, res->end))
@@ -133,10 +153,7 @@ static bool resource_cut(struct resource **at, uint64_t start, uint64_t end)
     } else {
         if (!resource_fits(res, res->start, start - 1))
             return false;
-        struct resource *rest = resource_new(end + 1, res->end, res->name, res->flags);
-        rest->parent = res->parent;
-        rest->sibling = res->sibling;
-        res->sibling = rest;
+        child_insert(parent, at + 1, resource_new(end + 1, res->end, res->name, res->flags));
         res->end = start - 1;
     }
     return true;
@@ -144,31 +161,28 @@ static bool resource_cut(struct resource **at, uint64_t start, uint64_t end)
 
 void resource_release(struct machine *m, uint64_t start, uint64_t end)
 {
-    struct resource **at = &m->iomem.child;
-
-    while (*at != NULL && (*at)->start <= start) {
-        struct resource *res = *at;
-        if (res->end < end) {
-            at = &res->sibling;
-        } else if ((res->flags & RES_BUSY) == 0) {
-            at = &res->child;
-        } else {
-            warn_on(m, !resource_cut(at, start, end), "a resource that is released has children of its own");
+    for (struct resource *parent = &m->iomem;;) {
+        size_t at = child_from(parent, start);
+        struct resource *res = at < parent->nr_children ? parent->child[at] : NULL;
+        if (res == NULL || res->start > start || res->end < end)
+            break;
+        if ((res->flags & RES_BUSY) != 0) {
+            warn_on(m, !resource_cut(parent, at, start, end), "a resource that is released has children of its own");
             return;
         }
+        parent = res;
     }
     /* Nothing contains the range: it was claimed in pieces. The kernel says so at debug level and goes on. */
 }
 
-/* In pre-order, the first busy System RAM that ends at or after `start`, whatever it lies in. */
-static const struct resource *ram_from(const struct resource *res, uint64_t start)
+/* In pre-order below `parent`, the first busy System RAM that ends at or after `start`. */
+static const struct resource *ram_from(const struct resource *parent, uint64_t start)
 {
-    for (; res != NULL; res = res->sibling) {
-        if (res->end < start)
-            continue;
+    for (size_t i = child_from(parent, start); i < parent->nr_children; i++) {
+        const struct resource *res = parent->child[i];
         if ((res->flags & (RES_BUSY | RES_SYSRAM)) == (RES_BUSY | RES_SYSRAM))
             return res;
-        const struct resource *below = ram_from(res->child, start);
+        const struct resource *below = ram_from(res, start);
         if (below != NULL)
             return below;
     }
@@ -183,7 +197,7 @@ uint64_t resource_ram_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_p
         return 0;
     const uint64_t end = start + (nr_pages << m->page_shift) - 1;
     for (;;) {
-        const struct resource *res = ram_from(m->iomem.child, start);
+        const struct resource *res = ram_from(&m->iomem, start);
         if (res == NULL || res->start > end)
             return sum;
         uint64_t first = res->start > start ? res->start : start, last = res->end < end ? res->end : end;
@@ -196,28 +210,29 @@ uint64_t resource_ram_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_p
     }
 }
 
-static void print_level(const struct resource *res, unsigned depth, int width, struct text *out)
+static void print_level(const struct resource *parent, unsigned depth, int width, struct text *out)
 {
-    for (; res != NULL; res = res->sibling) {
+    for (size_t i = 0; i < parent->nr_children; i++) {
+        const struct resource *res = parent->child[i];
         unsigned indent = depth < MAX_PRINTED_DEPTH ? depth : MAX_PRINTED_DEPTH;
         text_printf(out, "%*s%0*llx-%0*llx : %s\n", (int)(indent * 2), "", width,
                     (unsigned long long)res->start, width, (unsigned long long)res->end, res->name);
-        print_level(res->child, depth + 1, width, out);
+        print_level(res, depth + 1, width, out);
     }
 }
 
 void resource_print(struct machine *m, struct text *out)
 {
-    print_level(m->iomem.child, 0, root_end(m) < 0x10000 ? 4 : 8, out);
+    print_level(&m->iomem, 0, root_end(m) < 0x10000 ? 4 : 8, out);
 }
 
 void resource_destroy(struct machine *m)
 {
-    while (m->iomem.child != NULL) {
-        struct resource *child = m->iomem.child;
-        m->iomem.child = child->sibling;
-        resource_free(child);
-    }
+    for (size_t i = 0; i < m->iomem.nr_children; i++)
+        resource_free(m->iomem.child[i]);
+    free(m->iomem.child);
+    m->iomem.child = NULL;
+    m->iomem.nr_children = m->iomem.cap_children = 0;
     free(m->iomem.name);
     m->iomem.name = NULL;
 }

@@ -33,18 +33,15 @@ void radix_set(struct radix *r, uint64_t nr, void *value)
         r->chunk[chunk] = xcalloc(RADIX_SIZE, sizeof(void *));
     }
     void **slot = &r->chunk[chunk][nr & (RADIX_SIZE - 1)];
+    /* A chunk that has become empty stays: what came and went there will come again. */
     r->used[chunk] += (uint32_t)(value != NULL) - (uint32_t)(*slot != NULL);
     *slot = value;
-    if (r->used[chunk] == 0) {
-        free(r->chunk[chunk]);
-        r->chunk[chunk] = NULL;
-    }
 }
 
 bool radix_next(const struct radix *r, uint64_t from, uint64_t *nr, void **value)
 {
     for (uint64_t chunk = from >> RADIX_SHIFT; chunk < r->nr_chunks; chunk++, from = chunk << RADIX_SHIFT) {
-        if (r->chunk[chunk] == NULL)
+        if (r->used[chunk] == 0)
             continue;
         for (uint64_t i = from & (RADIX_SIZE - 1); i < RADIX_SIZE; i++)
             if (r->chunk[chunk][i] != NULL) {
@@ -65,7 +62,7 @@ bool radix_prev(const struct radix *r, uint64_t from, uint64_t *nr, void **value
         from = last;
     for (int64_t chunk = (int64_t)(from >> RADIX_SHIFT); chunk >= 0; chunk--) {
         int64_t i = chunk == (int64_t)(from >> RADIX_SHIFT) ? (int64_t)(from & (RADIX_SIZE - 1)) : RADIX_SIZE - 1;
-        for (; r->chunk[chunk] != NULL && i >= 0; i--)
+        for (; r->used[chunk] != 0 && i >= 0; i--)
             if (r->chunk[chunk][i] != NULL) {
                 *nr = ((uint64_t)chunk << RADIX_SHIFT) + (uint64_t)i;
                 *value = r->chunk[chunk][i];
@@ -144,12 +141,14 @@ static void slots_grow(struct machine *m)
         m->memmap_pages = size / sizeof *m->memmap;
         m->nr_slots = 1; /* a ref to the first page of slot 0 would mean "none" */
     }
+    size_t limit = m->memmap_pages >> m->section_page_shift;
     m->cap_slots = before != 0 ? before * 2 : 64;
+    m->cap_slots = m->cap_slots < limit ? m->cap_slots : limit;
     m->slots = xrealloc(m->slots, m->cap_slots, sizeof *m->slots);
     m->free_slots = xrealloc(m->free_slots, m->cap_slots, sizeof *m->free_slots);
-    /* Beyond what is reserved this ends the process: there is no memory for more detail. */
-    bool fits = m->cap_slots <= m->memmap_pages >> m->section_page_shift;
-    xcommit((char *)m->memmap + before * map_bytes, fits ? (m->cap_slots - before) * map_bytes : SIZE_MAX / 2);
+    /* Where all that is reserved is in use, this asks for the impossible and ends the process. */
+    xcommit((char *)m->memmap + before * map_bytes,
+            m->cap_slots > before ? (m->cap_slots - before) * map_bytes : SIZE_MAX / 2);
 }
 
 /* A blank memmap: zeroes are KIND_INSIDE; pages of the host are used only where heads will stand. */

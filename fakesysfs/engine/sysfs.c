@@ -78,16 +78,26 @@ static int64_t file_install(struct machine *m, struct open_file *file)
     return (int64_t)slot + 1;
 }
 
+static int open_walk(struct machine *m, const char *path, int flags, struct walk *w)
+{
+    int err = walk_path(m, path, (flags & O_NOFOLLOW) == 0, w);
+
+    if (err == -ENOENT && w->only_last_missing && (flags & O_CREAT) != 0)
+        return fail(m, -EACCES, "files cannot be created in this tree");
+    return err != 0 ? err : open_check(m, &w->stack[w->depth], flags);
+}
+
 int64_t file_open(struct machine *m, struct task *task, const char *path, int flags)
 {
     struct walk w;
 
     machine_lock(m, task);
-    int64_t ret = walk_path(m, path, (flags & O_NOFOLLOW) == 0, &w);
-    if (ret == 0)
-        ret = open_check(m, &w.stack[w.depth], flags);
-    else if (ret == -ENOENT && w.only_last_missing && (flags & O_CREAT) != 0)
-        ret = fail(m, -EACCES, "files cannot be created in this tree");
+    int64_t ret = open_walk(m, path, flags, &w);
+    if (ret == 0 && m->nr_rules != 0) {
+        ret = rules_apply(m, RULE_OPEN, w.path);
+        if (ret == 0)
+            ret = open_walk(m, path, flags, &w); /* what was there may have gone meanwhile */
+    }
     if (ret == 0) {
         struct open_file *file = xcalloc(1, sizeof *file);
         file->place = w.stack[w.depth];
@@ -158,13 +168,17 @@ int file_fstat(struct machine *m, struct task *task, int64_t handle, struct file
 }
 
 /* Run show() for a node. It may give the mutex up: nothing of the open file is touched before it is back. */
-static int sysfs_show(struct machine *m, const struct place *place, struct text *out)
+static int sysfs_show(struct machine *m, const struct open_file *file, struct text *out)
 {
+    const struct place *place = &file->place;
     const struct sysfs_attr *attr = place->node.attr;
-    const struct user_file *user = user_of(m, &place->node);
+    int err = place_alive(m, place) ? rules_at(m, RULE_READ, file->path) : 0;
 
+    if (err != 0)
+        return err;
     if (!place_alive(m, place))
         return fail(m, -ENODEV, "the device is gone");
+    const struct user_file *user = user_of(m, &place->node);
     if (user != NULL) {
         text_append(out, user->data, user->size);
         return 0;
@@ -173,7 +187,7 @@ static int sysfs_show(struct machine *m, const struct place *place, struct text 
         return fail(m, -EIO, "nothing can be read from %s", attr->name);
     /* a page, and sysfs_emit() keeps its last byte for a NUL */
     out->limit = (attr->flags & (ATTR_LARGE | ATTR_PROC)) != 0 ? 0 : page_size(m) - 1;
-    int err = attr->show(m, &place->node, out);
+    err = attr->show(m, &place->node, out);
     return err < 0 ? err : 0;
 }
 
@@ -191,7 +205,7 @@ static int64_t sysfs_read(struct machine *m, struct open_file *file, char *buf, 
         return 0;
     if (offset == 0 || offset != file->read_pos) {
         struct text out = {0};
-        int err = sysfs_show(m, &file->place, &out);
+        int err = sysfs_show(m, file, &out);
         free(file->data);
         file->data = err == 0 ? out.data : NULL;
         file->len = err == 0 ? out.len : 0;
@@ -254,7 +268,6 @@ static int64_t user_store(struct user_file *user, const char *buf, size_t count)
 static int64_t sysfs_store(struct machine *m, struct open_file *file, const char *data, size_t size)
 {
     const struct sysfs_node *node = &file->place.node;
-    struct user_file *user = user_of(m, node);
     size_t count = size < page_size(m) ? size : (size_t)page_size(m);
 
     if (node->type == SYSFS_DIR || !wants_write(file->flags))
@@ -267,8 +280,13 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
         return 0;
     char *buf = xcalloc(count + 1, 1);
     memcpy(buf, data, count);
-    int64_t ret;
-    if (user != NULL)
+    int64_t ret = rules_at(m, RULE_WRITE, file->path);
+    if (ret == 0 && !place_alive(m, &file->place))
+        ret = fail(m, -ENODEV, "the device is gone");
+    struct user_file *user = user_of(m, node);
+    if (ret != 0)
+        ; /* it does not come to a store */
+    else if (user != NULL)
         ret = user_store(user, buf, count);
     else if (node->attr->store != NULL)
         ret = node->attr->store(m, node, buf, count);

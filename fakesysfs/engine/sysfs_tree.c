@@ -300,6 +300,20 @@ static int walk_push(struct machine *m, struct walk *w, const struct place *chil
     return 0;
 }
 
+/* Do fault rules have it that there is nothing of this name in the directory reached? */
+static bool walk_hidden(struct machine *m, struct walk *w, const char *name, bool link)
+{
+    size_t end = w->end[w->depth], len = strlen(name);
+
+    if (m->nr_hiding == 0 || end + len + 2 > sizeof w->path)
+        return false;
+    w->path[end] = '/';
+    memcpy(w->path + end + 1, name, len + 1);
+    bool hidden = rules_hidden(m, w->path, link, false);
+    w->path[end] = '\0';
+    return hidden;
+}
+
 /* Put the target of a link before the rest of the path. */
 static int walk_link(struct machine *m, struct walk *w, const struct sysfs_node *link, char *rest,
                      const char *after)
@@ -357,6 +371,8 @@ int walk_path(struct machine *m, const char *path, bool follow, struct walk *w)
         }
         struct place child;
         err = child_place(m, dir, name, &child);
+        if (err == 0 && walk_hidden(m, w, name, child.node.type == SYSFS_LINK))
+            err = fail(m, -ENOENT, "a fault rule hides %.100s", name);
         if (err != 0) {
             w->only_last_missing = last && !must_be_dir;
             return err;
@@ -467,6 +483,7 @@ struct item {
 struct listing {
     struct machine *m;
     const struct sysfs_node *dir;
+    const char *path; /* of dir */
     struct item *items; /* NULL while only counting */
     size_t nr, cap;
     uint64_t nr_dirs;
@@ -486,6 +503,15 @@ uint32_t node_mode(struct machine *m, const struct sysfs_node *node)
     return type[node->type] | ((attrs->set & SET_MODE) != 0 ? attrs->mode : mode);
 }
 
+/* Do fault rules have it that the directory does not name it? */
+static bool listing_hidden(const struct listing *list, const char *name, bool link)
+{
+    char path[PATH_BYTES];
+    int len = snprintf(path, sizeof path, "%s/%s", list->path, name);
+
+    return (size_t)len < sizeof path && rules_hidden(list->m, path, link, true);
+}
+
 static void listing_add(void *ctx, const char *name, const struct sysfs_node *found)
 {
     struct listing *list = ctx;
@@ -496,6 +522,8 @@ static void listing_add(void *ctx, const char *name, const struct sysfs_node *fo
         return;
     }
     if (list->hidden && node.cls != &user_class && user_find(list->m, list->dir->ino, name, &user))
+        return;
+    if (list->m->nr_hiding != 0 && listing_hidden(list, name, node.type == SYSFS_LINK))
         return;
     if (list->nr == list->cap) {
         list->cap = list->cap != 0 ? list->cap * 2 : 32;
@@ -567,17 +595,28 @@ static uint64_t count_dirs(struct machine *m, const struct sysfs_node *dir)
     return nr + list.nr_dirs;
 }
 
+static int readdir_walk(struct machine *m, const char *path, struct walk *w)
+{
+    int err = walk_path(m, path, true, w);
+
+    if (err == 0 && w->stack[w->depth].node.type != SYSFS_DIR)
+        err = fail(m, -ENOTDIR, "not a directory");
+    return err;
+}
+
 int64_t file_readdir(struct machine *m, struct task *task, const char *path, struct dirent_out **entries)
 {
     struct walk w;
 
     machine_lock(m, task);
-    int64_t ret = walk_path(m, path, true, &w);
-    const struct sysfs_node *dir = &w.stack[w.depth].node;
-    if (ret == 0 && dir->type != SYSFS_DIR)
-        ret = fail(m, -ENOTDIR, "not a directory");
+    int64_t ret = readdir_walk(m, path, &w);
+    if (ret == 0 && m->nr_rules != 0) {
+        ret = rules_apply(m, RULE_LIST, w.path);
+        if (ret == 0)
+            ret = readdir_walk(m, path, &w); /* the directory may have gone meanwhile */
+    }
     if (ret == 0) {
-        struct listing list = {.m = m, .dir = dir};
+        struct listing list = {.m = m, .dir = &w.stack[w.depth].node, .path = w.path};
         listing_fill(&list);
         if (list.nr != 0)
             qsort(list.items, list.nr, sizeof *list.items, item_order);

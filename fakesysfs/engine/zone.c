@@ -102,51 +102,45 @@ void zone_grow_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint6
         node->end_pfn = start_pfn + nr_pages;
 }
 
-static bool section_has_zone(const struct machine *m, const struct section *s, const struct zone *z)
+void zone_track_section(struct machine *m, struct section *s, bool joins)
 {
-    if ((s->state & SECTION_ONLINE) == 0)
-        return false;
-    if (s->zones == NULL)
-        return s->zone == z->index;
-    for (unsigned i = 0; i < m->pageblocks_per_section; i++)
-        if (s->zones[i] == z->index)
-            return true;
-    return false;
+    for (uint64_t offset = 0; offset < m->pages_per_section; offset += m->pageblock_pages) {
+        radix_set(&zone_in_section(m, s, offset)->sections, s->nr, joins ? s : NULL);
+        if (s->zones == NULL)
+            break; /* all the same */
+    }
 }
 
-/* First pfn at or after `from` whose online section belongs to the zone; sections where zones meet are boot memory. */
+void zone_destroy_all(struct machine *m)
+{
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        for (int type = 0; type < NR_ZONES; type++)
+            radix_free(&m->nodes[nid].zones[type].sections);
+}
+
+/* First pfn at or after `from` whose section belongs to the zone; sections where zones meet are boot memory. */
 static bool zone_first_pfn(struct machine *m, const struct zone *z, uint64_t from, uint64_t *pfn)
 {
-    uint64_t nr = from >> m->section_page_shift;
+    uint64_t nr;
     void *value;
 
-    for (; radix_next(&m->sections, nr, &nr, &value) && nr << m->section_page_shift < z->end_pfn; nr++) {
-        const struct section *s = value;
-        if (!section_has_zone(m, s, z))
-            continue;
-        uint64_t first = section_first_pfn(m, s);
-        *pfn = first > z->start_pfn ? first : z->start_pfn;
-        return true;
-    }
-    return false;
+    if (!radix_next(&z->sections, from >> m->section_page_shift, &nr, &value))
+        return false;
+    uint64_t first = nr << m->section_page_shift;
+    *pfn = first > z->start_pfn ? first : z->start_pfn;
+    return true;
 }
 
 static bool zone_last_end(struct machine *m, const struct zone *z, uint64_t before, uint64_t *end)
 {
-    uint64_t nr = (before - 1) >> m->section_page_shift;
+    uint64_t nr;
     void *value;
 
-    for (; radix_prev(&m->sections, nr, &nr, &value) && (nr + 1) << m->section_page_shift > z->start_pfn; nr--) {
-        const struct section *s = value;
-        if (section_has_zone(m, s, z)) {
-            uint64_t last = section_first_pfn(m, s) + m->pages_per_section;
-            *end = last < z->end_pfn ? last : z->end_pfn;
-            return true;
-        }
-        if (nr == 0)
-            break;
-    }
-    return false;
+    if (!radix_prev(&z->sections, (before - 1) >> m->section_page_shift, &nr, &value))
+        return false;
+    uint64_t last = (nr + 1) << m->section_page_shift;
+    *end = last < z->end_pfn ? last : z->end_pfn;
+    return true;
 }
 
 void zone_shrink_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint64_t nr_pages)
@@ -429,7 +423,6 @@ void zone_print_zonelists(struct machine *m)
     enum zone_type policy = ZONE_DMA;
 
     TRACE(m, "build_all_zonelists");
-    node_build_fallback(m);
     {
         TRACE(m, "__build_all_zonelists");
         TRACE(m, "build_zonelists");

@@ -23,12 +23,12 @@ static void begin(void)
     sysfs_dir_add(M, "/sys/bus", NULL, 0);
     CHECK_EQ(file_add(M, &task, "/sys/toy/version", "7\n", 2, 0444), 0);
     CHECK_EQ(file_add(M, &task, "/sys/toy/state", "offline\n", 8, 0644), 0);
-    fuse_ops_mount(M);
+    fuse_ops_mount(M, NULL);
 }
 
 static void end(void)
 {
-    fuse_ops_mount(NULL);
+    fuse_ops_mount(NULL, NULL);
     sysfs_destroy(M);
     record_destroy(M);
     pthread_cond_destroy(&M->changed);
@@ -139,7 +139,7 @@ TEST(nothing_is_mounted)
     struct stat st;
     char buf[8];
 
-    fuse_ops_mount(NULL);
+    fuse_ops_mount(NULL, NULL);
     CHECK_EQ(op_getattr("/", &st), -ENODEV);
     CHECK_EQ(op_fgetattr("/", &st, &fi), -ENODEV);
     CHECK_EQ(op_open("/", &fi), -ENODEV);

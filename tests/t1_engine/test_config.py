@@ -35,7 +35,7 @@ from fakesysfs.config import (
 from fakesysfs.errors import ConfigError
 
 PACKAGE = Path(fakesysfs.config.__file__).parent
-KERNELS = ["5.0", "5.4", "5.10", "5.14", "5.15", "6.1", "6.6", "6.12", "6.18"]
+KERNELS = ["5.0", "5.4", "5.10", "5.14", "5.15", "6.1", "6.6", "6.12", "6.18", "7.1"]
 M = 1 << 20
 G = 1 << 30
 T = 1 << 40
@@ -510,7 +510,7 @@ def test_wrong_machine_files(tmp_path: Path, text: str, message: str) -> None:
         ({"append": "kernelcore=mirror"}, "--append: there is no mirrored memory"),
         ({"append": "kernelcore=101%"}, "kernelcore=101% is more than all memory"),
         ({"kernel": "5.11"}, "--kernel 5.11: no profile of this version; the nearest is 5.10, known: 5.0,"),
-        ({"kernel": "7.1"}, "the nearest is 6.18"),
+        ({"kernel": "7.2"}, "the nearest is 7.1"),
         ({"kernel": "4.19"}, "the nearest is 5.0"),
         ({"kernel": "6.1.192"}, "the nearest is 6.1,"),
         ({"kernel": "features"}, "--kernel features: no profile of this version; known: 5.0,"),
@@ -594,9 +594,9 @@ def test_spec_has_the_keys_the_engine_reads() -> None:
         "distances", "features", "firmware_memmap", "has_phys_device", "hotplug_nids", "iomem_bits",
         "kernelcore", "kernelcore_percent", "max_order", "max_phys_bits", "mem_limit",
         "memhp_default_state", "memmap_on_memory", "memory", "movable_node", "movablecore",
-        "movablecore_percent", "nodes",
+        "movablecore_percent", "nodes", "not_x86",
         "online_policy", "page_shift", "pageblock_order", "possible_nodes", "release", "reserved",
-        "resources", "section_shift", "seed", "struct_page_bytes", "swap", "workload",
+        "resources", "section_shift", "seed", "standby", "struct_page_bytes", "swap", "workload",
         "zone_limits", "zones",
     ]  # fmt: skip
 

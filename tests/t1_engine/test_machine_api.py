@@ -94,6 +94,7 @@ class Config:
     """Stands for a MachineConfig with a spec of its own."""
 
     page_shift = 12
+    faults: tuple[str, ...] = ()
 
     def __init__(self, spec: object) -> None:
         self._spec = spec

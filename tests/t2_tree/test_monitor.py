@@ -37,13 +37,6 @@ RECORDINGS = sorted((HERE.parent / "recordings").glob("*.json"))
 SESSIONS = json.loads((HERE / "qemu_dialogues.json").read_text())["sessions"]
 
 
-def unordered(step: dict[str, Any], value: Any) -> Any:
-    """A reply of a recording, without the order that only a hash table knows. Ours is that very order; see below."""
-    if step["execute"] == "query-memdev":
-        return sorted(value["return"], key=lambda backend: str(backend["id"]))
-    return value
-
-
 # ------------------------------------------------------------------------------------------------ as a real QEMU does
 
 
@@ -91,8 +84,7 @@ def test_recording(path: Path) -> None:
                 asked, real, ours = step["line"], step["out"], hmp.command(step["line"])
             elif step["op"] == "qmp":
                 asked = json.dumps({"execute": step["execute"], "arguments": step["arguments"]})
-                real = unordered(step, step["reply"])
-                ours = unordered(step, json.loads(qmp.receive(asked.encode())[0]))
+                real, ours = step["reply"], json.loads(qmp.receive(asked.encode())[0])
             elif step["op"] == "events":
                 asked, real, ours, events = "events", step["events"], events, []
             else:
@@ -139,11 +131,12 @@ def test_json_survives_anything() -> None:
         stream.feed(bytes(chance.choices(letters, k=chance.randrange(40))))
         stream.feed(b"\"\n'\n]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}\xff\n" * 2 + b'{"execute": "sync"}')
         got: list[Any] = []
-        value: tuple[Any] | None = (None,)
-        while value is not None:
+        more = True
+        while more:
             with suppress(JsonError):
                 value = stream.next()
                 got += value or ()
+                more = value is not None
         assert got[-1] == {"execute": "sync"}
         assert len(stream) == 0
 
@@ -152,7 +145,8 @@ def test_json_out_and_in_again() -> None:
     deep: Any = 1
     for level in range(1000):
         deep = {"k": deep, "é": [[], {}]} if level % 2 else [0, deep, "x"]
-    for value in (deep, {"a": [1, {"b": None}], "": ""}, [], {}, "x", 1.5):
+    values: list[Any] = [deep, {"a": [1, {"b": None}], "": ""}, [], {}, "x", 1.5]
+    for value in values:
         encoded = to_json(value)
         assert encoded.endswith(b"\r\n")
         assert to_json(parse_json(encoded.decode())) == encoded
@@ -228,14 +222,26 @@ def test_fault_of_a_command_is_told(board: DimmBoard, monkeypatch: pytest.Monkey
 
 
 def test_quit_is_told(board: DimmBoard) -> None:
+    """The watcher at once, and `on_quit` when the watcher is done."""
+    done, ended = threading.Event(), threading.Event()
     said: list[str] = []
-    monitor = Monitor(board, lambda: said.append("quit"))
-    monitor.watch_quit(said.append)
+
+    def watch(reason: str) -> threading.Event:
+        said.append(reason)
+        return done
+
+    monitor = Monitor(board, ended.set)
+    unwatch = monitor.watch_quit(watch)
     assert monitor.command("quit now").startswith("quit|q: extraneous characters")
     assert said == []
     assert monitor.command("q") == ""
+    assert said == ["host-qmp-quit"]
+    assert not ended.wait(0.2)
+    done.set()
+    assert ended.wait(10)
+    unwatch()
     monitor.execute("quit")
-    assert said == ["host-qmp-quit", "quit"] * 2
+    assert said == ["host-qmp-quit"]
 
 
 # --------------------------------------------------------------------------------------------------------- the socket
@@ -511,7 +517,7 @@ def test_quit(path: Path, board: DimmBoard) -> None:
 
 
 def test_close_in_on_quit(path: Path, board: DimmBoard) -> None:
-    """Whoever is told of the end may close the server there and then, on the server's own thread."""
+    """Whoever is told of the end may close the server there and then."""
     servers: list[QmpServer] = []
     servers.append(serve_qmp(f"{path}", board, lambda: servers[0].close()))
     with closing(Client(path)) as client:

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
 from t3_mount.host import Person, people
 
 
@@ -48,9 +47,7 @@ def _mounter() -> Iterator[Mounter]:
                     person.run("fusermount", "-u", "-z", str(directory))
 
             stack.callback(unmount)
-            result = person.run(
-                "fakesysfs", "mount", str(directory), *options, env={"FAKESYSFS_NATIVE": "1" if native else "0"}
-            )
+            result = person.run("fakesysfs", "mount", str(directory), *options, env={"FAKESYSFS_NATIVE": "1" if native else "0"})
             assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
             return directory
 

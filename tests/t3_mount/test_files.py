@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from t3_mount.conftest import Mounter
 from t3_mount.host import FUSE_MAGIC, Person, environment, needs_fuse, people
 

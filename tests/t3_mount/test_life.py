@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-
-from fakesysfs.control import instances
 from t3_mount.conftest import Mounter
 from t3_mount.host import Person, ended, lines, needs_fuse, people
+
+from fakesysfs.control import instances
 
 pytestmark = needs_fuse
 ME = people()[0]

@@ -6,7 +6,6 @@ A kind of person that can have no namespaces on this host is skipped with the re
 from __future__ import annotations
 
 import pytest
-
 from t3_mount.host import Person, people, why_no_mount, why_no_namespaces
 
 

@@ -64,7 +64,7 @@ def test_others_are_refused() -> None:
     with running(by_name["root"]) as name:
         result = by_name["user"].run("fakesysfs", "dmesg", "--instance", name)
         assert result.returncode == 1
-        assert lines(result.stderr) == [f"fakesysfs: instance {name}: it belongs to another user"]
+        assert lines(result.stderr) == [f"fakesysfs: instance {name} belongs to another user"]
 
 
 test_root_speaks_to_the_instance_of_a_user.__test__ = test_others_are_refused.__test__ = len(people()) == 2  # type: ignore[attr-defined]

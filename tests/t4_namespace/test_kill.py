@@ -1,6 +1,6 @@
 """Whichever process of a `run` is killed, at whatever moment: no process, mount, socket or file is left.
 
-    launcher ── unshare ── inside ── command
+launcher ── unshare ── inside ── command
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from t3_mount.host import Person, ended
 
 from fakesysfs.control import instances
-from t3_mount.host import Person, ended
 
 BUSY = """
 cd /sys/devices/system/memory

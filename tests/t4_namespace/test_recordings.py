@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from t3_mount.host import Person
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"

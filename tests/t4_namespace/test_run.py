@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from t3_mount.host import FUSE_MAGIC, MEMORY, Person, ended, lines, people
 
 COVERED = """\
@@ -19,7 +18,10 @@ COVERED = """\
 
 
 def test_the_real_paths_are_the_machines(person: Person) -> None:
-    script = "lsmem --noheadings -o RANGE,SIZE,STATE,BLOCK | head -n 1; grep MemTotal /proc/meminfo; cat /sys/bus/memory/devices/memory7/state"
+    script = """
+lsmem --noheadings -o RANGE,SIZE,STATE,BLOCK | head -n 1
+grep MemTotal /proc/meminfo
+cat /sys/bus/memory/devices/memory7/state"""
     result = person.inside(script, "--memory", "2G,slots=2,maxmem=4G")
     assert result.returncode == 0, result.stderr
     block, total, state = lines(result.stdout)
@@ -146,7 +148,7 @@ def test_the_environment(person: Person) -> None:
 def test_who_one_is(person: Person) -> None:
     assert person.inside("id -u").stdout == "0\n"
     uid = person.run("id", "-u").stdout
-    script = "id -u; echo online > /sys/devices/system/memory/auto_online_blocks && cat /sys/devices/system/memory/auto_online_blocks"
+    script = f"id -u; echo online > {MEMORY}/auto_online_blocks && cat {MEMORY}/auto_online_blocks"
     assert person.inside(script, "--keep-uid").stdout == f"{uid}online\n"
     assert person.run("fakesysfs", "run", "--keep-uid", "--", "sh", "-c", "exit 9").returncode == 9
 
@@ -164,8 +166,7 @@ def test_what_the_command_leaves_behind_is_ended(person: Person) -> None:
 
 
 def test_processes_and_network_are_its_own(person: Person) -> None:
-    result = person.inside("cat /proc/1/comm; ls -1 /sys/class/net /proc/sys/net/ipv4/conf; ping -c1 127.0.0.1 2>&1 >/dev/null; true")
-    assert result.stdout.split()[0].startswith("python")
+    assert person.inside("cat /proc/1/comm; ls -1 /sys/class/net").stdout.split()[0].startswith("python")
     code = "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname())"
     assert person.run("fakesysfs", "run", "--", sys.executable, "-c", code).returncode == 0
 

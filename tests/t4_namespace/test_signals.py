@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
 from t3_mount.host import Person, ended, environment
 
 # Counts signals for a while and prints how many came.

@@ -8,7 +8,6 @@ import socket
 import sys
 
 import pytest
-
 from t3_mount.host import Person, lines
 
 NETLINK_KOBJECT_UEVENT = 15
