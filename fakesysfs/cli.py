@@ -145,7 +145,8 @@ fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,s
 )
 @machine_options
 @qmp_option
-@click.option("--udev", is_flag=True, help="Start a systemd-udevd of its own, with this host's rules.")
+@click.option("--udev", is_flag=True, help="Start a systemd-udevd of its own, with the rules given and no others.")
+@click.option("--rules", multiple=True, metavar="DIR|FILE|host", help="Rules for --udev; host: this host's. Repeat.")
 @click.option("--net", type=click.Choice(["own", "host"]), default="own", help="host: no uevents, but a network. [own]")
 @click.option("--keep-uid", is_flag=True, help="For an ordinary user: the command runs as that user, not as root.")
 @verbose_option
