@@ -278,7 +278,9 @@ static const struct field node_row[] = {
 static const struct field load_row[] = {TEXT(boot_load, kind), U64(boot_load, bytes), NID(boot_load, -1), END};
 static const struct field block_row[] = {
     U64(boot_block, id), TEXT(boot_block, state), TEXT(boot_block, zone), NID(boot_block, -1),
-    INT(boot_block, phys_device), INT(boot_block, removable), END};
+    INT(boot_block, phys_device), INT(boot_block, removable), INT(boot_block, linked), END};
+static const struct field span_row[] = {
+    U64(boot_span, start), U64(boot_span, end), NID(boot_span, 0), TEXT(boot_span, zone), END};
 
 #define OFFSET(member) offsetof(struct spec, config.member)
 #define SIZE(member) sizeof ((struct machine_config *)0)->member
@@ -301,8 +303,8 @@ static const struct field spec_fields[] = {
     TABLE("resources", resources, resource_row), TABLE("memory", memory, memory_row),
     TABLE("reserved", reserved, reserved_row), TABLE("firmware_memmap", firmware, firmware_row),
     TABLE("nodes", nodes, node_row), TABLE("hotplug_nids", hotplug_nids, memory_row),
-    TABLE("standby", standby, memory_row),
-    TABLE("blocks", blocks, block_row), TABLE("workload", load, load_row),
+    TABLE("standby", standby, memory_row), TABLE("workload", load, load_row),
+    TABLE("blocks", blocks, block_row), TABLE("zone_spans", zone_spans, span_row),
     RANGE(possible_nodes, 1, 64), WORD(release), WORD(memhp_default_state), WORD(online_policy),
     RANGE(seed, 0, UINT64_MAX), RANGE(kernelcore, 0, UINT64_MAX), RANGE(movablecore, 0, UINT64_MAX),
     RANGE(mem_limit, 0, UINT64_MAX),

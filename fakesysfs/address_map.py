@@ -7,6 +7,7 @@ changes once the machine runs (the engine).
 
     q35     0 [RAM] - hole for PCI - 4G [rest of RAM] - 1G-aligned [DIMM space] - 1G-aligned [64-bit PCI]
     flat    base [RAM] - aligned [DIMM space, or memory on standby]
+    given   what there is, where it is - aligned [DIMM space] - on x86 a 64-bit PCI window
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from .errors import ConfigError
 
-__all__ = ["GIB", "AddressMap", "Board", "NodeRange", "Resource", "make_address_map", "round_up"]
+__all__ = ["GIB", "AddressMap", "Board", "Given", "NodeRange", "Range", "Resource", "make_address_map", "round_up"]
 
 GIB: Final = 1 << 30
 _BUSY: Final = 1  # resource flags of the engine
@@ -49,6 +50,24 @@ class Board:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """Memory of a machine whose blocks are listed. Ranges are ascending.
+
+    :param block_bytes: size of a memory block.
+    :param memory: start, end, node of all RAM, also of what is offline.
+    :param online: the part of it that the kernel uses.
+    :param holes: what within the blocks is no RAM.
+    :param for_kernel: where the kernel's image may be: ranges to try, the best first.
+    """
+
+    block_bytes: int
+    memory: tuple[NodeRange, ...]
+    online: tuple[NodeRange, ...]
+    holes: tuple[Range, ...]
+    for_kernel: tuple[tuple[Range, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AddressMap:
     """The map as Linux has it when it has booted. Fields as in `MachineConfig`."""
 
@@ -75,6 +94,7 @@ def make_address_map(
     seed: int | None,
     hypervisor: bool,
     where: str,
+    given: Given | None = None,
 ) -> AddressMap:
     """The map of a machine.
 
@@ -85,9 +105,13 @@ def make_address_map(
     :param seed: chooses where the kernel's image goes, None for the lowest place.
     :param hypervisor: the kernel knows that it runs as a guest.
     :param where: what limits memory, for the error message.
+    :param given: memory is there, not where QEMU puts it.
     :raises ConfigError: when no room is left for the kernel.
     """
-    layout = (_map_q35 if arch["layout"] == "q35" else _map_flat)(arch, board, features)
+    if given:
+        layout = _map_given(arch, board, features, given)
+    else:
+        layout = (_map_q35 if arch["layout"] == "q35" else _map_flat)(arch, board, features)
     page = 1 << arch["page_shift"]
     whole = layout.chunks
     if layout.firmware:
@@ -97,17 +121,20 @@ def make_address_map(
     in_pages = [(round_up(a, page), b // page * page) for a, b in in_bytes]
     in_pages = [(a, b) for a, b in in_pages if a < b]
     lowest = layout.chunks[0][0] + arch["image"]["lowest"]
-    image = _image(arch["image"], in_pages, lowest, seed, where)
-    owners = _nodes_of(layout.chunks, shares)
+    if given:
+        image = _image_given(arch["image"], given.for_kernel, lowest, seed)
+    else:
+        image = _image(arch["image"], in_pages, lowest, seed, where)
+    owners = given.online if given else _nodes_of(layout.chunks, shares)
     ram = sorted((*both, nid) for a, b, nid in owners for r in in_pages if (both := _cross(r, (a, b))))
     return AddressMap(
         ram=tuple(ram),
         resources=_resources(layout, in_bytes, image, arch),
         reserved=_reserved(arch, image, ram, features),
         firmware_memmap=tuple(layout.firmware),
-        hotplug_nids=_hotplug_nids(arch, owners, layout, ram, len(shares) - 1),
+        hotplug_nids=_hotplug_nids(arch, given.memory if given else owners, layout, ram, len(shares) - 1),
         zone_limits=_zone_limits(arch, ram),
-        block_bytes=_block_bytes(arch, ram[-1][1], hypervisor, features),
+        block_bytes=given.block_bytes if given else _block_bytes(arch, ram[-1][1], hypervisor, features),
         iomem_bits=layout.iomem_bits,
         device_base=layout.device_base,
         device_bytes=layout.device_bytes,
@@ -200,6 +227,44 @@ def _map_flat(arch: Mapping[str, Any], board: Board, features: frozenset[str]) -
     return out
 
 
+def _map_given(arch: Mapping[str, Any], board: Board, features: frozenset[str], given: Given) -> _Map:
+    """RAM where it is; DIMM space behind it. What an architecture has at fixed addresses gives way to RAM."""
+    chunks: list[Range] = []
+    for start, end, _ in given.memory:
+        if chunks and chunks[-1][1] == start:
+            chunks[-1] = (chunks[-1][0], end)
+        else:
+            chunks.append((start, end))
+    out = _Map(chunks, [], [], arch["iomem_bits"])
+    top, room = chunks[-1][1], board.maxmem - board.ram
+    q35 = arch.get("q35")
+    if not q35 and room and arch["flat"].get("standby"):
+        out.standby = (top, top + room)
+    elif room:
+        where = q35 or arch["flat"]
+        out.device_base = round_up(top, where.get("device_align", GIB))
+        out.device_bytes = room + board.slots * where["slot_slack"]
+        top = out.device_base + out.device_bytes
+    if q35:
+        below = max((end for _, end in chunks if end <= 1 << 32), default=0)
+        if below < q35["pci_end"]:
+            out.fixed.append((below, q35["pci_end"] - 1, "PCI Bus 0000:00", 0, 0))
+        window = round_up(max(top, 1 << 32), GIB)
+        out.fixed.append((window, window + q35["pci64_bytes"] - 1, "PCI Bus 0000:00", 0, 0))
+        top = window + q35["pci64_bytes"]
+        out.firmware = [(a, b - 1, "System RAM") for a, b in chunks]
+        out.firmware = sorted(out.firmware + [(a, b - 1, "Reserved") for a, b in given.holes])
+    out.iomem_bits = max(arch["iomem_bits"], (top - 1).bit_length())
+    device = (out.device_base, out.device_base + out.device_bytes)
+    taken = [(a, b) for a, b in (*chunks, device) if a < b]
+    for res in _arch_resources(arch, features):
+        apart = all(res[1] < a or res[0] >= b for a, b in taken)
+        nested = all(res[1] < a or res[0] >= b or a <= res[0] <= res[1] < b for a, b in given.holes)
+        if apart and nested:
+            out.fixed.append(res)
+    return out
+
+
 def _nodes_of(chunks: Sequence[Range], shares: Sequence[int]) -> list[NodeRange]:
     """Which node each piece of RAM belongs to: nodes fill the chunks in the order of their ids."""
     out = []
@@ -254,6 +319,8 @@ def _ram_buffers(ram: Iterable[Range], flat: Sequence[_Claim]) -> list[Range]:
     for _, end in ram:
         unit = 64 << 10 if end < 1 << 20 else 1 << 20 if end < 16 << 20 else 64 << 20
         at, stop = end, round_up(end, unit)
+        if at == stop:
+            continue
         for start, last, *_ in sorted(r for r in flat if r[1] >= end and r[0] < stop):
             if start > at:
                 out.append((at, start))
@@ -291,6 +358,19 @@ def _image(
             at = first if seed is None or image.get("fixed") else first + _random(seed, places) * align
             return {name: (at + a, at + b) for name, (a, b) in parts.items()}
     raise ConfigError(f"{where}: too little memory for the kernel to start; give it 128M or more")
+
+
+def _image_given(
+    image: Mapping[str, Any], places: Iterable[Sequence[Range]], lowest: int, seed: int | None
+) -> dict[str, Range]:
+    """As _image(), in the first of these places that has room; nowhere when RAM is all crumbs, for the machine is known
+    to run."""
+    for ranges in places:
+        try:
+            return _image(image, ranges, lowest, seed, "")
+        except ConfigError:
+            continue
+    return {}
 
 
 def _block_bytes(arch: Mapping[str, Any], top: int, hypervisor: bool, features: frozenset[str]) -> int:

@@ -382,6 +382,29 @@ def map_(instance: str | None) -> None:
 
 @main.command(
     **examples("""\
+fakesysfs capture > /tmp/here.toml
+fakesysfs run --machine /tmp/here.toml -- lsmem
+mkdir -p /tmp/copy; cp -r --parents /sys/devices/system/memory /tmp/copy 2> /dev/null; fakesysfs capture --from /tmp/copy""")
+)
+@click.option("--from", "source", type=click.Path(), metavar="DIR|TAR", help="A copy of another machine's /sys.")
+@click.option("--arch", metavar="NAME", help="Its architecture, if the copy does not tell.")
+@click.option("--kernel", metavar="VERSION", help="The kernel to behave like, instead of the nearest to its own.")
+def capture(source: str | None, arch: str | None, kernel: str | None) -> None:
+    """Print a machine file of this host, or of a copy.
+
+    A machine made from it has the same memory blocks in the same states; `lsmem` prints the same. The copy is a
+    directory, or an archive of tar, with or without the leading `sys`. What it lacks is inferred, and it is said what.
+    """
+    from .capture import capture as look
+
+    found = look(source, arch=arch, kernel=kernel)
+    click.echo(found.text, nl=False)
+    for note in found.notes:
+        click.echo(f"fakesysfs: note: {note}", err=True)
+
+
+@main.command(
+    **examples("""\
 fakesysfs presets
 fakesysfs presets --kernels""")
 )
@@ -418,6 +441,23 @@ def doctor() -> int:
             click.echo(f"{'':<19} -> {finding.advice}")
         works = finding.good is not False if finding.what == "run" else works
     return 0 if works else 1
+
+
+@main.command(
+    **examples("""\
+fakesysfs bench
+fakesysfs bench --memory 64T""")
+)
+@machine_options
+def bench(**options: Any) -> None:
+    """Say how fast a machine is on this host, and what memory it takes."""
+    from .bench import measure
+    from .config import MachineConfig
+    from .instance import MACHINE_KEYS
+
+    given = {key: options[key] for key in MACHINE_KEYS if options.get(key) not in (None, (), [])}
+    for figure in measure(MachineConfig.from_options(**given)):
+        click.echo(f"{figure.what:<46} {figure.value:>10}   {figure.against}".rstrip())
 
 
 # ---------------------------------------------------------------------------------------------------------- below them

@@ -24,8 +24,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from .address_map import GIB, Board, NodeRange, Resource, make_address_map, round_up
+from .block_list import FILE_KEYS as _BLOCK_KEYS
+from .block_list import BlockList, ZoneSpan, read_block_list
 from .cmdline import CommandLine, parse_command_line
 from .errors import ConfigError
+from .profiles import list_arches, list_kernels, load_arch, load_kernel, names_in, suggest
+from .toml_file import read_toml
 
 __all__ = [
     "CONFIG_DEFAULTS",
@@ -106,8 +110,11 @@ WORKLOAD_KINDS: Final[Mapping[str, str]] = MappingProxyType({
 # Keys of a machine file, in the order an error message lists them
 _FILE_KEYS: Final = (
     "title", "summary", "memory", "kernel", "append", "config", "node", "distance", "arch", "seed",
-    "workload", "fault", "dimms", "ram_base", "like_host",
+    "workload", "fault", "dimms", "ram_base", "like_host", *_BLOCK_KEYS,
 )  # fmt: skip
+
+# As the kernel orders them
+_ALL_ZONES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
 _HERE: Final = Path(__file__).parent
 
@@ -205,6 +212,8 @@ class MachineConfig:
     :param firmware_memmap: the firmware's table: start, inclusive end, type.
     :param mem_is_address: `mem=` is the address where RAM ends, not how much is left.
     :param hotplug_nids: which node memory added by address alone belongs to; the first entry is the fallback.
+    :param blocks: the blocks one by one, when the machine file lists them; None when they follow from the rest.
+    :param zone_spans: what zones of such a machine span beyond their blocks: start, end, node, zone.
     """
 
     memory: str
@@ -248,6 +257,8 @@ class MachineConfig:
     reserved: tuple[tuple[int, int, str], ...]
     firmware_memmap: tuple[tuple[int, int, str], ...]
     hotplug_nids: tuple[NodeRange, ...]
+    blocks: BlockList | None
+    zone_spans: tuple[ZoneSpan, ...]
 
     @classmethod
     def from_options(
@@ -319,7 +330,8 @@ class MachineConfig:
             "standby": list(self.standby),
             "has_phys_device": int(self.has_phys_device),
             "not_x86": int(self.arch != "x86_64"),
-            "blocks": [],
+            "blocks": list(self.blocks.rows()) if self.blocks else [],
+            "zone_spans": list(self.zone_spans),
             "mem_limit": self.mem_limit,
             "movable_node": int(line.movable_node),
             "kernelcore": line.kernelcore,
@@ -338,8 +350,10 @@ class MachineConfig:
 
     @property
     def online_nodes(self) -> tuple[Node, ...]:
-        """The nodes Linux brings up at boot: those with RAM left by `mem=`, or with CPUs."""
+        """The nodes Linux brings up at boot: those with RAM left by `mem=` or listed as blocks, or with CPUs."""
         with_ram = {nid for _, _, nid in self.ram}
+        if self.blocks:
+            with_ram |= self.blocks.node_bytes().keys()
         return tuple(n for n in self.nodes if n.id in with_ram or n.cpus)
 
     @property
@@ -368,10 +382,10 @@ class _Options:
             path = _find_machine(str(machine))
             self._file_name = path.name if path.parent == _HERE / "presets" else str(path)
             self._folder = path.parent
-            self._file = _read_toml(path)
+            self._file = read_toml(path)
             for key in self._file:
                 if key not in _FILE_KEYS:
-                    raise ConfigError(f"{self._file_name}: no key `{key}`{_near(key, _FILE_KEYS)}")
+                    raise ConfigError(f"{self._file_name}: no key `{key}`{suggest(key, _FILE_KEYS)}")
             if self._file.get("like_host"):
                 self._file = {**self._file, **_host_options()}
 
@@ -388,6 +402,15 @@ class _Options:
     def path(self, key: str, name: str) -> Path:
         """The path `name` that `key` holds: relative to the machine file when that is where it stands."""
         return Path(name) if key in self._given else self._folder / name
+
+    def block_list(self, arch: Mapping[str, Any], arch_name: str) -> BlockList | None:
+        """The blocks that the machine file lists; None when it lists none."""
+        if "block" in self._file:
+            return read_block_list(self._file, self._file_name, arch, arch_name, MEMORY_LIMIT)
+        for key in _BLOCK_KEYS:
+            if key in self._file:
+                raise ConfigError(f"`{key}` in {self._file_name}: it is about blocks; list them as `block`")
+        return None
 
     def both(self, key: str) -> list[tuple[str, object]]:
         """(place, value) of `key` in the file and among the given options: what is merged, not replaced."""
@@ -410,38 +433,14 @@ class _Options:
         raise ConfigError(f"{self.place(key)}: {value!r} is not text; write it in quotes")
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not a TOML file: {e}") from None
-
-
-def _names(folder: str) -> list[str]:
-    return sorted(p.stem for p in (_HERE / folder).glob("*.toml"))
-
-
 def _find_machine(name: str) -> Path:
     if "/" not in name and not name.endswith(".toml"):
         preset = _HERE / "presets" / f"{name}.toml"
         if preset.is_file():
             return preset
         if not Path(name).is_file():
-            raise ConfigError(f"--machine {name}: no such preset or file{_near(name, _names('presets'))}")
+            raise ConfigError(f"--machine {name}: no such preset or file{suggest(name, names_in('presets'))}")
     return Path(name)
-
-
-def _near(word: str, known: Iterable[str], what: str = "known") -> str:
-    """The end of an error message: the nearest known word, or all of them."""
-    from difflib import get_close_matches
-
-    words = list(known)
-    near = get_close_matches(word, words, 1) or get_close_matches(word.upper(), words, 1)
-    return f"; did you mean {near[0]}?" if near else f"; {what}: {', '.join(words)}"
 
 
 def _host_options() -> dict[str, object]:
@@ -457,20 +456,10 @@ def _host_options() -> dict[str, object]:
 def load_presets() -> list[Preset]:
     """The machines that have a name, by name."""
     out = []
-    for name in _names("presets"):
-        data = _read_toml(_HERE / "presets" / f"{name}.toml")
+    for name in names_in("presets"):
+        data = read_toml(_HERE / "presets" / f"{name}.toml")
         out.append(Preset(name, str(data["title"]), str(data["summary"])))
     return out
-
-
-def list_kernels() -> list[str]:
-    """Names of the kernel profiles, oldest first."""
-    return sorted((n for n in _names("kernels") if n != "features"), key=_version)
-
-
-def list_arches() -> list[str]:
-    """Names of the architectures."""
-    return _names("arches")
 
 
 # ------------------------------------------------------------------------------------------- text to numbers
@@ -527,7 +516,7 @@ def _pairs(text: str, where: str, known: Sequence[str], first: str = "") -> list
             raise ConfigError(f"{where}: {item.strip()!r} is not name=value")
         name = name.strip()
         if name not in known:
-            raise ConfigError(f"{where}: no option `{name}`{_near(name, known)}")
+            raise ConfigError(f"{where}: no option `{name}`{suggest(name, known)}")
         out.append((name, value.strip()))
     return out
 
@@ -564,11 +553,14 @@ class _Memory:
     maxmem: int
 
 
-def _parse_memory(text: str, where: str, unit: int) -> _Memory:
-    """QEMU's -m, with its checks in its order."""
+def _parse_memory(text: str, where: str, unit: int, blocks: BlockList | None) -> _Memory:
+    """QEMU's -m, with its checks in its order. Of blocks that are listed the size is known."""
     where = f"{where} {text}"
     parts = _once(_pairs(text, where, ("size", "slots", "maxmem"), "size"), where)
-    ram = parse_size(parts.get("size", "1G"), where, "m")
+    ram = parse_size(parts["size"], where, "m") if "size" in parts else blocks.bytes if blocks else GIB
+    if blocks and ram != blocks.bytes:
+        raise ConfigError(f"{where}: {blocks.place} has {_show(blocks.bytes)}; leave out the size, or say that")
+    unit = min(unit, blocks.block_bytes) if blocks else unit
     if ram == 0 or ram % unit:
         raise ConfigError(f"{where}: {_show(ram)} of RAM is not a multiple of {_show(unit)}")
     slots = _integer(parts["slots"], f"{where}: slots", 0, SLOTS_LIMIT) if "slots" in parts else 0
@@ -592,22 +584,7 @@ def _parse_memory(text: str, where: str, unit: int) -> _Memory:
     return _Memory(ram, slots, maxmem)
 
 
-# ---------------------------------------------------------------------------------------------------- kernel
-
-
-def _version(name: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in name.split("."))
-
-
-def _load_kernel(name: str, where: str) -> dict[str, Any]:
-    names = list_kernels()
-    if name in names:
-        return _read_toml(_HERE / "kernels" / f"{name}.toml")
-    text = f"{where} {name}: no profile of this version"
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}", name, re.ASCII):
-        raise ConfigError(f"{text}; known: {', '.join(names)}")
-    older = [n for n in names if _version(n) <= _version(name)]
-    raise ConfigError(f"{text}; the nearest is {older[-1] if older else names[0]}, known: {', '.join(names)}")
+# --------------------------------------------------------------------------------------------- configuration
 
 
 def _parse_config(options: _Options, defaults: Mapping[str, object]) -> dict[str, int]:
@@ -629,7 +606,7 @@ def _parse_config(options: _Options, defaults: Mapping[str, object]) -> dict[str
         for item, setting in items:
             key = item.removeprefix("CONFIG_")
             if key not in CONFIG_DEFAULTS:
-                raise ConfigError(f"{where}: no configuration `{item}`{_near(key, CONFIG_DEFAULTS)}")
+                raise ConfigError(f"{where}: no configuration `{item}`{suggest(key, CONFIG_DEFAULTS)}")
             out[key] = _config_value(key, setting, where)
     return out
 
@@ -648,12 +625,18 @@ def _config_value(name: str, value: object, where: str) -> int:
 # ----------------------------------------------------------------------------------------------------- nodes
 
 
-def _parse_nodes(options: _Options, memory: _Memory, unit: int, nr_cpus: int, numa: bool) -> tuple[Node, ...]:
-    """QEMU's -numa node: ids count up, sizes make up the RAM, CPUs nobody claims are the first node's."""
+def _parse_nodes(
+    options: _Options, memory: _Memory, unit: int, nr_cpus: int, numa: bool, blocks: BlockList | None
+) -> tuple[Node, ...]:
+    """QEMU's -numa node: ids count up, sizes make up the RAM, CPUs nobody claims are the first node's. Blocks that are
+    listed say themselves which node they are of, and CPUs nobody claims are offline there."""
     place = options.place("node")
     texts = options.get("node")
+    shares = blocks.node_bytes() if blocks else {0: memory.ram}
     if texts is None:
-        return (Node(0, memory.ram, (0,)),)
+        if len(shares) > 1 and not numa:
+            raise ConfigError(f"{options.place('block')}: {len(shares)} nodes, and a kernel without NUMA has one")
+        return tuple(Node(n, shares.get(n, 0), () if n else (0,)) for n in range(max(shares) + 1))
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         raise ConfigError(f'{place}: a list of texts like "memory=512M,cpus=0-3" is wanted')
     if not numa:
@@ -678,6 +661,15 @@ def _parse_nodes(options: _Options, memory: _Memory, unit: int, nr_cpus: int, nu
         for name, value in pairs:
             if name == "cpus":
                 cpus[nid] |= _number_list(value, f"{where}: cpus", nr_cpus - 1)
+    if blocks and max(shares) not in sizes:
+        raise ConfigError(f"{place}: {blocks.place} has memory of node {max(shares)}; name that node, too")
+    for nid in sizes:
+        if not blocks:
+            break
+        if named and sizes[nid] != shares.get(nid, 0):
+            size = _show(shares.get(nid, 0))
+            raise ConfigError(f"{place}: node {nid} has {size} in {blocks.place}; leave out memory=")
+        sizes[nid] = shares.get(nid, 0)
     if not named and len(sizes) == 1:
         sizes = dict.fromkeys(sizes, memory.ram)
     if sorted(sizes) != list(range(len(sizes))):
@@ -693,7 +685,8 @@ def _parse_nodes(options: _Options, memory: _Memory, unit: int, nr_cpus: int, nu
         for cpu in sorted(cpus[nid]):
             if seen.setdefault(cpu, nid) != nid:
                 raise ConfigError(f"{place}: CPU {cpu} is on node {seen[cpu]} and on node {nid}")
-    cpus[0] |= set(range(max(seen, default=0) + 1)) - set(seen)
+    if not blocks or not seen:
+        cpus[0] |= set(range(max(seen, default=0) + 1)) - set(seen)
     return tuple(Node(nid, sizes[nid], tuple(sorted(cpus[nid]))) for nid in sorted(sizes))
 
 
@@ -740,7 +733,7 @@ def _parse_workload(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[Use
         if not path.is_file():
             known = ", ".join(WORKLOAD_KINDS)
             raise ConfigError(f"{place} {value}: neither kind=size nor a file; kinds: {known}")
-        place, entries = str(path), _flat(_read_toml(path))
+        place, entries = str(path), _flat(read_toml(path))
     elif isinstance(value, Mapping):
         entries = _flat(value)
     else:
@@ -757,7 +750,7 @@ def _parse_workload(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[Use
             continue
         prefix, dot, kind = name.rpartition(".")
         if kind not in WORKLOAD_KINDS:
-            near = _near(kind, [*WORKLOAD_KINDS, *numbers])
+            near = suggest(kind, [*WORKLOAD_KINDS, *numbers])
             raise ConfigError(f"{where}: no such use of memory{near}")
         nid = -1
         if dot:
@@ -827,7 +820,7 @@ def _parse_dimms(options: _Options, memory: _Memory, nodes: Sequence[Node]) -> t
         where = f"{place}, entry {i}"
         for key in table:
             if key not in known:
-                raise ConfigError(f"{where}: no key `{key}`{_near(key, known)}")
+                raise ConfigError(f"{where}: no key `{key}`{suggest(key, known)}")
         if "size" not in table:
             raise ConfigError(f'{where}: the size is missing; write size = "512M"')
         size = parse_size(str(table["size"]), where)
@@ -857,27 +850,19 @@ def _parse_dimms(options: _Options, memory: _Memory, nodes: Sequence[Node]) -> t
 # --------------------------------------------------------------------------------------- putting it together
 
 
-def _arch_data(name: str, where: str, features: frozenset[str]) -> dict[str, Any]:
-    if name not in list_arches():
-        raise ConfigError(f"{where} {name}: no such architecture{_near(name, list_arches())}")
-    arch = _read_toml(_HERE / "arches" / f"{name}.toml")
-    for feature, other in arch.get("unless", {}).items():
-        if feature not in features:
-            arch.update(other)
-    return arch
-
-
 def _build(options: _Options) -> MachineConfig:
     kernel = options.text("kernel", DEFAULT_KERNEL)
-    profile = _load_kernel(kernel, options.place("kernel"))
+    profile = load_kernel(kernel, options.place("kernel"))
     features = frozenset(profile["features"])
     arch_name = options.text("arch", DEFAULT_ARCH)
-    arch = _arch_data(arch_name, options.place("arch"), features)
+    arch = load_arch(arch_name, options.place("arch"), features)
     config = _parse_config(options, arch.get("config", {}))
     seed = _integer(options.text("seed", str(DEFAULT_SEED)), options.place("seed"), 0, (1 << 64) - 1)
 
-    memory_text = options.text("memory", arch.get("default_memory", DEFAULT_MEMORY))
-    memory = _parse_memory(memory_text, options.place("memory"), arch["ram_unit"])
+    blocks = options.block_list(arch, arch_name)
+    default_memory = _show(blocks.bytes) if blocks else arch.get("default_memory", DEFAULT_MEMORY)
+    memory_text = options.text("memory", default_memory)
+    memory = _parse_memory(memory_text, options.place("memory"), arch["ram_unit"], blocks)
     if memory.slots and arch.get("flat", {}).get("standby"):
         raise ConfigError(
             f"{options.place('memory')} {memory_text}: {arch_name} has no DIMM slots but memory on standby; "
@@ -886,11 +871,20 @@ def _build(options: _Options) -> MachineConfig:
     line = parse_command_line(
         options.text("append", ""), options.place("append"), features, arch["page_shift"]
     )
-    nodes = _parse_nodes(options, memory, arch["ram_unit"], config["NR_CPUS"], bool(config["NUMA"]))
+    cores = line.kernelcore or line.kernelcore_percent or line.movablecore or line.movablecore_percent
+    if blocks and (line.mem or cores):
+        raise ConfigError(
+            f"{options.place('append')} {line.text}: {blocks.place} says what is RAM and in which zone; "
+            "leave out mem=, kernelcore=, movablecore="
+        )
+    nodes = _parse_nodes(options, memory, arch["ram_unit"], config["NR_CPUS"], bool(config["NUMA"]), blocks)
     distances = _parse_distances(options, nodes)
     workload, aged, swap = _parse_workload(options, nodes)
     dimms = _parse_dimms(options, memory, nodes)
 
+    for key in ("ram_base", "like_host"):
+        if blocks and options.get(key) is not None:
+            raise ConfigError(f"{options.place(key)}: {blocks.place} says where RAM is; leave it out")
     base_text = options.get("ram_base")
     ram_base = None if base_text is None else parse_size(str(base_text), options.place("ram_base"))
     if ram_base is not None and "flat" not in arch:
@@ -908,7 +902,11 @@ def _build(options: _Options) -> MachineConfig:
         seed=None if line.nokaslr else seed,
         hypervisor=bool(config["HYPERVISOR"]),
         where=f"--append {line.text}" if line.mem else f"{options.place('memory')} {memory_text}",
+        given=blocks.given() if blocks else None,
     )
+    ends: Mapping[str, int] = blocks.zone_ends() if blocks else {}
+    zones = [zone for zone in _ALL_ZONES if zone in arch["zones"] or zone in ends]
+    zone_limits = {zone: ends[zone] for zone in ("DMA", "DMA32") if zone in ends} | dict(layout.zone_limits)
     _check_workload(options, workload, layout.ram)
     return MachineConfig(
         memory=memory_text,
@@ -941,8 +939,8 @@ def _build(options: _Options) -> MachineConfig:
         max_order=arch["max_order"],
         pageblock_order=arch["pageblock_order"] if config["HUGETLB_PAGE"] else arch["max_order"],
         struct_page_bytes=arch["struct_page_bytes"],
-        zones=tuple(z for z in arch["zones"] if z != "Device" or config["ZONE_DEVICE"]),
-        zone_limits=layout.zone_limits,
+        zones=tuple(z for z in zones if z != "Device" or config["ZONE_DEVICE"]),
+        zone_limits=zone_limits,
         max_phys_bits=arch["max_phys_bits"],
         iomem_bits=layout.iomem_bits,
         has_phys_device=arch["has_phys_device"],
@@ -952,4 +950,6 @@ def _build(options: _Options) -> MachineConfig:
         reserved=layout.reserved,
         firmware_memmap=layout.firmware_memmap,
         hotplug_nids=layout.hotplug_nids,
+        blocks=blocks,
+        zone_spans=tuple(blocks.spans(layout.zone_limits, line.movable_node)) if blocks else (),
     )

@@ -189,6 +189,11 @@ def _inside(process: Inside) -> NoReturn:
             print(f"fakesysfs: {note}", file=sys.stderr, flush=True)
     # sd-device would refuse devices that are not on a sysfs.
     environment = {**os.environ, VARIABLE: process.name, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
+    # The command may want to ask this instance something, and a virtual environment need not be active. At the end of
+    # PATH it hides nothing.
+    scripts = os.path.dirname(sys.executable)
+    if os.access(os.path.join(scripts, "fakesysfs"), os.X_OK):
+        environment["PATH"] = f"{environment.get('PATH', os.defpath)}:{scripts}"
     if options["udev"] or rules != []:
         process.start_udev(environment, rules)
     process.run(options["command"], environment, options["keep_uid"])

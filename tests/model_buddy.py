@@ -5,8 +5,8 @@ of engine/buddy.c: a freed chunk goes to the head of its list, or to the tail wh
 already; fresh memory ascends; allocations take the head and split from the top down; a section that becomes free in
 one migratetype moves as one to the tail, one of alike large folios as one to the head, the youngest (highest) first.
 
-Owns the lists. Does not own who asks for what (model_machine.py). A zone is a pair (nid, name); pages are page frame
-numbers; an allocation that is not to be had is None.
+Owns the lists. Does not own who asks for what, nor how memory comes and goes (model_machine.py). A zone is a pair
+(nid, name), pages are page frame numbers; an allocation that is not to be had is None.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 Zone = tuple[int, str]
 MOVABLE_KINDS = ("anon", "file", "shmem", "hugetlb")
-RECLAIMABLE_KINDS = ("slab_reclaimable",)
 FALLBACKS = {
     "Unmovable": ("Reclaimable", "Movable"),
     "Movable": ("Reclaimable", "Unmovable"),
@@ -27,9 +26,9 @@ FALLBACKS = {
 
 def migratetype_of(kind: str) -> str:
     """The migratetype that pages of a kind are asked for with."""
-    if kind in (*MOVABLE_KINDS, "offline"):
+    if kind in MOVABLE_KINDS or kind == "offline":
         return "Movable"
-    return "Reclaimable" if kind in RECLAIMABLE_KINDS else "Unmovable"
+    return "Reclaimable" if kind == "slab_reclaimable" else "Unmovable"
 
 
 @dataclass
@@ -231,7 +230,7 @@ class Model:
             chunk = chunk if pfn < middle else middle
         self._hold(pfn, 0, "poisoned")
 
-    # Isolation; memory comes and goes
+    # Isolation
 
     def isolate(self, block: int) -> None:
         """Take a pageblock out of the allocator's reach."""
@@ -250,45 +249,3 @@ class Model:
                     self.types[block] = self.types[block] if "isolate_bit" in self.features else "Movable"
                     self._move_block(block << self.pageblock, self.types[block])
             self._fold_free(section)
-
-    def give(self, start: int, end: int, tail: bool) -> None:
-        """Hand over pages for the first time: whole sections as one, else in the largest chunks, ascending."""
-        pfn = start
-        while pfn < end:
-            if pfn % self.section == 0 and end - pfn >= self.section and len({*self._zones_of(pfn)}) == 1:
-                chunks = range(pfn, pfn + self.section, 1 << self.chunk)
-                for chunk in chunks if tail else reversed(chunks):
-                    self._link(chunk, self.chunk, self.migratetype(chunk), tail)
-                pfn += self.section
-                continue
-            order = self.chunk
-            while pfn & (1 << order) - 1 or pfn + (1 << order) > end or len({*self._zones_of(pfn, 1 << order)}) > 1:
-                order -= 1
-            self._merge(pfn, order, tail)
-            pfn += 1 << order
-
-    def _zones_of(self, start: int, pages: int = 0) -> Iterator[Zone]:
-        for pfn in range(start, start + (pages or self.section), 1 << self.pageblock):
-            yield self.zone(pfn)
-
-    def online(self, start: int, end: int, zone: Zone) -> None:
-        """Memory goes online in a zone."""
-        for block in range(start >> self.pageblock, end >> self.pageblock):
-            self.zones[block], self.types[block] = zone, "Movable"
-        isolated = range(start >> self.pageblock, end >> self.pageblock) if "online_isolated" in self.features else ()
-        self.isolated |= {*isolated}
-        self.give(start, end, "fresh_at_tail" in self.features)
-        self.end_isolation(start, end)
-
-    def offline(self, start: int, end: int) -> None:
-        """An isolated range that holds nothing that matters goes offline."""
-        for pfn in [*self.heads_in(start, end)]:
-            head = self.heads[pfn]
-            if head.kind == "free":
-                self._unlink(pfn)
-            else:
-                self.held[self.zone(pfn), head.kind].remove(pfn)
-                del self.heads[pfn]
-        for block in range(start >> self.pageblock, end >> self.pageblock):
-            self.isolated.discard(block)
-            del self.zones[block], self.types[block]

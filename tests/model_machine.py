@@ -1,4 +1,4 @@
-"""What a machine does with its page lists (model_buddy.py): zonelists, isolation of ranges, migration, memmaps.
+"""What a machine does with its page lists (model_buddy.py): zonelists, memory that comes and goes, migration.
 
 Slow and plain like that one. It follows the kernel as far as pages are concerned and is told the rest: the watermarks
 of each zone, the order of nodes, in which zone a block goes online. Owns no text and no errno.
@@ -7,7 +7,7 @@ of each zone, the order of nodes, in which zone a block goes online. Owns no tex
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from model_buddy import MOVABLE_KINDS, Model, Zone, migratetype_of
@@ -44,6 +44,7 @@ class MachineModel(Model):
         self.marks: dict[Zone, Marks] = defaultdict(Marks)
         self.nodes: dict[int, list[int]] = {}  # node -> itself and all others, by distance
         self.memmaps: dict[int, list[int]] = {}  # section number -> folios
+        self.spans: dict[Zone, tuple[int, int]] = {}  # first page and end; of a zone without memory (0, 0)
 
     # Allocating
 
@@ -150,14 +151,69 @@ class MachineModel(Model):
         for pfn in self.memmaps.pop(section):
             self.free(pfn)
 
+    def give(self, start: int, end: int, tail: bool) -> None:
+        """Hand over pages for the first time: whole sections as one, else in the largest chunks, ascending."""
+        pfn = start
+        while pfn < end:
+            if pfn % self.section == 0 and end - pfn >= self.section and len({*self._zones_of(pfn)}) == 1:
+                chunks = range(pfn, pfn + self.section, 1 << self.chunk)
+                for chunk in chunks if tail else reversed(chunks):
+                    self._link(chunk, self.chunk, self.migratetype(chunk), tail)
+                pfn += self.section
+                continue
+            order = self.chunk
+            while pfn & (1 << order) - 1 or pfn + (1 << order) > end or len({*self._zones_of(pfn, 1 << order)}) > 1:
+                order -= 1
+            self._merge(pfn, order, tail)
+            pfn += 1 << order
+
+    def _zones_of(self, start: int, pages: int = 0) -> Iterator[Zone]:
+        for pfn in range(start, start + (pages or self.section), 1 << self.pageblock):
+            yield self.zone(pfn)
+
     def online(self, start: int, end: int, zone: Zone) -> None:
-        """Memory goes online; the kernel uses a kernel zone that was empty at once."""
+        """Memory goes online in a zone; the kernel uses a kernel zone that was empty at once."""
         empty = zone not in self.zones.values()
-        super().online(start, end, zone)
+        low, high = self.spans.get(zone, (0, 0))
+        self.spans[zone] = (min(low, start), max(high, end)) if high else (start, end)
+        blocks = range(start >> self.pageblock, end >> self.pageblock)
+        for block in blocks:
+            self.zones[block], self.types[block] = zone, "Movable"
+        self.isolated |= {*blocks} if "online_isolated" in self.features else set()
+        self.give(start, end, "fresh_at_tail" in self.features)
+        self.end_isolation(start, end)
         if empty and zone[1] != "Movable":
             for kind in ["slab"] * 22 + ["pagetables"] * 6 + ["kernel"] * 4:
                 if self.take(zone, 0, kind, unmixed=True) is None:
                     break
+
+    def offline(self, start: int, end: int) -> None:
+        """An isolated range that holds nothing that matters goes offline."""
+        zone = self.zone(start)
+        for pfn in [*self.heads_in(start, end)]:
+            head = self.heads[pfn]
+            if head.kind == "free":
+                self._unlink(pfn)
+            else:
+                self.held[self.zone(pfn), head.kind].remove(pfn)
+                del self.heads[pfn]
+        for block in range(start >> self.pageblock, end >> self.pageblock):
+            self.isolated.discard(block)
+            del self.zones[block], self.types[block]
+        self._shrink(zone, start, end)
+
+    def _shrink(self, zone: Zone, start: int, end: int) -> None:
+        """Only a range at either end moves the span, to the nearest section that is still there."""
+        low, high = self.spans[zone]
+        left = [p << self.pageblock for p, z in self.zones.items() if z == zone]
+        sections = sorted({p - p % self.section for p in left})
+        if not sections:
+            low, high = 0, 0
+        elif start <= low:
+            low = max(low, min(s for s in sections if s >= end))
+        elif end >= high:
+            high = min(high, max(s for s in sections if s < start) + self.section)
+        self.spans[zone] = (low, high)
 
     def _in_the_way(self, kind: str, zone: Zone) -> bool:
         if kind in ("reserved", "hole") or (kind == "offline" and "pageoffline_skipped" not in self.features):

@@ -2,8 +2,9 @@
  * boot.c (m) - the memory of a machine as it is when Linux has booted.
  *
  * Owns: which sections and blocks exist at boot, where zones begin and end (kernelcore=, movablecore=), what is
- * reserved (kernel image, boot memmap), the hand-over of the rest to the buddy. Does not own: what happens later; the
- * load of the booted machine (workload.c). Work is proportional to the number of sections, nothing else.
+ * reserved (kernel image, boot memmap), the hand-over of the rest to the buddy; blocks that are listed: machines that
+ * were captured, memory on standby. Does not own: what happens later; the load of the booted machine (workload.c).
+ * Work is proportional to the number of sections, nothing else.
  * Linux: mm/mm_init.c (formerly page_alloc.c) find_zone_movable_pfns_for_nodes(), memblock_free_all().
  */
 #include <errno.h>
@@ -38,20 +39,27 @@ static void reserve(struct layout *layout, uint64_t start, uint64_t end)
     layout->reserved[layout->nr_reserved++] = (struct span){start, end, 0};
 }
 
+/* Pages of the memmap of a node's boot memory. */
+static uint64_t memmap_pages(const struct machine *m, const struct layout *layout, unsigned nid)
+{
+    uint64_t sections = 0, next = 0;
+
+    for (size_t i = 0; i < layout->nr_ram; i++) {
+        if (layout->ram[i].nid != (int)nid)
+            continue;
+        uint64_t first = layout->ram[i].start >> m->section_page_shift;
+        uint64_t end = (layout->ram[i].end + m->pages_per_section - 1) >> m->section_page_shift;
+        sections += end - (first > next ? first : next);
+        next = end;
+    }
+    return sections * (m->pages_per_section * m->struct_page_bytes / m->page_bytes);
+}
+
 /* The memmap of boot memory stands at the top of each node's RAM, as memblock allocates from the top down. */
 static void reserve_memmap(struct machine *m, struct layout *layout)
 {
     for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
-        uint64_t sections = 0, next = 0;
-        for (size_t i = 0; i < layout->nr_ram; i++) {
-            if (layout->ram[i].nid != (int)nid)
-                continue;
-            uint64_t first = layout->ram[i].start >> m->section_page_shift;
-            uint64_t end = (layout->ram[i].end + m->pages_per_section - 1) >> m->section_page_shift;
-            sections += end - (first > next ? first : next);
-            next = end;
-        }
-        uint64_t left = sections * (m->pages_per_section * m->struct_page_bytes / m->page_bytes);
+        uint64_t left = memmap_pages(m, layout, nid);
         for (size_t i = layout->nr_ram; i-- > 0 && left > 0;) {
             const struct span *ram = &layout->ram[i];
             if (ram->nid != (int)nid)
@@ -61,6 +69,46 @@ static void reserve_memmap(struct machine *m, struct layout *layout)
             reserve(layout, ram->end - take, ram->end);
             left -= take;
         }
+    }
+}
+
+/* Of a node whose blocks are listed, from the top down: `left` pages of those that are (not) said to be removable. None
+ * of Movable: that memory came later. dry: only count. Returns pages. */
+static uint64_t reserve_listed(struct machine *m, struct layout *layout, unsigned nid, bool removable, uint64_t left,
+                               bool dry)
+{
+    uint64_t taken = 0;
+
+    for (size_t i = layout->nr_ram; i-- > 0;) {
+        const struct span ram = layout->ram[i];
+        for (uint64_t end = ram.end, start; end > ram.start && ram.nid == (int)nid && taken < left; end = start) {
+            const struct memory_block *b = block_get(m, (end - 1) / m->block_pages);
+            const struct zone *z = b != NULL ? zone_by_index(m, b->zone) : NULL;
+            start = (end - 1) / m->block_pages * m->block_pages;
+            start = start > ram.start ? start : ram.start;
+            if ((z != NULL && z->type == ZONE_MOVABLE) || (b != NULL && b->removable != 0) != removable)
+                continue;
+            uint64_t take = end - start < left - taken ? end - start : left - taken;
+            taken += take;
+            if (!dry)
+                reserve(layout, end - take, end);
+        }
+    }
+    return taken;
+}
+
+/* What a node has no room for, because all it has is Movable, is on a lower one. */
+static void reserve_listed_memmap(struct machine *m, struct layout *layout)
+{
+    uint64_t left = 0;
+
+    for (unsigned nid = m->possible_nodes; nid-- > 0;) {
+        left += memmap_pages(m, layout, nid);
+        uint64_t room = reserve_listed(m, layout, nid, false, UINT64_MAX, true) +
+                        reserve_listed(m, layout, nid, true, UINT64_MAX, true);
+        uint64_t take = left < room / 2 ? left : room / 2, done = reserve_listed(m, layout, nid, false, take, false);
+        reserve_listed(m, layout, nid, true, take - done, false);
+        left -= take;
     }
 }
 
@@ -75,7 +123,10 @@ static void layout_make(struct machine *m, const struct machine_config *config, 
             layout->ram[layout->nr_ram++] = (struct span){start, end, config->memory[i].nid};
     }
     qsort(layout->ram, layout->nr_ram, sizeof *layout->ram, span_order);
-    reserve_memmap(m, layout);
+    if (m->nr_memory_blocks != 0)
+        reserve_listed_memmap(m, layout);
+    else
+        reserve_memmap(m, layout);
     for (size_t i = 0; i < config->nr_reserved; i++)
         reserve(layout, config->reserved[i].start >> m->page_shift,
                 (config->reserved[i].end + m->page_bytes - 1) >> m->page_shift);
@@ -174,7 +225,7 @@ static void find_movable(struct machine *m, const struct machine_config *config,
     }
 }
 
-static struct zone *boot_zone(struct machine *m, const struct layout *layout, int nid, uint64_t pfn)
+static struct zone *zone_by_address(struct machine *m, const struct layout *layout, int nid, uint64_t pfn)
 {
     struct node *node = &m->nodes[nid];
 
@@ -185,6 +236,24 @@ static struct zone *boot_zone(struct machine *m, const struct layout *layout, in
             return &node->zones[type];
     }
     return &node->zones[layout->movable_pfn[nid] != 0 && pfn >= layout->movable_pfn[nid] ? ZONE_MOVABLE : ZONE_NORMAL];
+}
+
+/* A block that is listed knows its zone. One that lies in several does not say where they meet: where addresses say, else
+ * in its middle, so that each half is like the block that it touches. */
+static struct zone *boot_zone(struct machine *m, const struct layout *layout, int nid, uint64_t pfn)
+{
+    const struct memory_block *b = block_get(m, pfn / m->block_pages);
+    struct zone *z = zone_by_address(m, layout, nid, pfn);
+
+    if (b == NULL)
+        return z;
+    if (b->zone >= 0)
+        return zone_by_index(m, b->zone);
+    uint64_t first = b->id * m->block_pages, last = first + m->block_pages - 1;
+    if (zone_by_address(m, layout, nid, first) != zone_by_address(m, layout, nid, last))
+        return z;
+    b = pfn - first < m->block_pages / 2 ? b->id > 0 ? block_get(m, b->id - 1) : NULL : block_get(m, b->id + 1);
+    return b != NULL && b->zone >= 0 && b->nid == nid ? zone_by_index(m, b->zone) : z;
 }
 
 /* A zone spans what it can of its node, holes included; one without any RAM stays empty. */
@@ -249,8 +318,9 @@ static void link_chunks(struct machine *m, struct section *s, uint64_t offset, u
     }
 }
 
-static void count_present(struct machine *m, struct zone *z, uint64_t nr_pages)
+static void count_present(struct machine *m, struct zone *z, uint64_t pfn, uint64_t nr_pages)
 {
+    zone_grow_span(m, z, pfn, nr_pages);
     z->present += nr_pages;
     z->present_early += nr_pages;
     m->nodes[z->nid].present += nr_pages;
@@ -287,7 +357,7 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
     bool plain = whole && z == boot_zone(m, layout, here->nid, end - 1);
     if (plain && (held == NULL || held->start >= end)) {
         s->zone = z->index;
-        count_present(m, z, m->pages_per_section);
+        count_present(m, z, first, m->pages_per_section);
         buddy_give_range(m, first, m->pages_per_section, true);
         return;
     }
@@ -296,7 +366,7 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
         s->kind = KIND_RESERVED;
         s->order = (uint8_t)m->max_order;
         z->kind_pages[KIND_RESERVED] += m->pages_per_section;
-        count_present(m, z, m->pages_per_section);
+        count_present(m, z, first, m->pages_per_section);
         return;
     }
     size_t at = *ram;
@@ -325,7 +395,7 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
         if (s->zones != NULL && ((pfn | (m->pageblock_pages - 1)) + 1) < next)
             next = (pfn | (m->pageblock_pages - 1)) + 1; /* zones change at pageblocks only */
         if (is_ram)
-            count_present(m, zone_of(m, pfn), next - pfn);
+            count_present(m, zone_of(m, pfn), pfn, next - pfn);
         if (is_ram && !is_held)
             buddy_give_range(m, pfn, next - pfn, true);
         else
@@ -340,9 +410,9 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
 static void boot_block(struct machine *m, uint64_t id)
 {
     uint64_t start_pfn = id * m->block_pages;
-    struct memory_block *b = NULL;
+    struct memory_block *b = block_get(m, id);
     const struct zone *only = NULL;
-    bool several = false;
+    bool several = false, listed = b != NULL;
 
     for (unsigned i = 0; i < m->sections_per_block; i++) {
         const struct section *s = section_get(m, id * m->sections_per_block + i);
@@ -368,9 +438,98 @@ static void boot_block(struct machine *m, uint64_t id)
         several = several || only != NULL;
         only = z;
     }
-    b->zone = several || only == NULL || b->second_nid >= 0 ? -1 : only->index;
+    if (!listed)
+        b->zone = several || only == NULL || b->second_nid >= 0 ? -1 : only->index;
     b->last_zone = b->zone;
 }
+
+/* ---- blocks that are listed ---- */
+
+static bool listed_online(const struct boot_block *row)
+{
+    return strcmp(row->state, "online") == 0;
+}
+
+static int zone_type_by_name(const char *name) /* -1: several, or none of that name */
+{
+    for (int type = 0; type < NR_ZONES; type++)
+        if (strcmp(zone_type_name((enum zone_type)type), name) == 0)
+            return type;
+    return -1;
+}
+
+static struct memory_block *list_block(struct machine *m, const struct boot_block *row)
+{
+    struct memory_block *b = block_create(m, row->id, row->nid);
+
+    b->phys_device = row->phys_device;
+    b->unlinked = !row->linked;
+    b->removable = (int8_t)(row->removable < 0 ? -1 : row->removable != 0);
+    return b;
+}
+
+/* Before there are any sections: their zones follow from this. */
+static void list_online_blocks(struct machine *m, const struct machine_config *config)
+{
+    for (size_t i = 0; i < config->nr_blocks; i++) {
+        const struct boot_block *row = &config->blocks[i];
+        if (!listed_online(row))
+            continue;
+        int type = zone_type_by_name(row->zone);
+        list_block(m, row)->zone = type >= 0 ? m->nodes[row->nid].zones[type].index : (int16_t)-1;
+    }
+}
+
+/* Linux: add_memory_resource() at some time before. Whoever added more than the rest has room for the memmap of had an
+ * answer to that which nobody can see. */
+void boot_offline_blocks(struct machine *m, const struct machine_config *config)
+{
+    bool on_memory = memmap_on_memory_wanted(m, m->block_bytes);
+
+    for (size_t i = 0; i < config->nr_blocks; i++) {
+        const struct boot_block *row = &config->blocks[i];
+        if (listed_online(row))
+            continue;
+        if (on_memory || range_add(m, row->nid, row->id * m->block_bytes, m->block_bytes, false, NULL, NULL) != 0)
+            range_add(m, row->nid, row->id * m->block_bytes, m->block_bytes, true, NULL, NULL);
+        struct memory_block *b = list_block(m, row);
+        b->nr_vmemmap = on_memory ? (uint32_t)vmemmap_pages(m) : 0;
+    }
+}
+
+int boot_check_blocks(struct machine *m, const struct machine_config *config)
+{
+    size_t ram = 0;
+
+    for (size_t i = 0; i < config->nr_blocks; i++) {
+        const struct boot_block *row = &config->blocks[i];
+        uint64_t start = row->id * m->block_bytes, end = start + m->block_bytes;
+        int type = zone_type_by_name(row->zone);
+        if (row->id > UINT64_MAX / m->block_bytes - 1 || (end - 1) >> m->max_phys_bits != 0)
+            return fail(m, -EINVAL, "memory%llu is beyond the largest address", (unsigned long long)row->id);
+        if (i > 0 && row->id <= row[-1].id)
+            return fail(m, -EINVAL, "memory%llu is listed twice, or out of order", (unsigned long long)row->id);
+        if (row->nid < 0 || (unsigned)row->nid >= m->possible_nodes || !m->nodes[row->nid].online)
+            return fail(m, -EINVAL, "memory%llu is on no node that is online", (unsigned long long)row->id);
+        if (listed_online(row) && (type >= 0 ? !m->zone_exists[type] : strcmp(row->zone, "none") != 0))
+            return fail(m, -EINVAL, "memory%llu is in a zone that does not exist", (unsigned long long)row->id);
+        while (ram < config->nr_memory && config->memory[ram].end <= start)
+            ram++;
+        bool there = ram < config->nr_memory && config->memory[ram].start < end;
+        if (listed_online(row) != there)
+            return fail(m, -EINVAL, "memory%llu is listed %s and has %s", (unsigned long long)row->id, row->state,
+                        there ? "RAM in use" : "no RAM");
+    }
+    for (size_t i = 0; i < config->nr_zone_spans; i++) {
+        const struct boot_span *span = &config->zone_spans[i];
+        int type = zone_type_by_name(span->zone);
+        if (type < 0 || !m->zone_exists[type] || (unsigned)span->nid >= m->possible_nodes || span->start >= span->end)
+            return fail(m, -EINVAL, "the span of a zone that does not exist, or an empty one");
+    }
+    return 0;
+}
+
+/* ---- all of it ---- */
 
 void boot_memory(struct machine *m, const struct machine_config *config)
 {
@@ -379,6 +538,8 @@ void boot_memory(struct machine *m, const struct machine_config *config)
     uint64_t next = 0, id = 0;
     void *value;
 
+    list_online_blocks(m, config);
+    bool listed = m->nr_memory_blocks != 0;
     layout_make(m, config, &layout);
     find_movable(m, config, &layout);
     for (size_t i = 0; i < layout.nr_ram; i++) {
@@ -391,7 +552,13 @@ void boot_memory(struct machine *m, const struct machine_config *config)
         }
         next = end > next ? end : next;
     }
-    set_spans(m, &layout);
+    if (!listed)
+        set_spans(m, &layout);
+    for (size_t i = 0; i < config->nr_zone_spans; i++) {
+        const struct boot_span *span = &config->zone_spans[i];
+        zone_grow_span(m, &m->nodes[span->nid].zones[zone_type_by_name(span->zone)], span->start >> m->page_shift,
+                       (span->end - span->start) >> m->page_shift);
+    }
     for (uint64_t nr = 0; radix_next(&m->sections, nr, &nr, &value); nr = (id + 1) * m->sections_per_block) {
         id = nr / m->sections_per_block;
         boot_block(m, id);

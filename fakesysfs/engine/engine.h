@@ -56,10 +56,18 @@ struct boot_load { /* who uses memory after boot */
     int nid; /* -1: anywhere */
 };
 
-struct boot_block { /* a captured machine: the state in which a block is found; see machine.c */
+struct boot_block { /* a block that is listed: the state in which it is found; see boot.c. Ascending by id */
     uint64_t id;
-    const char *state, *zone;
-    int nid, phys_device, removable;
+    const char *state, *zone; /* zone of an online one: its name, "none" where it lies in several */
+    int nid, phys_device;
+    int removable; /* what its file says until its state changes; -1: what there is to see */
+    int linked;    /* has a link to its node */
+};
+
+struct boot_span { /* a zone of a machine with listed blocks spans this, too; bytes, end exclusive */
+    uint64_t start, end;
+    int nid;
+    const char *zone;
 };
 
 /* Everything a machine is made from. Arrays are read during machine_create() only. */
@@ -95,6 +103,8 @@ struct machine_config {
     size_t nr_load;
     const struct boot_block *blocks;
     size_t nr_blocks;
+    const struct boot_span *zone_spans;
+    size_t nr_zone_spans;
     unsigned aged;
     uint64_t swap_bytes;
     bool has_phys_device;

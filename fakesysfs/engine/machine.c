@@ -172,7 +172,8 @@ struct machine *machine_create(const struct machine_config *config, struct task 
     pthread_cond_init(&m->changed, &attr);
     pthread_condattr_destroy(&attr);
     machine_lock(m, task);
-    if ((err = set_constants(m, config)) != 0 || (err = set_nodes(m, config)) != 0)
+    if ((err = set_constants(m, config)) != 0 || (err = set_nodes(m, config)) != 0 ||
+        (err = boot_check_blocks(m, config)) != 0)
         goto failed;
     m->iomem.end = m->iomem_bits >= 64 ? UINT64_MAX : (1ull << m->iomem_bits) - 1;
     if ((err = resource_insert(m, config->resources, config->nr_resources)) != 0) {
@@ -189,6 +190,7 @@ struct machine *machine_create(const struct machine_config *config, struct task 
     zone_print_zonelists(m);
     for (size_t i = 0; i < config->nr_firmware; i++)
         firmware_map_add(m, config->firmware[i].start, config->firmware[i].end, config->firmware[i].type);
+    boot_offline_blocks(m, config);
     if ((err = load_boot(m, config)) != 0 || (err = add_standby(m, config)) != 0)
         goto failed;
     register_tree(m);

@@ -121,6 +121,11 @@ static int block_go_offline(struct machine *m, struct memory_block *b)
         return fail(m, -EINVAL, "memory%llu lies in more than one zone or node", (unsigned long long)b->id);
     }
     TRACE_LEAF(m, "mem_hotplug_begin");
+    uint64_t pfn = block_pfn(m, b);
+    if (b->removable == 0 && !has(m, F_removable_const)) { /* found so: then something is in it that cannot move */
+        buddy_alloc_range(m, pfn, pfn + m->block_pages, 0, KIND_KERNEL, &pfn);
+        b->removable = -1;
+    }
     int err = offline_pages(m, block_pfn(m, b), m->block_pages, z, block_group(m, b), b->nr_vmemmap);
     if (has(m, F_prepare_online_notifier) && err == 0)
         memory_notify(m); /* MEM_FINISH_OFFLINE */
@@ -142,6 +147,7 @@ static int block_change_state(struct machine *m, struct memory_block *b, enum bl
         b->state = BLOCK_GOING_OFFLINE;
     int err = to == BLOCK_ONLINE ? block_go_online(m, b) : block_go_offline(m, b);
     b->state = err == 0 ? to : from;
+    b->removable = err == 0 ? -1 : b->removable;
     event_add(m, EVENT_STATE, err, block_path(b, path),
               err != 0 && m->task != NULL ? m->task->reason : to == BLOCK_ONLINE ? "online" : "offline");
     return err;
@@ -223,6 +229,7 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
         .last_zone = -1,
         .group = -1,
         .acpi_slot = -1,
+        .removable = -1,
     };
     radix_set(&m->blocks, id, b);
     m->nr_memory_blocks++;
@@ -656,7 +663,9 @@ static int removable_show(struct machine *m, const struct sysfs_node *node, stru
 
     if (b == NULL)
         return -ENODEV;
-    if (!has(m, F_removable_const) && b->state != BLOCK_OFFLINE) {
+    if (b->removable >= 0) {
+        removable = b->removable != 0;
+    } else if (!has(m, F_removable_const) && b->state != BLOCK_OFFLINE) {
         uint64_t pfn = block_pfn(m, b), end = pfn + m->block_pages;
         struct folio folio;
         while (removable && pfn < end && folio_at(m, pfn, &folio)) {
@@ -775,7 +784,7 @@ static int block_lookup(struct machine *m, uint64_t id, const char *name, struct
         aux = LINK_SUBSYSTEM;
     else if (strcmp(name, "firmware_node") == 0 && b->acpi_slot >= 0)
         aux = LINK_FIRMWARE | (uint64_t)b->acpi_slot << 8;
-    else if (configured(m, CONFIG_NUMA) && name_number(name, "node", &nid) &&
+    else if (configured(m, CONFIG_NUMA) && !b->unlinked && name_number(name, "node", &nid) &&
              ((b->nid >= 0 && nid == (uint64_t)b->nid) || (b->second_nid >= 0 && nid == (uint64_t)b->second_nid)))
         aux = LINK_NODE | nid << 8;
     else

@@ -190,13 +190,13 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
             err = fault_at(m, "range_add/section");
         if (err == 0 && !self_memmap)
             err = memmap_alloc(m, nr, nid);
-        m->trace_on = false; /* the first section shows what every further one does */
         if (err != 0)
             break;
         section_add(m, nr, nid);
         end_added = nr + 1;
         if (added != NULL && (err = added(m, nr, ctx)) != 0)
             break;
+        m->trace_on = false; /* the first section shows what every further one does */
     }
     m->trace_on = trace_on;
     if (err != 0) {

@@ -184,6 +184,8 @@ struct memory_block {
     int16_t group;       /* memory group, -1: none */
     int16_t acpi_slot;   /* DIMM it belongs to, -1: none */
     int phys_device;
+    bool unlinked;       /* found without a link to its node */
+    int8_t removable;    /* what `removable` says until the state changes: as it was found; -1: what there is to see */
     uint8_t nr_nodes;    /* 2 where nodes meet within it */
     int16_t second_nid;
     int16_t last_zone;   /* where it was before it went offline: old kernels shrink that zone's span only at remove */
@@ -661,7 +663,9 @@ void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
 void acpi_register(struct machine *m);
 
 /* ---- boot.c (i) ---- */
+int boot_check_blocks(struct machine *m, const struct machine_config *config); /* -EINVAL: lists that cannot be */
 void boot_memory(struct machine *m, const struct machine_config *config);
+void boot_offline_blocks(struct machine *m, const struct machine_config *config); /* once pages can be allocated */
 
 #include "fast.h"
 

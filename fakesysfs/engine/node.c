@@ -207,7 +207,7 @@ static bool node_alive(struct machine *m, uint64_t id, uint64_t serial)
 
 static bool block_of_node(const struct memory_block *b, uint64_t nid)
 {
-    return (uint64_t)b->nid == nid || (b->nr_nodes > 1 && (uint64_t)b->second_nid == nid);
+    return !b->unlinked && ((uint64_t)b->nid == nid || (b->nr_nodes > 1 && (uint64_t)b->second_nid == nid));
 }
 
 static bool cpu_of_node(const struct node *node, uint64_t cpu)

@@ -556,7 +556,9 @@ int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct pag
     if (s == NULL) {
         ret = fail(m, -ENXIO, "page 0x%llx is in no section: there is no memory", (unsigned long long)pfn);
     } else {
-        *info = (struct page_info){.pfn = pfn, .head_pfn = pfn, .kind = s->kind == KIND_INSIDE ? "offline memory" : kind_name(s->kind), .zone = "none",
+        /* Pages that went so far as to be made ready for their onlining are what they then were made. */
+        const char *kind = s->kind == KIND_INSIDE ? "offline memory" : kind_name(s->kind);
+        *info = (struct page_info){.pfn = pfn, .head_pfn = pfn, .kind = kind, .zone = "none",
                                    .migratetype = "none", .section_state = "offline", .nid = s->nid,
                                    .block_id = pfn / m->block_pages};
         if (folio_at(m, pfn, &folio)) {

@@ -597,7 +597,7 @@ def test_spec_has_the_keys_the_engine_reads() -> None:
         "movablecore_percent", "nodes", "not_x86",
         "online_policy", "page_shift", "pageblock_order", "possible_nodes", "release", "reserved",
         "resources", "section_shift", "seed", "standby", "struct_page_bytes", "swap", "workload",
-        "zone_limits", "zones",
+        "zone_limits", "zone_spans", "zones",
     ]  # fmt: skip
 
 
