@@ -38,7 +38,7 @@ MIB = 1 << 20
 
 def toy(kernel: str, nodes: int = 1, **more: Any) -> dict[str, Any]:
     """Sixteen sections of sixteen pages per node, pageblocks of four pages, chunks of eight; blocks of one section."""
-    spec = MachineConfig.from_options(kernel=kernel).spec()
+    spec = MachineConfig.from_options(kernel=kernel, config="ZONE_DEVICE=n").spec()
     end = 16 * MIB
     spec |= {
         "page_shift": 16, "section_shift": 20, "block_bytes": MIB, "max_order": 3, "pageblock_order": 2,
