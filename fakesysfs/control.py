@@ -113,11 +113,18 @@ class Client:
     def __init__(self, name: str, seconds: float | None = GREETING_SECONDS) -> None:
         self.name = name
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._connect()
+        # A line of others that wait at one that does not answer is no reason to wait for ever.
+        self._socket.setblocking(False)
+        end = time.monotonic() + (seconds or 0)
+        while not self._connected():
+            if time.monotonic() >= end:
+                raise self._error("does not answer")
+            time.sleep(0.01)
         if seconds is not None:
             self.greet(seconds)
 
-    def _connect(self) -> None:
+    def _connected(self) -> bool:
+        """Connect; False when the line there is full."""
         uid = Instance(self.name).uid
         # Root speaks to a user's instance as that user: it may be in a user namespace that does not know root.
         become = os.geteuid() == 0 and uid > 0 and _is_mapped(uid)
@@ -130,11 +137,14 @@ class Client:
                 if become:
                     os.seteuid(0)
             mine = peer_uid(self._socket) in (0, os.geteuid(), uid if become else 0)
+        except BlockingIOError:
+            return False
         except OSError as e:
             raise self._error(f"does not answer: {e.strerror}") from None
         if not mine:
             raise self._error("belongs to another user")
         self._file = self._socket.makefile("rwb")
+        return True
 
     def fileno(self) -> int:
         """The socket, to wait for."""

@@ -58,24 +58,35 @@ class Parts:
         config = MachineConfig.from_options(**given)
         boot = _Call(lambda: Machine.from_config(config))
         from .control import Server, machine_handlers
-        from .dimm import DimmBoard
-        from .monitor import Monitor
 
         meanwhile()
         self.machine: Machine = boot.result()
-        self.board: DimmBoard = DimmBoard(self.machine)
-        self.monitor: Monitor = Monitor(self.board, on_quit)
+        self._on_quit = on_quit
+        self._making = threading.Lock()
+        self._monitor: Monitor | None = None
+        if config.dimms:
+            self.monitor()
         self.qmp = os.path.abspath(options["qmp"]) if options["qmp"] else None
         info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, "qmp": self.qmp, **where}
-        handlers = machine_handlers(self.machine, self.monitor.command, info)
+        handlers = machine_handlers(self.machine, lambda line: self.monitor().command(line), info)
         handlers["map"] = self._map
         self.server: Server = Server(handlers)
+
+    def monitor(self) -> Monitor:
+        """The machine's monitor and, behind it, its DIMM slots: made when they are first asked for, as that takes a while."""
+        with self._making:
+            if self._monitor is None:
+                from .dimm import DimmBoard
+                from .monitor import Monitor
+
+                self._monitor = Monitor(DimmBoard(self.machine), self._on_quit)
+            return self._monitor
 
     def _map(self) -> dict[str, Any]:
         return {
             "block_bytes": self.machine.block_bytes,
             "blocks": self.machine.blocks(),
-            "dimms": self.board.memory_devices(),
+            "dimms": self.monitor().board.memory_devices(),
         }
 
 
@@ -176,7 +187,7 @@ def _inside(process: Inside) -> NoReturn:
         from .monitor import serve_qmp
 
         with process.making(parts.qmp):
-            serve_qmp(parts.qmp, parts.monitor)
+            serve_qmp(parts.qmp, parts.monitor())
     stage = process.stage()
     Mount(parts.machine, stage, over=True).start()
     notes = process.cover(stage)
@@ -222,7 +233,7 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
         from .monitor import serve_qmp
 
         guardian.tell("qmp", parts.qmp, NO_FILE)
-        qmp = serve_qmp(parts.qmp, parts.monitor)
+        qmp = serve_qmp(parts.qmp, parts.monitor())
         guardian.tell("qmp", parts.qmp, identity_of(parts.qmp))
     mount = Mount(parts.machine, directory)
     mount.start()

@@ -43,20 +43,17 @@ class MachineModel(Model):
         self.dma32, self.memmap_pages = dma32, memmap_pages
         self.marks: dict[Zone, Marks] = defaultdict(Marks)
         self.nodes: dict[int, list[int]] = {}  # node -> itself and all others, by distance
+        self.managed: dict[Zone, int] = defaultdict(int)  # pages that were ever handed out
         self.memmaps: dict[int, list[int]] = {}  # section number -> folios
         self.spans: dict[Zone, tuple[int, int]] = {}  # first page and end; of a zone without memory (0, 0)
 
     # Allocating
 
-    def _has_managed(self, zone: Zone) -> bool:
-        kinds = {head.kind for pfn, head in self.heads.items() if self.zone(pfn) == zone}
-        return bool(kinds - {"reserved", "hole"})
-
     def allocate(self, order: int, kind: str, highest: str, nid: int, nodes: Iterable[int] = ()) -> int | None:
         """Allocate as alloc_pages() does: nodes by distance, zones from the highest down, above a watermark."""
         allowed = [n for n in self.nodes[nid] if not nodes or n in {*nodes}]
         names = ZONES[ZONES.index(highest) :: -1]
-        zonelist = [(n, name) for n in allowed for name in names if self._has_managed((n, name))]
+        zonelist = [(n, name) for n in allowed for name in names if self.managed[n, name]]
         if not zonelist:
             return None
         below = (zonelist[0][0], "DMA32")
@@ -154,6 +151,8 @@ class MachineModel(Model):
     def give(self, start: int, end: int, tail: bool) -> None:
         """Hand over pages for the first time: whole sections as one, else in the largest chunks, ascending."""
         pfn = start
+        for page in range(start, end):
+            self.managed[self.zone(page)] += 1
         while pfn < end:
             if pfn % self.section == 0 and end - pfn >= self.section and len({*self._zones_of(pfn)}) == 1:
                 chunks = range(pfn, pfn + self.section, 1 << self.chunk)
@@ -190,6 +189,7 @@ class MachineModel(Model):
     def offline(self, start: int, end: int) -> None:
         """An isolated range that holds nothing that matters goes offline."""
         zone = self.zone(start)
+        self.managed[zone] -= end - start
         for pfn in [*self.heads_in(start, end)]:
             head = self.heads[pfn]
             if head.kind == "free":

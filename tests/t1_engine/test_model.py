@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -36,25 +37,25 @@ KINDS = ("anon", "file", "shmem", "slab", "slab_reclaimable", "pagetables", "ker
 MIB = 1 << 20
 
 
+@functools.cache
+def real(**options: Any) -> dict[str, Any]:
+    """A machine with the sizes of a real one, and nothing in use."""
+    return MachineConfig.from_options(**options).spec() | {"workload": [("kernel", 0, -1)]}
+
+
 def toy(kernel: str, nodes: int = 1, **more: Any) -> dict[str, Any]:
     """Sixteen sections of sixteen pages per node, pageblocks of four pages, chunks of eight; blocks of one section."""
-    spec = MachineConfig.from_options(kernel=kernel, config="ZONE_DEVICE=n").spec()
     end = 16 * MIB
-    spec |= {
+    spec = real(kernel=kernel, config="ZONE_DEVICE=n") | {
         "page_shift": 16, "section_shift": 20, "block_bytes": MIB, "max_order": 3, "pageblock_order": 2,
         "struct_page_bytes": 4096, "zones": ["Normal", "Movable"], "zone_limits": {}, "firmware_memmap": [],
         "resources": [(0, nodes * end - 1, "System RAM", 3, 0)], "reserved": [(0, 4 << 16, "kernel")],
         "memory": [(nid * end, (nid + 1) * end, nid) for nid in range(nodes)],
         "nodes": [(nid, [nid]) for nid in range(nodes)], "possible_nodes": nodes,
         "distances": [[10 if a == b else 20 for b in range(nodes)] for a in range(nodes)],
-        "hotplug_nids": [(0, 1 << 40, nodes - 1)], "workload": [("kernel", 0, -1)],
+        "hotplug_nids": [(0, 1 << 40, nodes - 1)],
     }  # fmt: skip
     return spec | more
-
-
-def real(**options: Any) -> dict[str, Any]:
-    """A machine with the sizes of a real one, and nothing in use."""
-    return MachineConfig.from_options(**options).spec() | {"workload": [("kernel", 0, -1)]}
 
 
 class Signal:
