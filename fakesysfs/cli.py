@@ -206,7 +206,7 @@ def _typed_lines() -> Iterator[str]:
 
 @main.command(
     **examples("""\
-fakesysfs run -- sh -c 'echo offline > /sys/devices/system/memory/memory7/state; fakesysfs dmesg'""")
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs dmesg'""")
 )
 @instance_option
 @click.option("-w", "--follow", is_flag=True, help="Go on with the lines that come.")
@@ -233,7 +233,7 @@ def dmesg_lines(lines: Sequence[tuple[int, str]]) -> Iterator[str]:
 
 @main.command(
     **examples("""\
-fakesysfs run -- sh -c 'echo offline > /sys/devices/system/memory/memory7/state; fakesysfs events'""")
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs events'""")
 )
 @instance_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with the events that come.")
@@ -252,7 +252,7 @@ def events(instance: str | None, follow: bool, since: int) -> None:
 
 @main.command(
     **examples("""\
-fakesysfs run -- sh -c 'echo offline > /sys/devices/system/memory/memory7/state; fakesysfs trace'""")
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace'""")
 )
 @instance_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")

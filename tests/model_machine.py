@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from model_buddy import MOVABLE_KINDS, Model, Zone, migratetype_of
+from model_buddy import MOVABLE_KINDS, Head, Model, Zone, migratetype_of
 
 ZONES = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
@@ -156,7 +156,7 @@ class MachineModel(Model):
         while pfn < end:
             if pfn % self.section == 0 and end - pfn >= self.section and len({*self._zones_of(pfn)}) == 1:
                 chunks = range(pfn, pfn + self.section, 1 << self.chunk)
-                for chunk in chunks if tail else reversed(chunks):
+                for chunk in chunks:
                     self._link(chunk, self.chunk, self.migratetype(chunk), tail)
                 pfn += self.section
                 continue
@@ -239,10 +239,8 @@ class MachineModel(Model):
         """One pass over an isolated range. Is anything left that it should have moved?"""
         (nid, name), stayed = self.zone(start), False
         others = [n for n in self.nodes[nid] if n != nid and any(node == n for node, _ in self.zones.values())]
-        for pfn in [*self.heads_in(start, end)]:
+        for pfn in [pfn for pfn in self.heads_in(start, end) if self._moves(self.heads[pfn])]:
             head = self.heads[pfn]
-            if head.kind not in MOVABLE_KINDS or (head.kind == "hugetlb" and not head.pins):
-                continue
             highest = "Movable" if name == "Movable" else "Normal"
             if head.pins or self.allocate(head.order, head.kind, highest, nid, others or [nid]) is None:
                 stayed = True
@@ -261,9 +259,8 @@ class MachineModel(Model):
             if self._movable_before(start, end):
                 self.migrate(start, end)
                 continue
-            for pfn in [*self.heads_in(start, end)]:
-                if self.heads[pfn].kind == "hugetlb":
-                    self.free(pfn)
+            for pfn in [pfn for pfn in self.heads_in(start, end) if self.heads[pfn].kind == "hugetlb"]:
+                self.free(pfn)
             if {self.heads[pfn].kind for pfn in self.heads_in(start, end)} <= {"free", "poisoned"}:
                 self.offline(start, end)
                 return True
@@ -276,6 +273,11 @@ class MachineModel(Model):
             head = self.heads[pfn]
             if head.kind == "offline":
                 return False
-            if head.kind in MOVABLE_KINDS and (head.kind != "hugetlb" or head.pins):
+            if self._moves(head):
                 return True
         return False
+
+    @staticmethod
+    def _moves(head: Head) -> bool:
+        """Huge pages that nobody uses are dissolved later."""
+        return head.kind in MOVABLE_KINDS and (head.kind != "hugetlb" or head.pins > 0)

@@ -6,8 +6,8 @@
  * managed), the heads in a detailed section's memmap. Does not own: which zone to ask (workload.c), when to isolate.
  *
  * Order of ties, written down: a freed chunk goes to the head of its list, or to the tail where the caller says so or
- * where its next larger buddy is free already and the two may soon merge; fresh memory goes in ascending order; an
- * allocation takes the head; of a chunk that is split the lower part is used first. A section that becomes wholly free
+ * where its next larger buddy is free already and the two may soon merge; fresh memory goes in ascending order, so that
+ * its last chunk is used first where it goes to the head; an allocation takes the head; of a chunk that is split the lower part is used first. A section that becomes wholly free
  * in one migratetype moves as one to the tail of its list, ascending; one that becomes folios of one kind and of at
  * least a pageblock each moves as one to the head of its list.
  * Linux: mm/page_alloc.c __free_one_page(), __rmqueue_smallest(), __rmqueue_fallback(), steal_suitable_fallback().
@@ -502,6 +502,8 @@ bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsi
     if ((list->head & REF_SECTION) == 0 || order > m->max_order)
         return false;
     struct section *s = section_of_ref(m, list->head);
+    if ((s->state & SECTION_DESCENDING) != 0)
+        return false; /* they would use its highest chunk first */
     list_del(m, list, list->head, m->chunks_per_section);
     count_free(z, mt, -(int64_t)m->pages_per_section);
     s->nr_free = 0;
@@ -609,10 +611,12 @@ void buddy_give_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, 
             s->nr_free = (uint32_t)m->pages_per_section;
             z->managed += m->pages_per_section;
             count_free(z, s->mt, (int64_t)m->pages_per_section);
-            if (to_tail)
+            if (to_tail) {
                 list_add_tail(m, section_list(m, s), ref_of(m, s, 0), m->chunks_per_section);
-            else
+            } else {
+                s->state |= SECTION_DESCENDING;
                 list_add_head(m, section_list(m, s), ref_of(m, s, 0), m->chunks_per_section);
+            }
             pfn += m->pages_per_section;
             continue;
         }
@@ -631,6 +635,7 @@ void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         struct zone *z = zone_by_index(m, s->zone);
         if (s->map == NULL) {
             warn_on(m, s->kind != KIND_FREE, "a section goes offline that is not free");
+            s->state &= (uint8_t)~SECTION_DESCENDING;
             list_del(m, section_list(m, s), ref_of(m, s, 0), m->chunks_per_section);
             count_free(z, s->mt, -(int64_t)m->pages_per_section);
             z->managed -= m->pages_per_section;
@@ -663,6 +668,7 @@ void buddy_isolate_section(struct machine *m, struct section *s, bool isolated, 
         count_free(z, s->mt, -(int64_t)s->nr_free);
     }
     pageblock_set_section_isolated(m, s, isolated, mt_after);
+    s->state &= (uint8_t)~SECTION_DESCENDING;
     if (s->kind == KIND_FREE) {
         list_add_tail(m, section_list(m, s), ref_of(m, s, 0), m->chunks_per_section);
         count_free(z, s->mt, (int64_t)s->nr_free);

@@ -1,7 +1,8 @@
 /*
- * memory_root.c (m) - /sys/devices/system/memory itself: the attributes that are not of one block, and the list of blocks.
+ * memory_root.c (m) - /sys/devices/system/memory itself: the attributes that are not of one block, the list of blocks.
  *
- * Owns: auto_online_blocks, block_size_bytes, probe, soft_offline_page, hard_offline_page, crash_hotplug and uevent there.
+ * Owns: auto_online_blocks, block_size_bytes, probe, soft_offline_page, hard_offline_page, crash_hotplug and uevent
+ * there.
  * Does not own: the blocks, and what adding memory means (memory_block.c); poisoned pages (memory_failure.c).
  * Linux: drivers/base/memory.c memory_dev_init(), probe_store().
  */

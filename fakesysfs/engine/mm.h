@@ -122,6 +122,7 @@ struct section {
 #define SECTION_ONLINE 2u
 #define SECTION_EARLY 4u
 #define SECTION_GIANT 8u /* the kernel maps it by pages of 1 GiB */
+#define SECTION_DESCENDING 16u /* while uniform and free: its chunks came to the list one by one, each before the last */
 #define PB_MT 0x0fu      /* mask of the migratetype */
 #define PB_ISOLATED 0x80u
 

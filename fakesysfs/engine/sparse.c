@@ -226,7 +226,7 @@ void section_detail(struct machine *m, struct section *s, struct list *list)
         return;
     uint64_t nr = m->pages_per_section >> order;
     ref_t base = s->base;
-    bool descending = kind != KIND_FREE;
+    bool descending = kind != KIND_FREE || (s->state & SECTION_DESCENDING) != 0;
     for (uint64_t i = 0; i < nr; i++) {
         struct page *page = &s->map[i << order];
         page->kind = (uint8_t)kind;
@@ -240,6 +240,7 @@ void section_detail(struct machine *m, struct section *s, struct list *list)
         page->next = descending ? below : above;
     }
     s->kind = KIND_INSIDE;
+    s->state &= (uint8_t)~SECTION_DESCENDING;
     if (list == NULL)
         return;
     ref_t lowest = base, highest = base | (ref_t)((nr - 1) << order);

@@ -1,8 +1,8 @@
 """Every feature flag, seen from outside: two machines that differ in one flag, and what each of them does.
 
-The list of flags is the engine's own, so one that is added fails here until somebody shows what it is good for. Each case
-does something on a machine with the flag and on one without it, says what must be seen on either side, and stands on the
-kernel profile next to the change. Which profile has which flag is checked against the dates in kernels/features.toml.
+The list of flags is the engine's own, so one that is added fails here until somebody shows what it is good for. Each
+case does something on a machine with the flag and on one without it, says what must be seen on either side, and stands
+on a kernel profile near the change. Which profile has which flag is checked against the dates in kernels/features.toml.
 """
 
 from __future__ import annotations
@@ -176,15 +176,6 @@ def while_going_offline(machine: Machine, look: Callable[[], object], block: int
     return what
 
 
-def hold(machine: Machine, kind: str, pfn: int) -> None:
-    """Let one page of the first added block be of a kind: of what is taken, that page alone is kept."""
-    machine.allocate(kind, (pfn - PFN + 1) * 4096, block=FIRST)
-    for other in range(PFN, pfn):
-        if machine.page(other)["kind"] == kind:
-            machine.free_page(other)
-    assert machine.page(pfn)["kind"] == kind
-
-
 # The cases
 
 Look = Callable[[Machine], object]
@@ -226,7 +217,8 @@ def lines(flag: str, path: str, *on: str, off: tuple[str, ...] = (), **options: 
 
     def look(machine: Machine) -> object:
         text = machine.read_text(path)
-        return {name for name in (*on, *off) if re.search(rf"^ *(?:Node \d )?{re.escape(name)}(?![\w(])", text, re.MULTILINE)}
+        names = re.findall(r"^ *(?:Node \d )?([\w()]+)", text, re.MULTILINE)
+        return {*on, *off} & set(names)
 
     case(flag, set(on), set(off), **options)(look)
 
@@ -326,7 +318,7 @@ def _(machine: Machine) -> object:
 
 @case("online_order0", [[131072, 131072 - 4 * 36], 36, 32 + 31], [[131072, 131072], 0, 64], kernel="5.4")
 def _(machine: Machine) -> object:
-    """CPUs of a new zone keep no pages; later each keeps up to six batches, here of 7 pages: 42, less what went back."""
+    """In a new zone a CPU keeps no pages; later it keeps up to six batches, here of 7 pages: 42, less what went back."""
     free = [number(machine, "/proc/meminfo", "MemFree")]
     add(machine, 2)
     free[0] = number(machine, "/proc/meminfo", "MemFree")
@@ -346,13 +338,14 @@ def _(machine: Machine) -> object:
     return "undo_isolate_page_range" in calls(machine, lambda: state(machine, "online"))
 
 
-@case("fresh_at_tail", FIRST, FIRST + 1, kernel="5.4")
+@case("fresh_at_tail", PFN, PFN + 2 * PAGES - 1024, kernel="5.4")
 def _(machine: Machine) -> object:
-    """Which of two blocks is used first."""
+    """Of two blocks, the page that is used first: of the first chunk of the first, or of the last chunk of the last."""
     online(machine)
     online(machine, block=FIRST + 1)
     machine.allocate("anon", 4096, zone="Movable")
-    return next(block.id for block in machine.blocks() if block.zone == "Movable" and block.movable_pages)
+    pages = range(PFN, PFN + 2 * PAGES, 1024)
+    return next(pfn for pfn in pages if machine.page(pfn)["kind"] == "anon")
 
 
 @case("pageoffline_init", "offline", "reserved")
@@ -410,7 +403,8 @@ def _(machine: Machine) -> object:
     return ["ok" if seen == "offline\n" else state(machine, "offline", 15), said]
 
 
-@case("section_count_check", "memory15 lacks 15 sections", "memory holes", arch="ppc64le", memory="4G", append="mem=3856M")
+@case("section_count_check", "memory15 lacks 15 sections", "memory holes",
+      arch="ppc64le", memory="4G", append="mem=3856M")  # fmt: skip
 def _(machine: Machine) -> object:
     return reason(machine, "offline", 15)
 
@@ -540,7 +534,8 @@ def dump(machine: Machine, kind: str = "slab") -> list[str]:
 PLAIN = "mapcount:0 mapping:0000000000000000 index:0x0"
 
 
-@case("dump_refcount", f"page:ffffea0004200000 refcount:1 {PLAIN}", f"page:ffffea0004200000 count:1 {PLAIN}", kernel="5.4")
+@case("dump_refcount", f"page:ffffea0004200000 refcount:1 {PLAIN}", f"page:ffffea0004200000 count:1 {PLAIN}",
+      kernel="5.4")  # fmt: skip
 def _(machine: Machine) -> object:
     return dump(machine)[0]
 
@@ -667,11 +662,11 @@ def _(machine: Machine) -> object:
 
 # Bad pages
 
-BAD = hex(7 * BLOCK // 2)  # in boot memory
+BAD = 7 * PAGES // 2  # in boot memory
 
 
 def poison_twice(machine: Machine, how: str) -> list[object]:
-    address = next(hex(pfn * 4096) for pfn in range(int(BAD, 16) // 4096, 1 << 20) if machine.page(pfn)["kind"] == "free")
+    address = next(hex(pfn * 4096) for pfn in range(BAD, 1 << 20) if machine.page(pfn)["kind"] == "free")
     store(machine, f"{MEMORY}/{how}_offline_page", address)
     start = len(machine.dmesg())
     second = store(machine, f"{MEMORY}/{how}_offline_page", address)
@@ -690,9 +685,8 @@ case("soft_offline_capital", ["ok", f"Soft offline: PFN: {SOFT}"], ["ok", f"soft
     lambda machine: poison_twice(machine, "soft")
 )
 HARD = "Memory failure: PFN: "
-case("hard_offline_ehwpoison", ["EHWPOISON", f"{HARD}already hardware poisoned"], ["ok", f"{HARD}already hardware poisoned"])(
-    lambda machine: poison_twice(machine, "hard")
-)
+case("hard_offline_ehwpoison", ["EHWPOISON", f"{HARD}already hardware poisoned"],
+     ["ok", f"{HARD}already hardware poisoned"])(lambda machine: poison_twice(machine, "hard"))  # fmt: skip
 case("hard_offline_action_line", ["EHWPOISON", f"{HARD}recovery action for already poisoned page: Failed"],
      ["EHWPOISON", f"{HARD}already hardware poisoned"])(lambda machine: poison_twice(machine, "hard"))  # fmt: skip
 
@@ -793,7 +787,8 @@ lines("vmstat_promote_nrl", VMSTAT, "pgpromote_candidate_nrl")
 lines("vmstat_swapcached", VMSTAT, "nr_swapcached")
 lines("vmstat_scan_anon", VMSTAT, "pgscan_anon", "pgscan_file", "pgsteal_anon", "pgsteal_file")
 lines("vmstat_foll_pin", VMSTAT, "nr_foll_pin_acquired", "nr_foll_pin_released")
-lines("vmstat_workingset_split", VMSTAT, "workingset_refault_anon", "workingset_refault_file", off=("workingset_refault",))
+lines("vmstat_workingset_split", VMSTAT, "workingset_refault_anon", "workingset_refault_file",
+      off=("workingset_refault",))  # fmt: skip
 lines("vmstat_thp_swpin", VMSTAT, "swpin_zero", "swpout_zero")
 case("vmstat_kernel_stack_node", True, False)(lambda machine: "nr_kernel_stack" in node_counters(machine))
 case("vmstat_page_table_node", True, False)(lambda machine: "nr_page_table_pages" in node_counters(machine))

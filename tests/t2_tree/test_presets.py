@@ -1,10 +1,10 @@
-"""Machines that have a name, and every architecture under every kernel: they boot, their blocks are where they should be,
-and one more block comes and goes.
+"""Machines that have a name, and every architecture under every kernel: they boot, their blocks are where they should
+be, and one more block comes and goes.
 
     x86_64    0 [RAM] hole for PCI, 4G [rest of RAM] [DIMMs]      blocks of 128 MiB, of 2 GiB on large machines
     aarch64   1G [RAM] [DIMMs]                                    blocks of 128 MiB; of 512 MiB with pages of 64 KiB
     ppc64le   0 [RAM] [DIMMs]                                     blocks of 256 MiB, sixteen sections each
-    s390x     0 [RAM] [standby]                                   blocks of 256 MiB; standby is there from the start, offline
+    s390x     0 [RAM] [standby]                                   blocks of 256 MiB; standby is there from the start
 """
 
 from __future__ import annotations
@@ -233,7 +233,8 @@ def test_standby_needs_memory_that_describes_it() -> None:
 @pytest.mark.parametrize("arch", list_arches())
 @pytest.mark.parametrize("kernel", list_kernels())
 def test_every_kernel_boots_on_every_architecture(arch: str, kernel: str) -> None:
-    with make(arch=arch, kernel=kernel, memory="4G,maxmem=8G" if arch == "s390x" else "4G,slots=4,maxmem=8G") as machine:
+    memory = "4G,maxmem=8G" if arch == "s390x" else "4G,slots=4,maxmem=8G"
+    with make(arch=arch, kernel=kernel, memory=memory) as machine:
         machine.check()
         block = machine.blocks()[-1].id
         if machine.config.slots:
@@ -268,7 +269,7 @@ def test_sizes_of_an_architecture_show(arch: str, columns: int, pageblock: tuple
 
 @pytest.mark.parametrize("arch", list_arches())
 def test_what_only_x86_has(arch: str) -> None:
-    """Counters of the direct map, huge pages of 1 GiB, the line about the size of blocks, the address map of the firmware."""
+    """Counters of the direct map, huge pages of 1 GiB, the line about the size of blocks, the firmware's address map."""
     seen: list[Callable[[Machine], bool]] = [
         lambda machine: "DirectMap" in machine.read_text("/proc/meminfo"),
         lambda machine: "direct_map_level2_splits" in machine.read_text("/proc/vmstat"),

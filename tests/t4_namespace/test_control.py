@@ -101,19 +101,24 @@ def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
 
 
 def test_one_that_does_not_answer(me: Person) -> None:
+    """Nor does one that has a long line of others waiting make anybody wait."""
     code = """
-import os, socket, subprocess
-s = socket.socket(socket.AF_UNIX); s.bind(f"\\0fakesysfs/{os.getuid()}/7"); s.listen()
-import fakesysfs.control as c
-c.GREETING_SECONDS = 0.2
-try: c.connect()
-except c.InstanceError as e: print(e)
+import os, socket
+from fakesysfs.control import Client, connect
+name = f"fakesysfs/{os.getuid()}/7"
+silent = socket.socket(socket.AF_UNIX); silent.bind("\\0" + name); silent.listen(1)
+waiting = []
+for which in (name, name, name, "/nosuch"):
+    try: Client(name, 0.2) if which == name else connect(which)
+    except Exception as e: print(type(e).__name__, e)
+    try: waiting.append(socket.socket(socket.AF_UNIX)); waiting[-1].setblocking(False); waiting[-1].connect("\\0" + name)
+    except BlockingIOError: pass
 """
-    code = code.replace("c.InstanceError", "Exception")
     status, said = alone(me, sys.executable, "-c", code)
-    assert status == 0
-    assert said.startswith("instance fakesysfs/")
-    assert said.endswith("/7 does not answer\n")
+    assert status == 0, said
+    *silent, last = lines(said)
+    assert [line.split(maxsplit=3)[3] for line in silent] == ["does not answer"] * 3
+    assert last == "InstanceError there is no instance /nosuch; running: none that answers"
 
 
 def test_errors_of_the_monitor_are_the_exit_status(me: Person) -> None:
