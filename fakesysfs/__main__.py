@@ -19,15 +19,27 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Carry out the command line and return the exit status."""
+    open_closed_streams()
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if arguments[:1] == ["run"] and "--help" not in options:
-        return reporting(lambda: run(arguments[1:]))
+        status = reporting(lambda: run(arguments[1:]))
+        os._exit(status)  # what is left to tidy up takes as long as a small command
     if arguments == ["dmesg"]:
         return reporting(dmesg)
     from .cli import run_command_line
 
     return reporting(lambda: run_command_line(arguments))
+
+
+def open_closed_streams() -> None:
+    """See that no standard stream is closed: something else would take its number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def run(arguments: list[str]) -> int:

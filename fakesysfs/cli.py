@@ -140,7 +140,7 @@ def umount(directory: str) -> None:
     cls=_Epilog,
     epilog="""\
 fakesysfs run -- lsmem
-fakesysfs run --memory 2G,slots=4,maxmem=8G -- sh -c 'echo offline > /sys/devices/system/memory/memory9/state; lsmem'
+fakesysfs run --memory 2G,slots=4,maxmem=8G -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; lsmem'
 fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,size=1G"; fakesysfs dmesg'""",
 )
 @machine_options

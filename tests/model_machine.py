@@ -82,6 +82,8 @@ class MachineModel(Model):
         :param block: only these pages, lowest first; None: everywhere.
         """
         got: list[int] = []
+        if pages > sum(self.free_pages(z) for z in {*self.zones.values()}):
+            return None
         nodes = self.nodes[max(nid, min(self.nodes))] if nid < 0 else [nid]
         while len(got) << order < pages:
             pfn: int | None = None

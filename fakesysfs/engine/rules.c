@@ -5,7 +5,8 @@
  * Owns: the words of a rule, which rule fires on which pass, the waits, the veils over devices whose event comes early.
  * Does not own: the points inside the engine that can fail (fault.c), what a file says or does, delivery of uevents.
  *
- *     open|read|write|list FILE [delay TIME | hang] [ERRNO] [nth=N] [xN | always] [p=P]
+ *     open|read|write FILE [delay TIME | hang] [ERRNO] [nth=N] [xN | always] [p=P]
+ *     list DIRECTORY ERRNO [nth=N] [xN | always] [p=P]
  *     hide|vanish FILE
  *     uevent [ACTION] DEVICE (drop | duplicate | reorder | delay TIME | early [TIME]) [nth=N] [xN | always] [p=P]
  *
@@ -18,6 +19,7 @@
  * always.
  *
  * `hide`: there is no such file. `vanish`: its directory still names it, but it is gone when somebody looks.
+ * A listing does not wait, because a mount would make everybody wait who looks a name up in that directory.
  * A wait gives the mutex up; it ends in time, or when the rule is cleared, with EINTR by a signal, with ENODEV when the
  * machine ends. Chance is each rule's own and comes from the machine's seed, so that accesses move no page elsewhere.
  */
@@ -36,7 +38,7 @@ enum {
     MAX_WORDS = 16,
     MAX_ERRNO = 511, /* what the kernel takes from a FUSE server */
     NANO = 1000000000,
-    SLICE_US = 5000, /* of a wait: so often is asked for a signal */
+    LEAST_SLICE_US = 5000, MOST_SLICE_US = 50000, /* of a wait; between two, it is asked for a signal */
     EARLY_US = 100000,
     UNTOLD_EVENTS = 100000, /* of accesses that nobody takes: reads make events, but do not deliver them */
 };
@@ -315,6 +317,9 @@ static int rule_fault(struct machine *m, struct rule *rule, struct words *w, con
     }
     if (strcmp(word, "delay") != 0 && strcmp(word, "hang") != 0)
         return fail(m, -EINVAL, "`%.60s` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P", word);
+    if (rule->op == RULE_LIST)
+        return fail(m, -EINVAL, "`%s`: a listing cannot wait, because all who look into the directory would; "
+                                "it can only fail", word);
     if (rule->delayed || rule->hang)
         return rule_said_twice(m, word);
     rule->hang = word[0] == 'h';
@@ -370,7 +375,8 @@ static int rule_parse(struct machine *m, struct rule *rule, struct words *w)
             err = op == RULE_UEVENT ? rule_effect(m, rule, w, word) : rule_fault(m, rule, w, word);
     }
     if (err == 0 && op <= RULE_LIST && rule->err == 0 && !rule->delayed && !rule->hang)
-        return fail(m, -EINVAL, "what is to happen? an errno such as EBUSY, delay TIME, or hang");
+        return fail(m, -EINVAL, "what is to happen? an errno such as EBUSY%s",
+                    op != RULE_LIST ? ", delay TIME, or hang" : "");
     if (err == 0 && op == RULE_UEVENT && rule->effect == UEVENT_PASS)
         return fail(m, -EINVAL, "what is to happen? drop, duplicate, reorder, early or delay TIME");
     if (rule->left == 0)
@@ -527,15 +533,25 @@ static bool rule_fires(struct machine *m, struct rule *rule, const char *path)
     return true;
 }
 
+/* Slices of a wait grow with it, because a hundred processes may hang for an hour. */
+static uint64_t slice_us(uint64_t waited_us, uint64_t left_us)
+{
+    uint64_t us = waited_us / 16;
+
+    us = us < LEAST_SLICE_US ? LEAST_SLICE_US : us > MOST_SLICE_US ? MOST_SLICE_US : us;
+    return us < left_us ? us : left_us;
+}
+
 /* Wait as the rule says, but no longer than there is such a rule. */
 static int rule_wait(struct machine *m, struct rule *rule)
 {
-    uint64_t number = rule->number, at_us = now_us(), end_us = rule->hang ? UINT64_MAX : at_us + rule->wait_us;
+    uint64_t number = rule->number, start_us = now_us(), at_us = start_us;
+    uint64_t end_us = rule->hang ? UINT64_MAX : start_us + rule->wait_us;
     int err = 0;
 
     rule->waiting++;
     for (; err == 0 && rule != NULL && at_us < end_us; at_us = now_us()) {
-        wait_slice(m, end_us - at_us < SLICE_US ? end_us - at_us : SLICE_US);
+        wait_slice(m, slice_us(at_us - start_us, end_us - at_us));
         if (atomic_load(&m->ending))
             err = fail(m, -ENODEV, "the machine ended");
         else if (task_interrupted(m))

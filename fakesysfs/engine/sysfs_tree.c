@@ -595,28 +595,19 @@ static uint64_t count_dirs(struct machine *m, const struct sysfs_node *dir)
     return nr + list.nr_dirs;
 }
 
-static int readdir_walk(struct machine *m, const char *path, struct walk *w)
-{
-    int err = walk_path(m, path, true, w);
-
-    if (err == 0 && w->stack[w->depth].node.type != SYSFS_DIR)
-        err = fail(m, -ENOTDIR, "not a directory");
-    return err;
-}
-
 int64_t file_readdir(struct machine *m, struct task *task, const char *path, struct dirent_out **entries)
 {
     struct walk w;
 
     machine_lock(m, task);
-    int64_t ret = readdir_walk(m, path, &w);
-    if (ret == 0 && m->nr_rules != 0) {
-        ret = rules_apply(m, RULE_LIST, w.path);
-        if (ret == 0)
-            ret = readdir_walk(m, path, &w); /* the directory may have gone meanwhile */
-    }
+    int64_t ret = walk_path(m, path, true, &w);
+    const struct sysfs_node *dir = &w.stack[w.depth].node;
+    if (ret == 0 && dir->type != SYSFS_DIR)
+        ret = fail(m, -ENOTDIR, "not a directory");
+    if (ret == 0)
+        ret = rules_at(m, RULE_LIST, w.path);
     if (ret == 0) {
-        struct listing list = {.m = m, .dir = &w.stack[w.depth].node, .path = w.path};
+        struct listing list = {.m = m, .dir = dir, .path = w.path};
         listing_fill(&list);
         if (list.nr != 0)
             qsort(list.items, list.nr, sizeof *list.items, item_order);

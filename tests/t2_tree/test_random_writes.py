@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fakesysfs import Machine, MachineConfig
 
 SEQUENCES = int(os.environ.get("FAKESYSFS_SEQUENCES", "300"))
+CONFIG = MachineConfig.from_options(memory="1G,slots=2,maxmem=4G")
 POLLS = 40  # an offline that would wait for ever is interrupted after so many questions
 
 # What each file may answer: kernel.md's tables. Every write may find that its file is gone (ENODEV, ENOENT).
@@ -72,7 +73,7 @@ def allowed(path: str) -> set[int]:
 @settings(max_examples=SEQUENCES, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.integers(0, 1 << 16), TEXT), min_size=1, max_size=8))
 def test_random_writes(writes: list[tuple[int, str]]) -> None:
-    machine = Machine.from_config(MachineConfig.from_options(memory="1G,slots=2,maxmem=4G"))
+    machine = Machine.from_config(CONFIG)
     machine.acpi_device_check(0, 0, 4 << 30, 256 << 20)
     polls = [0]
 

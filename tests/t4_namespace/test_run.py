@@ -149,6 +149,16 @@ def test_standard_streams_and_other_descriptors(me: Person, tmp_path: Path) -> N
     assert result.stdout == "seven\n0\n1\n2\n3\n7\n"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_with_closed_streams(me: Person, closed: str) -> None:
+    """Nothing of ours takes their numbers."""
+    with me.directory() as directory:
+        look = f"for fd in 0 1 2; do readlink /proc/$$/fd/$fd; done > {directory}/fds; exit 4"
+        result = me.run("sh", "-c", f"fakesysfs run -- sh -c '{look}' {closed}")
+        assert result.returncode == 4
+        assert "socket" not in (directory / "fds").read_text()
+
+
 def test_the_environment(person: Person) -> None:
     result = person.inside("echo $FAKESYSFS $SYSTEMD_DEVICE_VERIFY_SYSFS $MINE", env={"MINE": "mine"})
     uid = 0 if person.name == "root" else person.run("id", "-u").stdout.strip()
