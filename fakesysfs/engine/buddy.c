@@ -7,9 +7,9 @@
  *
  * Order of ties, written down: a freed chunk goes to the head of its list, or to the tail where the caller says so or
  * where its next larger buddy is free already and the two may soon merge; fresh memory goes in ascending order, so that
- * its last chunk is used first where it goes to the head; an allocation takes the head; of a chunk that is split the lower part is used first. A section that becomes wholly free
- * in one migratetype moves as one to the tail of its list, ascending; one that becomes folios of one kind and of at
- * least a pageblock each moves as one to the head of its list.
+ * its last chunk is used first where it goes to the head; an allocation takes the head; of a chunk that is split the
+ * lower part is used first. A section that becomes wholly free in one migratetype moves as one to the tail of its list,
+ * ascending; one that becomes folios of one kind and of at least a pageblock each moves as one to the head of its list.
  * Linux: mm/page_alloc.c __free_one_page(), __rmqueue_smallest(), __rmqueue_fallback(), steal_suitable_fallback().
  */
 #include <stdlib.h>

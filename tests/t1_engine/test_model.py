@@ -58,6 +58,9 @@ def toy(kernel: str, nodes: int = 1, **more: Any) -> dict[str, Any]:
     return spec | more
 
 
+EHWPOISON = 133  # Python's errno module does not know it
+
+
 class Signal:
     """What interrupts a write: the engine may look so many times before a signal is there."""
 
@@ -89,7 +92,8 @@ class Twins:
         )  # fmt: skip
         distances = spec["distances"]
         for nid, row in enumerate(distances):
-            self.model.nodes[nid] = sorted(range(len(row)), key=lambda n, nid=nid, row=row: (n != nid, row[n], n))
+            nearest = sorted((n != nid, distance, n) for n, distance in enumerate(row))
+            self.model.nodes[nid] = [n for _, _, n in nearest]
         self.signal = Signal()
         self.boot()
 
@@ -231,7 +235,7 @@ class Twins:
 
     def online(self, block: int, word: str) -> None:
         failed = self.store(f"memory{block}/state", word)
-        assert failed == 0 or (failed == errno.EHWPOISON and "online_poisoned_ehwpoison" in self.model.features)
+        assert failed == 0 or (failed == EHWPOISON and "online_poisoned_ehwpoison" in self.model.features)
         if not failed:
             zone, nid = next((b[3], b[4]) for b in self.engine.blocks() if b[0] == block)
             self.model.online(*self.span_of(block), (nid, str(zone)))

@@ -193,6 +193,20 @@ def test_processes_and_network_are_its_own(person: Person) -> None:
     assert person.run("fakesysfs", "run", "--", sys.executable, "-c", code).returncode == 0
 
 
+@pytest.mark.may_skip("only root can make such a /proc")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_where_proc_cannot_be_mounted(me: Person) -> None:
+    """As in many containers, where a part of /proc is covered: a new one would show what is below."""
+    forbid = "mount -t tmpfs tmpfs /proc/tty && exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin"
+    look = "head -n 1 /proc/meminfo; sleep 300 & exit 3"
+    result = me.run("unshare", "--mount", "sh", "-c", f"{forbid} fakesysfs run --verbose -- sh -c '{look}'")
+    assert result.returncode == 3
+    assert result.stdout.startswith("MemTotal:        100")
+    assert lines(result.stderr) == [
+        "fakesysfs: /proc stays the one outside, so process numbers do not fit: Operation not permitted"
+    ]
+
+
 def test_with_the_hosts_network(me: Person) -> None:
     there = me.inside("readlink /proc/self/ns/net", "--net=host").stdout.strip()
     assert there == os.readlink("/proc/self/ns/net")
