@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Group(click.Group):
-    """Keeps commands in the order they are written below, which is the order to read them in."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
 class _Epilog(click.Command):
     """A command whose help ends with lines printed as they are."""
 
@@ -36,6 +29,13 @@ class _Epilog(click.Command):
             with formatter.section("Examples"):
                 for line in self.epilog.splitlines():
                     formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+class _Group(_Epilog, click.Group):
+    """Keeps commands in the order they are written below, which is the order to read them in."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
 
 def examples(text: str) -> dict[str, Any]:
@@ -57,6 +57,7 @@ def machine_options(command: Command) -> Command:
         click.option("--seed", type=int, metavar="N", help="Chance: where pages are, the order of ties. [1]"),
         click.option("--workload", metavar="FILE|KIND=SIZE,...", help="Who uses the memory."),
         click.option("--aged", type=int, metavar="N", help="Rounds of use behind it: free memory is in crumbs. [0]"),
+        click.option("--fault", "faults", multiple=True, metavar="RULE", help="See `fakesysfs fault --help`; repeat."),
     )):  # fmt: skip
         command = option(command)
     return command
@@ -241,8 +242,8 @@ fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fak
 def events(instance: str | None, follow: bool, since: int) -> None:
     """Print the events of a running instance as JSON.
 
-    One object a line. seq: its number; time_us: the machine's clock; kind: uevent, store, state, ost or page; path;
-    data; errno; payload: the strings of a uevent.
+    One object a line. seq: its number; time_us: the machine's clock; kind: uevent, store, state, ost, page or fault;
+    path; data; errno; payload: the strings of a uevent.
     """
     import json
 
@@ -361,6 +362,84 @@ def _fate(about: dict[str, Any]) -> str:
         "it cannot move, and is in Movable: going offline waits for it until a signal comes"
     )
     return fates.get(about["kind"], default)
+
+
+@main.group(
+    cls=_Group,
+    context_settings={"max_content_width": 100},
+    no_args_is_help=False,
+    epilog="""\
+fakesysfs run --fault 'read memory5/* delay 100ms' --fault 'hide memory6' -- lsmem
+fakesysfs run -- sh -c 'fakesysfs fault add read memory7/state delay 300ms; lsmem; fakesysfs fault list'""",
+)
+def fault() -> None:
+    """Let files fail, hang or be missing, and uevents go astray.
+
+    A rule is one of these, here or as --fault of a machine, or in the list `fault` of a machine file:
+
+    \b
+    open|read|write FILE ERRNO|delay TIME|hang [xN|always] [nth=N] [p=P]
+    list DIRECTORY ERRNO [xN|always] [nth=N] [p=P]
+    hide|vanish FILE
+    uevent [ACTION] DEVICE drop|duplicate|reorder|delay TIME|early [TIME] [xN|always] [nth=N] [p=P]
+
+    FILE and DEVICE are patterns, relative to /sys/devices/system/memory or from / on; `*` also stands for a slash.
+    ERRNO: a name or number; after delay TIME or hang, too. TIME: 2s, 250ms, 1500us.
+
+    nth: the first pass that counts; xN: so many times; p: each time with this probability, from the machine's seed.
+    Without xN: once if there is nth, else always. A read is a pass when it makes the text, not when it goes on with it.
+
+    hide: there is no such file. vanish: its directory names it, but it is gone when somebody looks. early: a block's
+    files are not there until TIME after its uevent. hang: until `fault clear`, or a signal to the process.
+
+    While a write waits, FUSE keeps other writers of that file waiting, too, and those cannot be interrupted.
+    """
+
+
+@fault.command(
+    **examples("""\
+fakesysfs run -- sh -c 'fakesysfs fault add write memory5/state EBUSY always; fakesysfs fault list'""")
+)
+@instance_option
+@click.argument("rule", nargs=-1, required=True)
+def add(instance: str | None, rule: Sequence[str]) -> None:
+    """Add a rule to a running instance, and print its number."""
+    click.echo(_client(instance).call("fault add", " ".join(rule)))
+
+
+@fault.command(
+    "list",
+    **examples("""\
+fakesysfs run --fault 'read memory5/state EIO p=0.5' -- sh -c 'lsmem > /dev/null; fakesysfs fault list'"""),
+)
+@instance_option
+def list_(instance: str | None) -> None:
+    """List the rules of a running instance.
+
+    With the passes on which each fired, of those it saw, and the accesses that it keeps waiting now.
+    """
+    rules = _client(instance).call("fault list")
+    width = max((len(rule) for _, rule, *_ in rules), default=0)
+    for number, rule, matched, fired, waiting in rules:
+        held = f", {waiting} waiting" if waiting else ""
+        click.echo(f"{number:>3}  {rule:<{width}}  {fired} of {matched}{held}")
+
+
+@fault.command(
+    **examples("""\
+fakesysfs run --fault 'hide memory5' -- sh -c 'lsmem; fakesysfs fault clear; lsmem'
+fakesysfs run -- sh -c 'n=$(fakesysfs fault add hide memory5); fakesysfs fault clear $n'""")
+)
+@instance_option
+@click.argument("numbers", nargs=-1, type=click.IntRange(min=1), metavar="[N]...")
+def clear(instance: str | None, numbers: Sequence[int]) -> None:
+    """Forget rules of a running instance: these, or all.
+
+    Accesses that they keep waiting go on, and files that they hide are back.
+    """
+    client = _client(instance)
+    for number in numbers or (0,):
+        client.call("fault clear", number)
 
 
 @main.command(

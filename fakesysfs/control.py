@@ -341,16 +341,14 @@ class Server:
             threading.Thread(target=self._talk, args=(connection,), name="control", daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rwb") as file:
-            try:
-                if peer_uid(connection) not in (0, os.geteuid()):
-                    _say(file, {"error": {"type": "InstanceError", "text": "belongs to another user"}})
-                    return
-                _say(file, {"fakesysfs": 1})
-                while line := file.readline():
-                    self._answer(connection, file, line)
-            except OSError:
-                return  # the client hung up
+        # An OSError: the client hung up, maybe before it was told all.
+        with suppress(OSError), connection, connection.makefile("rwb") as file:
+            if peer_uid(connection) not in (0, os.geteuid()):
+                _say(file, {"error": {"type": "InstanceError", "text": "belongs to another user"}})
+                return
+            _say(file, {"fakesysfs": 1})
+            while line := file.readline():
+                self._answer(connection, file, line)
 
     def _answer(self, connection: socket.socket, file: Any, line: bytes) -> None:
         from .errors import FakesysfsError, InstanceError

@@ -153,18 +153,18 @@ class MachineModel(Model):
     def give(self, start: int, end: int, tail: bool) -> None:
         """Hand over pages for the first time: whole sections as one, else in the largest chunks, ascending."""
         pfn = start
-        for page in range(start, end):
-            self.managed[self.zone(page)] += 1
         while pfn < end:
             if pfn % self.section == 0 and end - pfn >= self.section and len({*self._zones_of(pfn)}) == 1:
                 chunks = range(pfn, pfn + self.section, 1 << self.chunk)
                 for chunk in chunks:
                     self._link(chunk, self.chunk, self.migratetype(chunk), tail)
+                self.managed[self.zone(pfn)] += self.section
                 pfn += self.section
                 continue
             order = self.chunk
             while pfn & (1 << order) - 1 or pfn + (1 << order) > end or len({*self._zones_of(pfn, 1 << order)}) > 1:
                 order -= 1
+            self.managed[self.zone(pfn)] += 1 << order
             self._merge(pfn, order, tail)
             pfn += 1 << order
 

@@ -21,7 +21,6 @@ struct machine;
 struct task {
     int (*interrupted)(void); /* polled during long work and waits; NULL: never */
     bool capable;             /* has CAP_SYS_ADMIN; false only in tests */
-    bool injected;            /* the call failed because a fault rule said so */
     char reason[224];         /* why the call failed; empty on success */
 };
 

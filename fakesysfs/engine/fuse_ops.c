@@ -178,7 +178,7 @@ static int op_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t o
     if (m == NULL)
         return -ENODEV;
     int64_t nr = file_readdir(m, &task, path, &entries);
-    if (nr < 0 && (nr != -ENOENT || task.injected))
+    if (nr < 0 && nr != -ENOENT)
         return op_end((int)nr);
     full = fill(buf, ".", NULL, 0) != 0 || fill(buf, "..", NULL, 0) != 0;
     /* -ENOENT: the directory went away after it was opened, and lists as empty */

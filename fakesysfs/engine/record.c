@@ -386,10 +386,8 @@ void trace_clear(struct machine *m)
 void machine_lock(struct machine *m, struct task *task)
 {
     pthread_mutex_lock(&m->mutex);
-    if (task != NULL) {
+    if (task != NULL)
         task->reason[0] = '\0';
-        task->injected = false;
-    }
     m->task = task;
 }
 

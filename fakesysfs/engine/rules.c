@@ -574,11 +574,8 @@ int rules_apply(struct machine *m, enum rule_op op, const char *path)
         rule = rule_find(m, number);
         if (err == 0 && rule != NULL && rule->err != 0)
             err = fail(m, rule->err, "fault rule '%.200s'", rule->text);
-        if (err != 0) {
-            if (m->task != NULL)
-                m->task->injected = true;
+        if (err != 0)
             return err;
-        }
         i = rules_after(m, number) - 1; /* others came and went, too; -1 is undone by ++ */
     }
     return 0;

@@ -12,6 +12,7 @@ import errno
 import functools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -175,14 +176,17 @@ class Twins:
         """Fail where the two differ."""
         model = self.model
         self.engine.check()
-        zones = self.zoneinfo()
-        for zone, counters in zones.items():
-            of_zone = [head for pfn, head in model.heads.items() if model.zone(pfn) == zone]
-            pages = {name: sum(1 << head.order for head in of_zone if head.kind not in but) for name, but in (
-                ("present", ("hole",)), ("managed", ("hole", "reserved")),
-            )}  # fmt: skip
+        present: Counter[Zone] = Counter()
+        managed: Counter[Zone] = Counter()
+        for pfn, head in model.heads.items():
+            present[model.zone(pfn)] += 0 if head.kind == "hole" else 1 << head.order
+            managed[model.zone(pfn)] += 0 if head.kind in ("hole", "reserved") else 1 << head.order
+        for zone, counters in self.zoneinfo().items():
             low, high = model.spans.get(zone, (0, 0))
-            expected = pages | {"spanned": high - low, "pages free": model.free_pages(zone)}
+            expected = {
+                "present": present[zone], "managed": managed[zone], "spanned": high - low,
+                "pages free": model.free_pages(zone),
+            }  # fmt: skip
             assert {name: counters[name] for name in expected} == expected, zone
             assert counters.get("start_pfn", low) == low, zone
         self.compare_lists()
@@ -317,7 +321,8 @@ class Comparison(RuleBasedStateMachine):
     def allocate_much(self, which: int) -> None:
         zones = sorted({*self.model.zones.values()})
         zone = zones[which % len(zones)]
-        self.twins.allocate("anon", self.model.free_pages(zone) * 3 // 4, which % 3, zone[1], zone[0], -1)
+        order = which % 3 if self.small else self.model.pageblock - which % 3
+        self.twins.allocate("anon", self.model.free_pages(zone) * 3 // 4, order, zone[1], zone[0], -1)
 
     @rule(kind=kind, pages=pages, nid=st.integers(-1, 1))
     def free(self, kind: str, pages: int, nid: int) -> None:
@@ -366,6 +371,8 @@ class Comparison(RuleBasedStateMachine):
         start, end = self.twins.span_of(block)
         zones = {self.model.zones.get(pfn >> self.model.pageblock) for pfn in range(start, end, self.twins.block // 4)}
         holes = any(self.model.heads[pfn].kind == "hole" for pfn in self.model.heads_in(start, end))
+        if holes and "offline_holes_einval" not in self.model.features:
+            return  # old kernels look for the hole in the zone's span, which is not the model's business
         if len(zones) > 1 or holes:
             assert self.twins.store(f"memory{block}/state", "offline") in (errno.EINVAL, errno.EBUSY)
         else:
@@ -455,14 +462,14 @@ class Ppc64(Comparison):
 @pytest.mark.parametrize(
     ("machine", "examples", "steps"),
     [
-        (Toy, 60, 40),
+        (Toy, 80, 40),
         (TwoNodes, 60, 40),
-        (WideBlocks, 40, 40),
-        (Tiny, 40, 40),
-        (X86, 6, 25),
-        (X86Nodes, 4, 25),
-        (Arm64, 4, 25),
-        (Ppc64, 4, 25),
+        (WideBlocks, 60, 40),
+        (Tiny, 60, 40),
+        (X86, 12, 30),
+        (X86Nodes, 10, 30),
+        (Arm64, 12, 30),
+        (Ppc64, 10, 30),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else f"{value}",
 )

@@ -6,18 +6,9 @@ lsmem: it must print the same, byte for byte, on the copy and on the machine mad
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
-import os
 import shutil
-import socket
 import stat
 import subprocess
-import tarfile
-import time
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +16,8 @@ from typing import Any
 
 import pytest
 
-from fakesysfs import FakesysfsError, Machine, MachineConfig
-from fakesysfs.block_list import BlockList, BlockRun
+from fakesysfs import Machine, MachineConfig
 from fakesysfs.capture import Capture, capture
-from fakesysfs.errors import ConfigError
 
 M, G, T = 1 << 20, 1 << 30, 1 << 40
 MEMORY = "/sys/devices/system/memory"

@@ -16,10 +16,16 @@ from t3_mount.host import Person, ended, lines, people
 ALONE = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--net", "--")
 
 
+def with_it(holder: int) -> tuple[str, ...]:
+    """What to put before a command to be in the namespaces of a process that ALONE was put before."""
+    user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
+    return ("nsenter", "--target", str(holder), *user, "--net", "--")
+
+
 @contextmanager
 def running(person: Person, *options: str, network: int | None = None) -> Iterator[str]:
     """A run, and the name of the instance."""
-    enter = () if network is None else ("nsenter", "--target", str(network), "--net", "--")
+    enter = () if network is None else with_it(network)
     command = (*enter, "fakesysfs", "run", *options, "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60")
     with ended(person.start(*command)) as process:
         assert process.stdout is not None
@@ -84,7 +90,7 @@ def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
     with ended(me.start(*ALONE, "sleep", "300")) as holder:
         while "sleep" not in Path(f"/proc/{holder.pid}/cmdline").read_text():
             time.sleep(0.01)
-        there = ("nsenter", "--target", str(holder.pid), "--net", "--")
+        there = with_it(holder.pid)
         with ExitStack() as stack:
             stack.enter_context(running(me, network=holder.pid))
             assert me.run(*there, "fakesysfs", "monitor", "info memdev").returncode == 0

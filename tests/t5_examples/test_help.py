@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 from t3_mount.host import Person, people, why_no_mount, why_no_namespaces
 
-from fakesysfs.cli import main
+from fakesysfs.cli import fault, main
 
 ME = people()[0]
 REASON = why_no_mount() or why_no_namespaces(ME)
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON or "it can")
 
 COMMANDS = [name for name in main.commands if name != "umount"]  # its examples are those of mount
+COMMANDS += [f"fault {name}" for name in fault.commands]
 
 
 def examples(person: Person, command: str) -> list[str]:
-    result = person.run("fakesysfs", command, "--help")
+    result = person.run("fakesysfs", *command.split(), "--help")
     assert (result.returncode, result.stderr) == (0, "")
     assert "Examples:\n" in result.stdout, f"{command} --help ends with no examples"
     lines = result.stdout.partition("Examples:\n")[2].splitlines()
@@ -51,6 +52,7 @@ def test_examples(command: str, tmp_path: Path) -> None:
 def test_usage_errors_are_one_line() -> None:
     for arguments, message in (
         (["nosuch"], "fakesysfs: No such command 'nosuch'; see `fakesysfs --help`\n"),
+        (["fault"], "fakesysfs: Missing command; see `fakesysfs fault --help`\n"),
         (["mount"], "fakesysfs: Missing argument 'DIRECTORY'; see `fakesysfs mount --help`\n"),
         (
             ["run", "--seed", "x"],
