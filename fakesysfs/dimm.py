@@ -2,7 +2,7 @@
 
 Owns: the objects a QEMU 7.2 would have (`/objects/ID`, `/machine/peripheral/ID`), the order in which it checks what it
 is asked for and the words in which it refuses, where in physical memory a DIMM goes, and what the host learns from the
-guest. Does not own: the syntax of the monitors (monitor.py), and what the guest does with a DIMM (the engine).
+guest. Does not own: the syntax of the monitors (hmp.py, qmp.py), and what the guest does with a DIMM (the engine).
 
     object_add, device_add, device_del                          the caller's thread
          |  checks, slot, address, one Job

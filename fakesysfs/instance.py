@@ -184,7 +184,7 @@ def _inside(process: Inside) -> NoReturn:
     from .uevent import UeventFaults, UeventSender
 
     if parts.qmp is not None:
-        from .monitor import serve_qmp
+        from .qmp_server import serve_qmp
 
         with process.making(parts.qmp):
             serve_qmp(parts.qmp, parts.monitor())
@@ -230,7 +230,7 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     parts = Parts(options, {"directory": os.path.realpath(directory), "command": None}, on_quit=end)
     qmp = None
     if parts.qmp is not None:
-        from .monitor import serve_qmp
+        from .qmp_server import serve_qmp
 
         guardian.tell("qmp", parts.qmp, NO_FILE)
         qmp = serve_qmp(parts.qmp, parts.monitor())

@@ -1,7 +1,7 @@
 """How QEMU reads text: numbers and sizes, key=value lists, JSON. Text in, values out; and JSON out again.
 
 Owns: what each of these accepts, as QEMU 7.2 does, and QEMU's words for what it does not. Does not own: what the
-values mean (memdev.py, dimm.py), and the lines of the monitor (monitor.py).
+values mean (memdev.py, dimm.py), and the lines of the monitor (hmp.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any, Final, NoReturn, TypeVar
 from .errors import MonitorError
 
 __all__ = [
+    "PACKAGE",
+    "VERSION",
     "JsonError",
     "JsonStream",
     "as_qemu_keeps",
@@ -25,6 +27,9 @@ __all__ = [
     "parse_size",
     "to_json",
 ]
+
+VERSION: Final = (7, 2, 22)  # the QEMU whose words these are
+PACKAGE: Final = " (fakesysfs)"  # what stands behind the version, where distributions put theirs
 
 MESSAGE_LIMIT: Final = 1 << 20  # bytes of one JSON message; QEMU takes 64 MiB, no message of a client 64 KiB
 TOKEN_LIMIT: Final = 1 << 17

@@ -26,11 +26,13 @@ from typing import Any
 import pytest
 from model_guest import ModelGuest
 
-from fakesysfs import monitor as monitor_module
+from fakesysfs import qmp_server
 from fakesysfs.dimm import DimmBoard, HostEvent
 from fakesysfs.errors import EnvironmentProblem, MonitorError
-from fakesysfs.monitor import HmpInterpreter, Monitor, QmpServer, QmpSession, serve_qmp
+from fakesysfs.monitor import Monitor
 from fakesysfs.qemu_text import JsonError, JsonStream, parse_json, parse_size, to_json
+from fakesysfs.qmp import QmpSession
+from fakesysfs.qmp_server import QmpServer, serve_qmp
 
 HERE = Path(__file__).parent
 RECORDINGS = sorted((HERE.parent / "recordings").glob("*.json"))
@@ -46,7 +48,7 @@ def test_says_what_qemu_says(session: dict[str, Any]) -> None:
     guest.may_answer.clear()
     with DimmBoard(guest, answer_seconds=0.01) as board:
         monitor = Monitor(board)
-        hmp, qmp = HmpInterpreter(monitor), QmpSession(monitor)
+        hmp, qmp = monitor.hmp, QmpSession(monitor)
         if session["negotiated"]:
             qmp.receive(b'{"execute":"qmp_capabilities"}')
         wrong = []
@@ -77,7 +79,7 @@ def test_recording(path: Path) -> None:
         events: list[dict[str, Any]] = []
         board.subscribe(lambda event: events.append({"event": event.name, "data": event.data}))
         monitor = Monitor(board)
-        hmp, qmp = HmpInterpreter(monitor), QmpSession(monitor)
+        hmp, qmp = monitor.hmp, QmpSession(monitor)
         qmp.receive(b'{"execute":"qmp_capabilities"}')
         for step in recording["steps"]:
             if step["op"] == "hmp":
@@ -460,7 +462,7 @@ def test_commands_whose_replies_nobody_fetches_are_not_taken(server: QmpServer) 
 def test_client_that_never_listens_is_hung_up_on(server: QmpServer, board: DimmBoard, guest: ModelGuest) -> None:
     with closing(Client(server.path)) as deaf, closing(Client(server.path)) as other:
         plug(other)
-        for i in range(monitor_module.OUTPUT_LIMIT // 100):  # an event takes more than that
+        for i in range(qmp_server.OUTPUT_LIMIT // 100):  # an event takes more than that
             guest.tell("ost", "0 3 132")
             if i % 100 == 0:
                 other.event_names()
@@ -490,7 +492,7 @@ def test_last_words_are_answered(server: QmpServer) -> None:
 
 def test_too_many_clients(server: QmpServer) -> None:
     with ExitStack() as stack:
-        for _ in range(monitor_module.CLIENT_LIMIT):
+        for _ in range(qmp_server.CLIENT_LIMIT):
             stack.enter_context(closing(Client(server.path)))
         with pytest.raises(AssertionError, match="hung up on"):
             Client(server.path)
@@ -603,6 +605,7 @@ def test_events_cost_nothing_without_clients(server: QmpServer, board: DimmBoard
 
 def test_importing_is_cheap() -> None:
     """No asyncio, and no logging until there is something to log."""
-    code = "import sys, fakesysfs.monitor; print([m for m in ('asyncio', 'logging', 'ssl', 'dataclasses') if m in sys.modules])"
+    heavy = "'asyncio', 'logging', 'ssl', 'dataclasses'"
+    code = f"import sys, fakesysfs.qmp_server; print([m for m in ({heavy}) if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parents[1])
     assert out.stdout == "[]\n"

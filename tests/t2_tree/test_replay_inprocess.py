@@ -28,7 +28,8 @@ import pytest
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.dimm import DimmBoard, HostEvent
-from fakesysfs.monitor import Monitor, QmpSession
+from fakesysfs.monitor import Monitor
+from fakesysfs.qmp import QmpSession
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 SHOWN = {"op", "path", "data", "mode", "cmd", "line", "execute", "arguments"}  # of a step that differs
