@@ -1,9 +1,9 @@
 """The QEMU monitor of a machine: which commands programs can give it, and what `quit` sets off.
 
-Owns: the commands of QMP with their arguments and what they return, as QEMU 7.2 has them for memory. Does not own: the
-protocol that carries them (qmp.py) and its socket (qmp_server.py), the monitor for people (hmp.py), what the commands do
-and why QEMU refuses them (dimm.py). Commands for anything but memory are not known here, and are answered as QEMU
-answers commands it does not know.
+Owns: the commands of QMP, as QEMU 7.2 has them for memory: which part of the machine carries out each, and `quit`. Does
+not own: what they take and return (qmp_schema.py), the protocol that carries them (qmp.py) and its socket (qmp_server.py),
+the monitor for people (hmp.py), what the commands do and why QEMU refuses them (dimm.py). Commands for anything but
+memory are not known here, and are answered as QEMU answers commands it does not know.
 
     bytes -> qmp_server.py -> QmpSession.feed() -> step() -> bytes         only the server does I/O and has threads
                                   |
@@ -17,44 +17,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from .dimm import DimmBoard
 from .errors import MonitorError
 from .hmp import HmpInterpreter
 from .qemu_text import PACKAGE, VERSION
+from .qmp_schema import check_arguments, command_names, introspection
 
-__all__ = ["QUIT_PATIENCE", "Argument", "Monitor", "check_arguments", "version"]
+__all__ = ["QUIT_PATIENCE", "Monitor", "version"]
 
 QUIT_PATIENCE: Final = 1.0  # seconds for clients to fetch what they are owed when somebody says `quit`
 QUIT_PAUSE: Final = 0.05  # and for a reply that goes another way
 
-
-class Argument(NamedTuple):
-    """An argument of a QMP command; `kind` "any" is not checked."""
-
-    name: str
-    kind: str
-    required: bool = True
-
-
-_KINDS: Final = {"string": str, "integer": int, "array": list}
-
-
-def check_arguments(arguments: Mapping[str, Any], schema: tuple[Argument, ...]) -> None:
-    """Raise MonitorError, in QEMU's words, unless these are the arguments a command takes."""
-    for name, kind, required in schema:
-        if name not in arguments:
-            if required:
-                raise MonitorError(f"Parameter '{name}' is missing")
-        elif kind != "any":
-            value = arguments[name]
-            if not isinstance(value, _KINDS[kind]) or isinstance(value, bool):
-                raise MonitorError(f"Invalid parameter type for '{name}', expected: {kind}")
-    names = {argument.name for argument in schema}
-    for name in arguments:
-        if name not in names:
-            raise MonitorError(f"Parameter '{name}' is unexpected")
+_CHECK_THEMSELVES: Final = ("device_add", "object-add")
 
 
 class Monitor:
@@ -70,33 +46,26 @@ class Monitor:
         self._on_quit = on_quit
         self._quit_watchers: list[Callable[[str], threading.Event]] = []
         self.hmp = HmpInterpreter(board, self.quit)
-        path = Argument("path", "string")
-        name = Argument("property", "string")
         # "qmp_capabilities" is the session's
-        self._commands: dict[str, tuple[tuple[Argument, ...] | None, Callable[[dict[str, Any]], Any]]] = {
-            "device_add": (None, self._device_add),
-            "device_del": ((Argument("id", "string"),), lambda a: board.device_del(a["id"])),
-            "human-monitor-command": (
-                (Argument("command-line", "string"), Argument("cpu-index", "integer", required=False)),
-                self._human_monitor_command,
-            ),
-            "object-add": (None, self._object_add),
-            "object-del": ((Argument("id", "string"),), lambda a: board.object_del(a["id"])),
-            "qom-get": ((path, name), lambda a: board.qom_get(a["path"], a["property"])),
-            "qom-list": ((path,), lambda a: board.qom_list(a["path"])),
-            "qom-set": (
-                (path, name, Argument("value", "any")),
-                lambda a: board.qom_set(a["path"], a["property"], a["value"]),
-            ),
-            "query-acpi-ospm-status": ((), lambda a: board.ospm_status()),
-            "query-commands": ((), lambda a: [{"name": name} for name in ("qmp_capabilities", *self._commands)]),
-            "query-memdev": ((), lambda a: board.memdevs()),
-            "query-memory-devices": ((), lambda a: board.memory_devices()),
-            "query-memory-size-summary": ((), lambda a: board.memory_size_summary()),
-            "query-name": ((), lambda a: {}),
-            "query-status": ((), lambda a: {"status": "running", "singlestep": False, "running": True}),
-            "query-version": ((), lambda a: version()),
-            "quit": ((), lambda a: self.quit("host-qmp-quit")),
+        self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "device_add": self._device_add,
+            "device_del": lambda a: board.device_del(a["id"]),
+            "human-monitor-command": self._human_monitor_command,
+            "object-add": self._object_add,
+            "object-del": lambda a: board.object_del(a["id"]),
+            "qom-get": lambda a: board.qom_get(a["path"], a["property"]),
+            "qom-list": lambda a: board.qom_list(a["path"]),
+            "qom-set": lambda a: board.qom_set(a["path"], a["property"], a["value"]),
+            "query-acpi-ospm-status": lambda a: board.ospm_status(),
+            "query-commands": lambda a: [{"name": name} for name in command_names()],
+            "query-memdev": lambda a: board.memdevs(),
+            "query-memory-devices": lambda a: board.memory_devices(),
+            "query-memory-size-summary": lambda a: board.memory_size_summary(),
+            "query-name": lambda a: {},
+            "query-qmp-schema": lambda a: introspection(),
+            "query-status": lambda a: {"status": "running", "singlestep": False, "running": True},
+            "query-version": lambda a: version(),
+            "quit": lambda a: self.quit("host-qmp-quit"),
         }
 
     def command(self, line: str) -> str:
@@ -114,11 +83,10 @@ class Monitor:
         """
         if command not in self._commands:
             raise MonitorError(f"The command {command} has not been found", "CommandNotFound")
-        schema, function = self._commands[command]
         given = dict(arguments or {})
-        if schema is not None:
-            check_arguments(given, schema)
-        result = function(given)
+        if command not in _CHECK_THEMSELVES:
+            check_arguments(command, given)
+        result = self._commands[command](given)
         return {} if result is None else result
 
     def knows(self, command: str) -> bool:

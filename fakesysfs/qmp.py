@@ -12,8 +12,9 @@ from typing import Any
 
 from .dimm import HostEvent
 from .errors import MonitorError
-from .monitor import Argument, Monitor, check_arguments, version
+from .monitor import Monitor, version
 from .qemu_text import JsonError, JsonStream, as_qemu_keeps, to_json
+from .qmp_schema import check_arguments
 
 __all__ = ["QmpSession", "event_message"]
 
@@ -111,7 +112,7 @@ class QmpSession:
     def _negotiate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         if self.negotiated:
             raise MonitorError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
-        check_arguments(arguments, (Argument("enable", "array", required=False),))
+        check_arguments("qmp_capabilities", arguments)
         for i, capability in enumerate(arguments.get("enable", ())):
             if not isinstance(capability, str):
                 raise MonitorError(f"Invalid parameter type for 'enable[{i}]', expected: string")

@@ -41,6 +41,7 @@ LAYERS = {
     "machine": 2,
     "qemu_text": 2,
     "memdev": 2,
+    "qmp_schema": 3,
     "dimm": 3,
     "uevent": 3,
     "mount": 3,
