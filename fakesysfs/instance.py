@@ -182,15 +182,16 @@ def _inside(process: Inside) -> NoReturn:
     from .control import VARIABLE, listen_as
     from .mount import Mount
     from .uevent import UeventFaults, UeventSender
+    from .view import stage
 
     if parts.qmp is not None:
         from .qmp_server import serve_qmp
 
         with process.making(parts.qmp):
             serve_qmp(parts.qmp, parts.monitor())
-    stage = process.stage()
-    Mount(parts.machine, stage, over=True).start()
-    notes = process.cover(stage)
+    place = stage()
+    Mount(parts.machine, place, over=True).start()
+    notes = process.cover(place)
     if own_network:
         parts.machine.subscribe(UeventFaults(parts.machine, UeventSender()))
         parts.server.serve(listen_as(process.name))

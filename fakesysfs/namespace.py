@@ -1,7 +1,7 @@
 """`fakesysfs run -- CMD`: a private view of /sys and /proc for one command, of which nothing outlives the command.
 
-Owns: the processes of `run`, the namespaces, what is mounted where, signals and exit statuses. Does not own: the
-machine and the FUSE server (instance.py puts the pieces together in `Inside`'s process), the options (cli.py).
+Owns: the processes of `run`, the namespaces, signals and exit statuses. Does not own: what is mounted where (view.py),
+the machine and the FUSE server (instance.py puts the pieces together in `Inside`'s process), the options (cli.py).
 
     the shell ── launcher ── unshare ── inside ──┬── mounter
                  launch()    util-linux  pid 1   └── CMD ── ...
@@ -37,32 +37,13 @@ import time
 from contextlib import contextmanager, suppress
 
 from .errors import EnvironmentProblem
+from .syscall import CLONE_NEWNET, MS_NODEV, MS_NOEXEC, MS_NOSUID, call, loopback_up, mount
+from .view import Mounter, is_covered, make_appear
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
-
-# What of /sys and /proc is ours, in the order it is covered.
-DIRECTORIES = (
-    "/sys/devices/system/memory",
-    "/sys/devices/system/node",
-    "/sys/bus/memory",
-    "/sys/bus/node",
-    "/sys/module/memory_hotplug",
-    "/sys/firmware/memmap",
-    "/sys/kernel/debug/notifier-error-inject",
-)
-FILES = (
-    "/proc/meminfo",
-    "/proc/zoneinfo",
-    "/proc/buddyinfo",
-    "/proc/pagetypeinfo",
-    "/proc/vmstat",
-    "/proc/iomem",
-)
-# Directories to mount the whole tree over until its parts are in place; none in which any of the above is.
-STAGES = ("/sys/fs", "/mnt", "/srv")
 
 UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
@@ -305,7 +286,7 @@ class Inside:
             os.set_inheritable(fd, False)
         self._launcher = socket.socket(fileno=launcher)
         self.listener = socket.socket(fileno=listener)  # in the caller's network namespace
-        self._mounter = _Mounter()  # before there are threads
+        self._mounter = Mounter()  # before there are threads
         self._command = 0
         self._seen: dict[int, float] = {}  # when this process last got a signal, which is: when its group did
         self._at_end: list[Callable[[], object]] = []
@@ -328,9 +309,9 @@ class Inside:
     def end(self, status: int) -> NoReturn:
         """End this process and everything in its namespace."""
         self._ending.acquire()  # for good: a second thread waits for the first to end it
-        for call in self._at_end:
+        for remove in self._at_end:
             with suppress(OSError):
-                call()
+                remove()
         self._say("end")
         os._exit(status)
 
@@ -399,23 +380,13 @@ class Inside:
         :raises EnvironmentProblem: there can be none.
         """
         try:
-            _libc("unshare", 0x40000000)  # CLONE_NEWNET
+            call("unshare", CLONE_NEWNET)
         except OSError as e:
             raise EnvironmentProblem(
                 f"no network namespace can be made for uevents ({e.strerror})",
                 "`fakesysfs run --net=host` does without uevents",
             ) from None
-        _loopback_up()
-
-    def stage(self) -> str:
-        """A directory to mount the machine's tree over, for `cover`.
-
-        :raises EnvironmentProblem: there is none.
-        """
-        for directory in STAGES:
-            if os.path.isdir(directory):
-                return directory
-        raise EnvironmentProblem("there is no /sys here", "mount -t sysfs sysfs /sys")
+        loopback_up()
 
     def cover(self, stage: str) -> list[str]:
         """Put the parts of the tree mounted at `stage` over the real /sys and /proc, and take it away from there.
@@ -445,8 +416,8 @@ class Inside:
                 if os.path.islink(os.path.dirname(os.path.dirname(directory))):
                     continue  # /lib is /usr/lib: covered already
                 if not os.path.isdir(directory):
-                    _make_appear(directory)
-                _mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
+                    make_appear(directory)
+                mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
             for name, text in rules or ():
                 with open(f"{UDEV_RULES[0]}/{name}", "wb") as file:
                     file.write(text)
@@ -508,7 +479,7 @@ class Inside:
                 reason = "is a directory" if os.path.isdir(path) else "permission denied"
             self._cannot_start(command[0], reason, status)
         arguments = list(command)
-        if _ours(os.getcwd()):
+        if is_covered(os.getcwd()):
             # The way there leads to what it covers; going it again leads to ours.
             arguments = ["sh", "-c", 'cd -- "$0" && exec "$@"', os.getcwd(), *arguments]
             path = "/bin/sh"
@@ -558,136 +529,10 @@ def _find(command: str, path: str) -> tuple[str, int]:
     candidates = [command] if "/" in command else [os.path.join(part or ".", command) for part in path.split(":")]
     status = COMMAND_NOT_FOUND
     for candidate in candidates:
-        if _ours(os.path.abspath(candidate)):  # not to be touched, and nothing there is executable
+        if is_covered(os.path.abspath(candidate)):  # not to be touched, and nothing there is executable
             status = COMMAND_NOT_EXECUTABLE if "/" in command else status
         elif os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             return candidate, 0
         elif os.path.exists(candidate) and ("/" in command or os.path.isfile(candidate)):
             command, status = candidate, COMMAND_NOT_EXECUTABLE
     return command, status
-
-
-def _ours(path: str) -> bool:
-    """Whether an absolute path leads into what is covered. Looks at the name only."""
-    return any(path == place or path.startswith(f"{place}/") for place in (*DIRECTORIES, *FILES))
-
-
-class _Mounter:
-    """A child of the process inside that does everything for which paths in the tree must be looked up.
-
-    It is forked before the device /dev/fuse is opened, so that it does not hold it open, and begins at once with what
-    needs no tree: a /proc of this pid namespace.
-    """
-
-    def __init__(self) -> None:
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._ours.close()
-            try:
-                self._work(theirs)
-            finally:
-                os._exit(1)
-        theirs.close()
-
-    def cover(self, stage: str) -> list[str]:
-        """See Inside.cover."""
-        self._ours.send(stage.encode())
-        answer = json.loads(self._ours.recv(1 << 16) or b'["the process that mounts ended", []]')
-        self._ours.close()
-        os.waitpid(self._pid, 0)
-        error, notes = answer
-        if error:
-            raise EnvironmentProblem(error, "`fakesysfs doctor` says what to do")
-        return list(notes)
-
-    def _work(self, parent: socket.socket) -> NoReturn:
-        notes, error = [], ""
-        try:
-            _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        except OSError as e:
-            notes.append(f"/proc stays the one outside, so process numbers do not fit: {e.strerror}")
-        stage = parent.recv(1 << 16).decode()
-        try:
-            for place in DIRECTORIES:
-                if os.path.isdir(stage + place):
-                    if not os.path.isdir(place):
-                        _make_appear(place)
-                    _mount(stage + place, place, None, MS_BIND)
-            for place in FILES:
-                if os.path.isfile(stage + place):
-                    if not os.path.isfile(place):
-                        notes.append(f"this kernel has no {place}, so there is none here")
-                        continue
-                    _mount(stage + place, place, None, MS_BIND)
-            _libc("umount2", os.fsencode(stage), 2)  # MNT_DETACH
-        except OSError as e:
-            error = f"nothing can be put over {place}: {e.strerror}"
-        parent.send(json.dumps([error, notes]).encode())
-        os._exit(0)
-
-
-# --------------------------------------------------------------------------------------------------------- system calls
-
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
-
-
-def _libc(name: str, *arguments: Any) -> None:
-    import ctypes
-
-    library = ctypes.CDLL(None, use_errno=True)
-    if getattr(library, name)(*arguments) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), name)
-
-
-def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    import ctypes
-
-    _libc(
-        "mount", os.fsencode(source), os.fsencode(target), kind and kind.encode(), ctypes.c_ulong(flags),
-        data and data.encode(),
-    )  # fmt: skip
-
-
-def _loopback_up() -> None:
-    import fcntl
-    import struct
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 0x41))  # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING
-
-
-def _make_appear(directory: str) -> None:
-    """Make an empty directory where this kernel's /sys has none.
-
-    The nearest directory above it that exists is covered by a tmpfs with everything it has, bound or linked, so that
-    nothing disappears. What cannot be listed (debugfs, for an ordinary user) could not be used either.
-    """
-    above = os.path.dirname(directory)
-    while not os.path.isdir(above):
-        above = os.path.dirname(above)
-    try:
-        hidden = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        hidden = -1
-    mode = stat.S_IMODE(os.stat(above).st_mode)
-    _mount("fakesysfs", above, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode={mode:o}")
-    if hidden >= 0:
-        with os.scandir(hidden) as entries:
-            for entry in entries:
-                _repeat(f"/proc/self/fd/{hidden}/{entry.name}", os.path.join(above, entry.name))
-        os.close(hidden)
-    os.makedirs(directory)
-    _mount("none", above, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-
-
-def _repeat(original: str, place: str) -> None:
-    if os.path.islink(original):
-        os.symlink(os.readlink(original), place)
-        return
-    if os.path.isdir(original):
-        os.mkdir(place)
-    else:
-        os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC))
-    _mount(original, place, None, MS_BIND | MS_REC)

@@ -36,6 +36,7 @@ LAYERS = {
     "config": 1,
     "profiles": 1,
     "sysfs_copy": 1,
+    "syscall": 1,
     "toml_file": 1,
     "_engine": 2,
     "machine": 2,
@@ -44,6 +45,7 @@ LAYERS = {
     "qmp_schema": 3,
     "dimm": 3,
     "uevent": 3,
+    "view": 3,
     "mount": 3,
     "survey": 3,
     "capture": 4,
@@ -87,7 +89,7 @@ ENGINE_IMPORTERS = {"machine"}
 # Packages of others, and parts of the standard library worth guarding: the modules that may import them.
 GUARDED = {
     "click": {"cli"},
-    "ctypes": {"mount", "namespace"},
+    "ctypes": {"mount", "syscall"},
     "fuse": {"mount"},
     "psutil": {"config"},
     "pytest": {"pytest_plugin"},
