@@ -29,6 +29,7 @@ DIRECTORIES = (
     "/sys/module/memory_hotplug",
     "/sys/firmware/memmap",
     "/sys/kernel/debug/notifier-error-inject",
+    "/sys/kernel/debug/tracing",
 )
 FILES = (
     "/proc/meminfo",

@@ -14,7 +14,7 @@ from t3_mount.host import FUSE_MAGIC, MEMORY, Person, ended, lines
 COVERED = """\
 /proc/buddyinfo /proc/iomem /proc/meminfo /proc/pagetypeinfo /proc/vmstat /proc/zoneinfo
 /sys/bus/memory /sys/bus/node /sys/devices/system/memory /sys/devices/system/node /sys/firmware/memmap
-/sys/kernel/debug/notifier-error-inject /sys/module/memory_hotplug"""
+/sys/kernel/debug/notifier-error-inject /sys/kernel/debug/tracing /sys/module/memory_hotplug"""
 
 
 def test_the_real_paths_are_the_machines(person: Person) -> None:
@@ -39,6 +39,26 @@ def test_exactly_those_paths_are_covered(person: Person) -> None:
         here = sorted(os.listdir(directory))
         there = person.inside(f"ls -1A {directory}").stdout.split()
         assert set(here) <= set(there), directory
+
+
+def test_the_tracers_file_has_the_call_graphs(person: Person) -> None:
+    script = f"""
+cd /sys/kernel/debug/tracing
+echo offline > {MEMORY}/memory1/state 2> /dev/null || head -n 5 trace
+fakesysfs trace | cmp - trace && echo same
+echo > trace
+echo 0 > tracing_on
+echo 0x100000000 > {MEMORY}/probe
+cat trace"""
+    result = person.inside(script)
+    heading = """\
+# tracer: function_graph
+#
+# CPU  DURATION                  FUNCTION CALLS
+# |     |   |                     |   |   |   |
+"""
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{heading} 0)               |  state_store() {{\nsame\n{heading}"
 
 
 def test_nothing_is_seen_outside(me: Person) -> None:
