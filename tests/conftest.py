@@ -10,6 +10,7 @@ Owns no fixture that makes machines or mounts: those stand in the conftest.py of
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import re
@@ -36,8 +37,19 @@ GRACE_SECONDS = 3.0  # a process that was told to end may take this long
 os.environ["FAKESYSFS_TEST_RUN"] = f"{uuid.uuid4()}"
 MARK = f"FAKESYSFS_TEST_RUN={os.environ['FAKESYSFS_TEST_RUN']}".encode()
 
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 1 << 14, 1 << 18
+
 Process = tuple[int, str]  # pid and start time: a pid alone may be used again
 Left = TypeVar("Left", set[str], dict[Process, str])
+
+
+def pytest_configure() -> None:
+    """Root's tests mount in a namespace of their own: what others mount meanwhile is not taken for a leak and removed."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None)
+        # Without the capability, in a container, things stay as they are.
+        if libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None) != 0:
+            raise RuntimeError("the mounts of the tests cannot be made private")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
