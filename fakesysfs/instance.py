@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from .errors import EnvironmentProblem, FakesysfsError, InstanceError
+from .errors import ConfigError, EnvironmentProblem, FakesysfsError, InstanceError
 from .namespace import NO_FILE, identity_of, remove_socket
 
 if TYPE_CHECKING:
@@ -135,40 +135,18 @@ def inside(arguments: Sequence[str]) -> NoReturn:
     process.end(status)
 
 
-def udev_rules(places: Sequence[str]) -> list[tuple[str, bytes]] | None:
-    """Name and text of the udev rules files that --rules names.
-
-    :param places: files, directories whose *.rules are meant, or the word "host".
-    :returns: None when the host's rules are asked for.
-    :raises ConfigError: what is named is not there, or no rules file.
-    """
-    from .errors import ConfigError
-
-    if "host" in places:
-        if len(places) > 1:
-            raise ConfigError("--rules=host takes the host's rules and no others; leave the other --rules out")
-        return None
-    rules: dict[str, bytes] = {}
-    for place in places:
-        names = sorted(n for n in os.listdir(place) if n.endswith(".rules")) if os.path.isdir(place) else None
-        paths = [os.path.join(place, name) for name in names] if names is not None else [place]
-        if not paths or not all(path.endswith(".rules") for path in paths):
-            raise ConfigError(f"--rules {place}: udev reads files whose name ends in .rules; there is none")
-        for path in paths:
-            try:
-                with open(path, "rb") as file:
-                    rules[os.path.basename(path)] = file.read()
-            except OSError as e:
-                raise ConfigError(f"--rules {path}: {e.strerror}") from None
-    return list(rules.items())
-
-
 def _inside(process: Inside) -> NoReturn:
     from . import config, machine  # noqa: F401 - they take a while, and so does the launcher with the options
 
     options = process.options()
-    rules = udev_rules(options["rules"])
     own_network = options["net"] == "own"
+    rules = None
+    if options["udev"] or options["rules"]:
+        from .udev import Rules
+
+        if not own_network:
+            raise ConfigError("--udev does not go with --net=host: it would hear the host's uevents; leave one of them out")
+        rules = Rules(options["rules"])
     if own_network:
         process.enter_network()
 
@@ -206,8 +184,8 @@ def _inside(process: Inside) -> NoReturn:
     scripts = os.path.dirname(sys.executable)
     if os.access(os.path.join(scripts, "fakesysfs"), os.X_OK):
         environment["PATH"] = f"{environment.get('PATH', os.defpath)}:{scripts}"
-    if options["udev"] or rules != []:
-        process.start_udev(environment, rules)
+    if rules is not None:
+        rules.start(environment)
     process.run(options["command"], environment, options["keep_uid"])
 
 

@@ -37,8 +37,8 @@ import time
 from contextlib import contextmanager, suppress
 
 from .errors import EnvironmentProblem
-from .syscall import CLONE_NEWNET, MS_NODEV, MS_NOEXEC, MS_NOSUID, call, loopback_up, mount
-from .view import Mounter, is_covered, make_appear
+from .syscall import CLONE_NEWNET, call, loopback_up
+from .view import Mounter, is_covered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,10 +55,6 @@ OWN = {
 PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
-# Where udev looks for rules; the first is the one to put some.
-UDEV_RULES = ("/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
-UDEVD = ("/usr/lib/systemd/systemd-udevd", "/lib/systemd/systemd-udevd")
-UDEV_SECONDS = 10.0
 GROUP_SECONDS = 0.01  # how much later the last process of a group may get a signal sent to the group
 
 
@@ -396,61 +392,7 @@ class Inside:
         """
         return self._mounter.cover(stage)
 
-    # The command, and udev for it
-
-    def start_udev(self, environment: Mapping[str, str], rules: Sequence[tuple[str, bytes]] | None) -> None:
-        """Start a systemd-udevd that lives in these namespaces, and wait until it answers.
-
-        :param rules: name and text of each rules file it is to know, and no other; None: this host's.
-        :raises EnvironmentProblem: there is none, or it does not start.
-        :raises ConfigError: a rules file that udev does not understand.
-        """
-        daemon = next((path for path in UDEVD if os.access(path, os.X_OK)), None)
-        udevadm, missing = _find("udevadm", f"{environment.get('PATH', '')}:/usr/bin:/bin:/usr/sbin:/sbin")
-        if daemon is None or missing:
-            raise EnvironmentProblem("there is no systemd-udevd here", "install the package udev")
-        how: dict[str, Any] = {"setsigmask": [], "setsigdef": PYTHON_IGNORES}
-        how["file_actions"] = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-        try:
-            for directory in ("/run/udev", *(UDEV_RULES if rules is not None else ())):
-                if os.path.islink(os.path.dirname(os.path.dirname(directory))):
-                    continue  # /lib is /usr/lib: covered already
-                if not os.path.isdir(directory):
-                    make_appear(directory)
-                mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
-            for name, text in rules or ():
-                with open(f"{UDEV_RULES[0]}/{name}", "wb") as file:
-                    file.write(text)
-            if rules:
-                self._check_rules(udevadm, environment)
-            os.posix_spawn(daemon, [daemon], environment, **how)
-        except OSError as e:
-            raise EnvironmentProblem(f"systemd-udevd cannot be started: {e.strerror}") from None
-        end = time.monotonic() + UDEV_SECONDS
-        while time.monotonic() < end:
-            ping = os.posix_spawn(udevadm, ["udevadm", "control", "--ping", "--timeout=1"], environment, **how)
-            if os.waitstatus_to_exitcode(os.waitpid(ping, 0)[1]) == 0:
-                return
-            time.sleep(0.02)
-        raise EnvironmentProblem("systemd-udevd does not answer", "`fakesysfs run` without --udev")
-
-    def _check_rules(self, udevadm: str, environment: Mapping[str, str]) -> None:
-        """Let udev read its rules once and say what it does not understand; the daemon would tell nobody."""
-        from .errors import ConfigError
-
-        reading, writing = os.pipe()
-        actions = [(os.POSIX_SPAWN_DUP2, writing, fd) for fd in (1, 2)]
-        words = ["udevadm", "test", "--action=change", "/sys/bus/memory"]
-        child = os.posix_spawn(udevadm, words, environment, setsigmask=[], file_actions=actions)
-        os.close(writing)
-        with open(reading, errors="replace") as output:
-            said = output.read()
-        os.waitpid(child, 0)
-        for line in said.splitlines():
-            place, _, complaint = line.partition(" ")
-            if place.startswith(UDEV_RULES[0]) and place.rpartition(":")[2].isdigit():
-                name, _, number = place.removeprefix(f"{UDEV_RULES[0]}/").rpartition(":")
-                raise ConfigError(f"udev rules {name}, line {number}: {complaint.removesuffix(', ignoring.')}")
+    # The command
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], keep_uid: bool) -> NoReturn:
         """Start `command`, take care of it and of every orphan, and end with its exit status.

@@ -165,11 +165,14 @@ def _cover(stage: str, place: str, roots: Sequence[str]) -> str:
     return ""
 
 
-def make_appear(directory: str) -> None:
+def make_appear(directory: str, *, read_only: bool = True) -> None:
     """Make an empty directory where there is none, and leave no trace of it on any disk.
 
     The nearest directory above it that exists is covered by a tmpfs with everything it has, bound or linked, so that
     nothing disappears. What cannot be listed (debugfs, for an ordinary user) could not be used either.
+
+    :param read_only: no file can be made in that covered one, as in /sys; else whoever could can, and it is gone with
+        the namespace.
     """
     above = os.path.dirname(directory)
     while not os.path.isdir(above):
@@ -186,7 +189,8 @@ def make_appear(directory: str) -> None:
                 _repeat(f"/proc/self/fd/{hidden}/{entry.name}", os.path.join(above, entry.name))
         os.close(hidden)
     os.makedirs(directory)
-    mount("none", above, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    if read_only:
+        mount("none", above, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def _repeat(original: str, place: str) -> None:

@@ -54,6 +54,7 @@ LAYERS = {
     "qmp": 4,
     "qmp_server": 4,
     "namespace": 4,
+    "udev": 4,
     "control": 4,
     "render": 4,
     "instance": 5,
