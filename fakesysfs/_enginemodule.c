@@ -311,6 +311,7 @@ static const struct field spec_fields[] = {
     {.name = "swap", .type = NUMBER, .offset = OFFSET(swap_bytes), .size = 8, .max = UINT64_MAX},
     RANGE(kernelcore_percent, 0, 100), RANGE(movablecore_percent, 0, 100), RANGE(memmap_on_memory, 0, 2),
     RANGE(struct_page_bytes, 1, 4096), RANGE(auto_movable_ratio, 0, UINT32_MAX), RANGE(aged, 0, UINT32_MAX),
+    RANGE(acpi_slots, 0, 256),
     RANGE(has_phys_device, 0, 1), RANGE(not_x86, 0, 1), RANGE(movable_node, 0, 1), RANGE(auto_movable_numa_aware, 0, 1),
 };
 enum { NR_SPEC_FIELDS = Py_ARRAY_LENGTH(spec_fields) };

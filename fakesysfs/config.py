@@ -114,6 +114,8 @@ _FILE_KEYS: Final = (
 )  # fmt: skip
 
 # As the kernel orders them
+#: Architectures whose DIMM slots are described by ACPI
+_ACPI_ARCHES: Final = ("x86_64", "aarch64")
 _ALL_ZONES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
 _HERE: Final = Path(__file__).parent
@@ -329,6 +331,7 @@ class MachineConfig:
             "hotplug_nids": list(self.hotplug_nids),
             "standby": list(self.standby),
             "has_phys_device": int(self.has_phys_device),
+            "acpi_slots": self.slots if self.arch in _ACPI_ARCHES else 0,
             "not_x86": int(self.arch != "x86_64"),
             "blocks": list(self.blocks.rows()) if self.blocks else [],
             "zone_spans": list(self.zone_spans),

@@ -161,13 +161,14 @@ class _Slot:
 
 
 class _Job:
-    """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it."""
+    """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it, as `source` asked."""
 
-    __slots__ = ("dimm", "done", "slot")
+    __slots__ = ("dimm", "done", "slot", "source")
 
-    def __init__(self, slot: int, dimm: Dimm | None) -> None:
+    def __init__(self, slot: int, dimm: Dimm | None, source: int = EJECT_REQUEST) -> None:
         self.slot = slot
         self.dimm = dimm
+        self.source = source
         self.done = threading.Event()
 
 
@@ -530,7 +531,7 @@ class DimmBoard:
                 job = self._jobs.popleft()
             try:
                 if job.dimm is None:
-                    self._eject(job.slot)
+                    self._eject(job.slot, job.source)
                 else:
                     self._device_check(job.slot, job.dimm)
             except Exception:  # noqa: BLE001 - the worker outlives a fault of the engine; it is logged
@@ -550,15 +551,15 @@ class DimmBoard:
     def _check(self, dimm: Dimm) -> int:
         return _ost_status(lambda: self._machine.acpi_device_check(dimm.slot, dimm.node, dimm.addr, dimm.size))
 
-    def _eject(self, number: int) -> None:
+    def _eject(self, number: int, source: int) -> None:
         slot = self._slots[number]
-        self._ost(number, EJECT_REQUEST, OST_IN_PROGRESS)
+        self._ost(number, EJECT_REQUEST, OST_IN_PROGRESS)  # whoever asked: so Linux reports that it is at it
         status = OST_SUCCESS
         if slot.known:
             status = _ost_status(lambda: self._machine.acpi_eject_request(number))
         if status == OST_SUCCESS:
             self._removed(number)
-        self._ost(number, EJECT_REQUEST, status)
+        self._ost(number, source, status)
 
     def _removed(self, number: int) -> None:
         """The guest has let go of a slot: its DIMM is no more."""
@@ -588,12 +589,17 @@ class DimmBoard:
         }  # fmt: skip
 
     def _on_machine_event(self, event: Any) -> None:
-        """Somebody inside the guest asked for an eject, and the guest reports how it goes."""
+        """Somebody inside the guest has asked for an eject: "SLOT SOURCE"; or it reports: "SLOT SOURCE STATUS"."""
         if event[2] != "ost":
             return
-        number, source, status = (int(word, 0) for word in event[4].split())
+        number, source, *reported = (int(word, 0) for word in event[4].split())
         if not 0 <= number < len(self._slots):
             return
+        if not reported:
+            with self._lock:
+                self._ask(_Job(number, None, source))
+            return
+        (status,) = reported
         if source in (EJECT_REQUEST, OSPM_EJECT) and status == OST_SUCCESS:
             self._removed(number)
         # The machine delivers nothing else until this returns, so never wait here for who may be waiting for that.

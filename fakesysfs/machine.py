@@ -40,8 +40,8 @@ class Event(NamedTuple):
 
     :param seq: 1 for the first event of the machine, and so on without gaps.
     :param time_us: the machine's clock, in microseconds.
-    :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (the guest answered an
-        eject that it was asked for from inside), "page" or "fault" (a fault rule fired).
+    :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (somebody inside the
+        guest asked for an eject: slot, source), "page" or "fault" (a fault rule fired).
     :param path: the file or device in question.
     :param data: what was written, the action, the state, the rule ...
     :param errno: with what it failed; 0 when it did not.

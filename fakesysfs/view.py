@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import stat
+from contextlib import contextmanager
 
 from .errors import EnvironmentProblem
 from .syscall import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, mount, unmount
@@ -31,6 +32,10 @@ DIRECTORIES = (
     "/sys/kernel/debug/notifier-error-inject",
     "/sys/kernel/debug/tracing",
 )
+# DIMM slots have ACPI devices among those of the host's that have nothing to do with memory and stay in sight:
+# directories in the first, links in the second. What has such a name on the host is of its own slots, and hidden.
+SLOT_PLACES = ("/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04", "/sys/bus/acpi/devices")
+SLOT = "PNP0C80:"
 FILES = (
     "/proc/meminfo",
     "/proc/zoneinfo",
@@ -59,6 +64,8 @@ def is_covered(path: str, roots: Sequence[str] = ()) -> bool:
     for root in ("", *roots):
         inside = path.removeprefix(root) if path.startswith(f"{root}/") else ""
         if any(inside == place or inside.startswith(f"{place}/") for place in (*DIRECTORIES, *FILES)):
+            return True
+        if any(inside.startswith(f"{place}/{SLOT}") for place in SLOT_PLACES):
             return True
     return False
 
@@ -137,7 +144,7 @@ class Mounter:
 
 def _places(stage: str, roots: Sequence[str]) -> Iterator[str]:
     """What is to be covered, one after the other: the paths here, then those in the other root file systems."""
-    ours = [place for place in DIRECTORIES if os.path.isdir(stage + place)]
+    ours = [place for place in (*DIRECTORIES, *SLOT_PLACES) if os.path.isdir(stage + place)]
     ours += [place for place in FILES if os.path.isfile(stage + place)]
     yield from ours
     for root in roots:
@@ -154,7 +161,11 @@ def _cover(stage: str, place: str, roots: Sequence[str]) -> str:
     path = place.removeprefix(root)
     if path in ("/sys", "/proc"):  # an empty directory: it gets what there is outside, and what covers it
         mount(path, place, None, MS_BIND | MS_REC)
-    elif path in DIRECTORIES:
+    elif path in SLOT_PLACES and os.path.isdir(place):
+        with _rebuilt(place, without=SLOT):
+            for name in os.listdir(stage + path):
+                _repeat(f"{stage}{path}/{name}", f"{place}/{name}")
+    elif path in DIRECTORIES or path in SLOT_PLACES:
         if not os.path.isdir(place):
             make_appear(place)
         mount(stage + path, place, None, MS_BIND)
@@ -177,20 +188,32 @@ def make_appear(directory: str, *, read_only: bool = True) -> None:
     above = os.path.dirname(directory)
     while not os.path.isdir(above):
         above = os.path.dirname(above)
+    with _rebuilt(above, read_only=read_only):
+        os.makedirs(directory)
+
+
+@contextmanager
+def _rebuilt(directory: str, *, without: str | None = None, read_only: bool = True) -> Iterator[None]:
+    """Cover a directory by a tmpfs with everything it has, and let the caller add to it.
+
+    :param without: leave out what has a name that begins so.
+    :param read_only: nothing can be added afterwards.
+    """
     try:
-        hidden = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        hidden = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         hidden = -1
-    mode = stat.S_IMODE(os.stat(above).st_mode)
-    mount("fakesysfs", above, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode={mode:o}")
+    mode = stat.S_IMODE(os.stat(directory).st_mode)
+    mount("fakesysfs", directory, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode={mode:o}")
     if hidden >= 0:
         with os.scandir(hidden) as entries:
             for entry in entries:
-                _repeat(f"/proc/self/fd/{hidden}/{entry.name}", os.path.join(above, entry.name))
+                if without is None or not entry.name.startswith(without):
+                    _repeat(f"/proc/self/fd/{hidden}/{entry.name}", os.path.join(directory, entry.name))
         os.close(hidden)
-    os.makedirs(directory)
+    yield
     if read_only:
-        mount("none", above, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        mount("none", directory, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def _repeat(original: str, place: str) -> None:

@@ -2,8 +2,8 @@
  * acpi.c (m) - the guest's side of a DIMM slot: what Linux does when the firmware says that one was plugged, or should
  * go.
  *
- * Owns: the PNP0C80 devices, memory groups of DIMMs, the order of offlining at an eject with its roll-back.
- * Does not own: the board with its slots and QEMU's words (dimm.py), memory blocks (memory_block.c).
+ * Owns: what is in a slot, memory groups of DIMMs, the order of offlining at an eject with its roll-back. Does not own:
+ * the board with its slots and QEMU's words (dimm.py), memory blocks (memory_block.c), files of a slot (acpi_tree.c).
  * Linux: drivers/acpi/scan.c acpi_device_hotplug(), acpi_scan_try_to_offline(); drivers/acpi/acpi_memhotplug.c.
  */
 #include <errno.h>
@@ -78,10 +78,13 @@ static int device_attach(struct machine *m, unsigned slot)
         TRACE_LEAF(m, "set_primary_fwnode");
         TRACE_LEAF(m, "__kernfs_new_node");
         uint64_t first = dimm->start / m->block_bytes;
+        uint32_t bound = 0;
         for (uint64_t id = first; id * m->block_bytes < dimm->start + dimm->size_bytes; id++) {
             struct memory_block *b = block_get(m, id);
-            if (b != NULL)
-                b->acpi_slot = (int16_t)slot;
+            if (b == NULL)
+                continue;
+            b->acpi_slot = (int16_t)slot;
+            b->physical_node = bound++;
         }
     }
     dimm->attached = true;
@@ -272,9 +275,4 @@ int acpi_eject_request(struct machine *m, struct task *task, unsigned slot)
     int ret = hotplug_eject(m, slot);
     machine_unlock(m);
     return ret;
-}
-
-void acpi_register(struct machine *m)
-{
-    (void)m; /* /sys/bus/acpi is not served: firmware_node of a block is a link into the host's tree */
 }

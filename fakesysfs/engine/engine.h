@@ -107,6 +107,7 @@ struct machine_config {
     unsigned aged;
     uint64_t swap_bytes;
     bool has_phys_device;
+    unsigned acpi_slots; /* DIMM slots that ACPI describes, 256 at most */
     bool not_x86; /* nothing tells how the direct map is made, there are no huge pages of 1 GiB */
 };
 

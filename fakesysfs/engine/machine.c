@@ -34,6 +34,7 @@ static int set_constants(struct machine *m, const struct machine_config *config)
     m->swap_bytes = config->swap_bytes;
     m->mem_limit = config->mem_limit;
     m->has_phys_device = config->has_phys_device;
+    m->nr_acpi_slots = config->acpi_slots;
     m->not_x86 = config->not_x86;
     m->zone_exists[ZONE_DMA] = config->zone_dma;
     m->zone_exists[ZONE_DMA32] = config->zone_dma32;

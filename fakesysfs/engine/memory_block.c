@@ -782,7 +782,7 @@ static int block_lookup(struct machine *m, uint64_t id, const char *name, struct
     }
     if (strcmp(name, "subsystem") == 0)
         aux = LINK_SUBSYSTEM;
-    else if (strcmp(name, "firmware_node") == 0 && b->acpi_slot >= 0)
+    else if (strcmp(name, "firmware_node") == 0 && b->acpi_slot >= 0 && (unsigned)b->acpi_slot < m->nr_acpi_slots)
         aux = LINK_FIRMWARE | (uint64_t)b->acpi_slot << 8;
     else if (configured(m, CONFIG_NUMA) && !b->unlinked && name_number(name, "node", &nid) &&
              ((b->nid >= 0 && nid == (uint64_t)b->nid) || (b->second_nid >= 0 && nid == (uint64_t)b->second_nid)))

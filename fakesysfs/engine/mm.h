@@ -17,7 +17,7 @@
  *   a record.c fault.c rules.c   b sparse.c resource.c sysfs_parse.c sysfs_tree.c   c sysfs.c pageblock.c zone.c
  *   d buddy.c   e workload.c   f page_isolation.c   g migrate.c   h memory_hotplug.c memory_failure.c vmstat.c
  *   i meminfo.c zoneinfo.c   j node_files.c procfs.c   k node.c memory_tree.c   l memory_block.c
- *   m acpi.c boot.c check.c memory_root.c   n machine.c   o fuse_ops.c
+ *   m acpi.c acpi_tree.c boot.c check.c memory_root.c   n machine.c   o fuse_ops.c
  *
  * Locks: hotplug (a flag under the mutex: one add, online, offline, remove at a time) before `mutex` (all data).
  * Public functions (engine.h) lock; everything here runs with the mutex held and does not.
@@ -184,6 +184,7 @@ struct memory_block {
     int16_t zone;        /* index of the zone it went online in; -1: none or several */
     int16_t group;       /* memory group, -1: none */
     int16_t acpi_slot;   /* DIMM it belongs to, -1: none */
+    uint32_t physical_node; /* how many blocks of the DIMM were bound to it before */
     int phys_device;
     bool unlinked;       /* found without a link to its node */
     int8_t removable;    /* what `removable` says until the state changes: as it was found; -1: what there is to see */
@@ -374,6 +375,7 @@ struct machine {
     size_t nr_groups;
     struct acpi_dimm *dimms;
     size_t nr_dimms;
+    unsigned nr_acpi_slots; /* that firmware describes: they have devices */
     uint64_t block_serial, nr_memory_blocks, blocks_changed_us;
     bool drivers_autoprobe[2]; /* memory, node */
     int inject_going_online, inject_going_offline;
@@ -660,8 +662,8 @@ void procfs_register(struct machine *m);
 void procfs_node_meminfo(struct machine *m, int nid, struct text *out);
 void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
 
-/* ---- acpi.c (h) ---- */
-void acpi_register(struct machine *m);
+/* ---- acpi_tree.c (m) ---- */
+void acpi_register(struct machine *m); /* hangs the PNP0C80 devices into the tree */
 
 /* ---- boot.c (i) ---- */
 int boot_check_blocks(struct machine *m, const struct machine_config *config); /* -EINVAL: lists that cannot be */

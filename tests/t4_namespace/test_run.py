@@ -17,6 +17,10 @@ COVERED = """\
 /sys/kernel/debug/notifier-error-inject /sys/kernel/debug/tracing /sys/module/memory_hotplug"""
 
 
+ACPI_DEVICES = "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04"
+ACPI_LINKS = "/sys/bus/acpi/devices"
+
+
 def test_the_real_paths_are_the_machines(person: Person) -> None:
     script = """
 lsmem --noheadings -o RANGE,SIZE,STATE,BLOCK | head -n 1
@@ -33,7 +37,8 @@ cat /sys/bus/memory/devices/memory7/state"""
 def test_exactly_those_paths_are_covered(person: Person) -> None:
     result = person.inside("awk '$3 == \"fuse.fakesysfs\" {print $2}' /proc/mounts")
     mounted = {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
-    assert sorted(set(result.stdout.split()) - mounted) == COVERED.split()
+    covered = {path for path in set(result.stdout.split()) - mounted if not path.startswith((ACPI_DEVICES, ACPI_LINKS))}
+    assert sorted(covered) == COVERED.split()
     # What is next to them is as outside, but for debugfs, of which only root sees anything.
     for directory in ("/sys", "/sys/bus", "/sys/devices/system", "/sys/module", "/sys/firmware", "/sys/fs", "/sys/kernel"):
         here = sorted(os.listdir(directory))
@@ -59,6 +64,31 @@ cat trace"""
 """
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == f"{heading} 0)               |  state_store() {{\nsame\n{heading}"
+
+
+def test_slots_stand_among_the_hosts_acpi_devices(person: Person) -> None:
+    """Those of the host that are not memory stay, and can be used; links between blocks and slots lead somewhere."""
+    result = person.inside(
+        f"""
+ls {ACPI_LINKS}; echo; ls {os.path.dirname(ACPI_DEVICES)}; echo
+fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=256M' 'device_add pc-dimm,id=d0,memdev=m0,slot=2'
+cat {MEMORY}/memory33/firmware_node/path {ACPI_LINKS}/PNP0C80:02/physical_node1/state
+readlink -f {MEMORY}/memory32/firmware_node {ACPI_LINKS}/PNP0C80:02 {ACPI_LINKS}/PNP0C80:02/physical_node
+for host in {ACPI_LINKS}/*; do [ -e $host ] || echo "$host leads nowhere"; done
+echo 1 > {ACPI_LINKS}/PNP0C80:02/eject
+while [ -e {MEMORY}/memory32 ]; do sleep 0.01; done
+fakesysfs monitor 'info memory-devices'""",
+        "--memory", "1G,slots=3,maxmem=8G",
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+    links, devices, rest = result.stdout.split("\n\n")
+    slots = {f"PNP0C80:0{slot}" for slot in range(3)}
+    for shown, directory, added in ((links, ACPI_LINKS, slots), (devices, os.path.dirname(ACPI_DEVICES), {"PNP0A06:04"})):
+        there = set(os.listdir(directory)) if os.path.isdir(directory) else set()
+        assert set(shown.split()) == {name for name in there if not name.startswith("PNP0C80:")} | added
+    assert rest.split() == [
+        "\\_SB_.MHPC.MP02", "offline", *2 * [f"{ACPI_DEVICES}/PNP0C80:02"], f"{MEMORY}/memory32",
+    ]  # fmt: skip
 
 
 def test_nothing_is_seen_outside(me: Person) -> None:
