@@ -181,6 +181,13 @@ class _Property(NamedTuple):
     target: Any = None
 
 
+class _Unfinished(NamedTuple):
+    """A device that is being made: it has its place, and its properties are yet to be set."""
+
+    driver: str
+    path: str
+
+
 class _Region(NamedTuple):
     """The memory region of a backend."""
 
@@ -221,7 +228,9 @@ class DimmBoard:
         self._lock = threading.RLock()  # of everything below; held briefly, never while the guest works
         self._backends: dict[str, Backend] = {}
         self._listing = ListingOrder()
+        self._peripherals = {_PERIPHERAL: ListingOrder(), _ANON: ListingOrder()}
         self._slots = [_Slot() for _ in range(config.slots)]
+        self._unfinished: _Unfinished | None = None
         self._anonymous = 0
         self._jobs: deque[_Job] = deque()
         self._work = threading.Condition(self._lock)
@@ -304,7 +313,9 @@ class DimmBoard:
         :raises MonitorError: QEMU's reason not to.
         """
         with self._lock:
-            backend = make_backend(qom_type, props, self._backends, text=text, warn=warn)
+            backend = make_backend(
+                qom_type, props, self._backends, leads=lambda path: bool(self._find(path)), text=text, warn=warn
+            )
             self._listing.add(backend.id)
             try:
                 backend.allocate()
@@ -382,6 +393,23 @@ class DimmBoard:
             path = f"{_ANON}/device[{self._anonymous}]"
             self._anonymous += 1
 
+        place, _, name_there = path.rpartition("/")
+        self._peripherals[place].add(name_there)
+        self._unfinished = _Unfinished(driver, path)
+        try:
+            dimm = self._make_dimm(driver, name, path, options, hotplugged, warn)
+        except MonitorError:
+            self._peripherals[place].remove(name_there)
+            raise
+        finally:
+            self._unfinished = None
+        dimm.memdev.used = dimm
+        self._slots[dimm.slot].dimm = dimm
+        return dimm
+
+    def _make_dimm(
+        self, driver: str, name: str | None, path: str, options: Mapping[str, str], hotplugged: bool, warn: Warn | None
+    ) -> Dimm:
         memdev, node, addr, slot = self._device_properties(driver, options)
         if driver == "nvdimm":
             raise MonitorError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
@@ -394,10 +422,7 @@ class DimmBoard:
             raise MonitorError(f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {nodes}")
         if memdev.used is not None:
             raise MonitorError(f"can't use already busy memdev: {memdev.id}")
-        dimm = Dimm(name, path, slot, node, addr, memdev, hotplugged)
-        memdev.used = dimm
-        self._slots[slot].dimm = dimm
-        return dimm
+        return Dimm(name, path, slot, node, addr, memdev, hotplugged)
 
     def _device_properties(self, driver: str, options: Mapping[str, str]) -> tuple[Backend | None, int, int, int]:
         """memdev, node, addr and slot of a device_add; 0 is no address, -1 no slot."""
@@ -570,6 +595,8 @@ class DimmBoard:
             if dimm is None:
                 return
             dimm.memdev.used = None
+            place, _, name = dimm.path.rpartition("/")
+            self._peripherals[place].remove(name)
             data = {"device": dimm.id} if dimm.id is not None else {}
             self._emit("DEVICE_DELETED", {**data, "path": dimm.path})
 
@@ -725,7 +752,7 @@ class DimmBoard:
         :raises MonitorError: there is no such object, or no such property, or it cannot be read.
         """
         with self._lock:
-            target = self._object(path)
+            target = self._object(path, unique=False)
             for p in self._properties(target):
                 if p.name == name:
                     if name == "legacy-memdev":
@@ -740,7 +767,7 @@ class DimmBoard:
         :raises MonitorError: QEMU's reason not to.
         """
         with self._lock:
-            target = self._object(path)
+            target = self._object(path, unique=False)
             qom_type = self._type(target)
             if all(p.name != name for p in self._properties(target)):
                 raise MonitorError(f"Property '{qom_type}.{name}' not found")
@@ -769,10 +796,13 @@ class DimmBoard:
         which = f"device '{dimm.id}'" if dimm.id is not None else "anonymous device"
         raise MonitorError(f"Attempt to set property '{name}' on {which} (type 'pc-dimm') after it was realized")
 
-    def _object(self, path: str) -> Any:
-        """The object at `path`, or the only one whose path ends so."""
+    def _object(self, path: str, *, unique: bool = True) -> Any:
+        """The object at `path`, or the only one whose path ends so.
+
+        :param unique: say so when there are several; else it is as if there were none.
+        """
         found = self._find(path)
-        if not found:
+        if not found or (len(found) > 1 and not unique):
             raise MonitorError(f"Device '{path}' not found", "DeviceNotFound")
         if len(found) > 1:
             raise MonitorError(f"Path '{path}' is ambiguous")
@@ -832,11 +862,14 @@ class DimmBoard:
                 child("peripheral", _PERIPHERAL),
             ]
         elif target in (_PERIPHERAL, _ANON):
-            props += [child(dimm.path.rpartition("/")[2], dimm) for dimm in self.dimms if dimm.path.startswith(f"{target}/")]
+            there: dict[str, Any] = {dimm.path: dimm for dimm in self.dimms}
+            if self._unfinished:
+                there[self._unfinished.path] = self._unfinished
+            paths = [f"{target}/{name}" for name in self._peripherals[target].names()]
+            props += [child(path.rpartition("/")[2], there[path]) for path in paths if path in there]
         elif isinstance(target, Backend):
             props += [_Property(*p) for p in target.properties]
-            region = f"{target.id}[0]"
-            props.append(child(region, _Region(target, f"{target.path}/{region}")))
+            props.append(child(target.region, _Region(target, f"{target.path}/{target.region}")))
         elif isinstance(target, Dimm):
             props += [
                 _Property("parent_bus", "link<bus>", ""),
@@ -892,6 +925,8 @@ def _type_of(target: Any) -> str:
         return target.qom_type
     if isinstance(target, Dimm):
         return "pc-dimm"
+    if isinstance(target, _Unfinished):
+        return target.driver
     return "memory-region" if isinstance(target, _Region) else "container"
 
 

@@ -10,7 +10,8 @@ Sizes are bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping
+import stat
+from collections.abc import Callable, Container, Mapping
 from errno import EIO
 from typing import Any, Final, NamedTuple
 
@@ -224,12 +225,19 @@ def _uint16(name: str, value: Any, text: bool) -> int:
 
 
 def make_backend(
-    qom_type: str, props: Mapping[str, Any], taken: Container[str], *, text: bool = False, warn: Warn | None = None
+    qom_type: str,
+    props: Mapping[str, Any],
+    taken: Container[str],
+    *,
+    leads: Callable[[str], bool] = lambda path: False,
+    text: bool = False,
+    warn: Warn | None = None,
 ) -> Backend:
     """A backend as object-add makes it, before it has its memory: see Backend.allocate().
 
     :param props: `id`, `size` and the properties of the type, by their names in QEMU.
     :param taken: IDs there are already.
+    :param leads: whether a QOM path leads to an object.
     :param text: as for read_value().
     :param warn: told what QEMU would warn of.
     :raises MonitorError: QEMU's reason not to.
@@ -252,6 +260,8 @@ def make_backend(
     check_identifier(name)
     backend = Backend(qom_type, name)
     for key, value in values.items():
+        if key == "prealloc-context" and value and leads(value):
+            raise invalid_type(key, "thread-context")
         backend._set(key, value)
     if name in taken:
         raise MonitorError(f"attempt to add duplicate property '{name}' to object (type 'container')")
@@ -266,9 +276,10 @@ class Backend:
     :ivar values: its QOM properties.
     :ivar alignment: of the physical address it can be mapped at, and of its size.
     :ivar used: what is made of it, if anything: "machine", or the DIMM.
+    :ivar region: the name its memory region goes by.
     """
 
-    __slots__ = ("alignment", "id", "qom_type", "used", "values")
+    __slots__ = ("alignment", "id", "qom_type", "region", "used", "values")
 
     def __init__(self, qom_type: str, name: str, size: int = 0) -> None:
         self.id = name
@@ -277,6 +288,7 @@ class Backend:
         self.values["size"] = size
         self.alignment = RAM_ALIGNMENT
         self.used: object = None
+        self.region = f"{name}[0]"
 
     def __repr__(self) -> str:
         return f"Backend({self.id!r}, {self.size:#x})"
@@ -322,7 +334,7 @@ class Backend:
                 if node >= HOST_NODES:
                     raise MonitorError(f"Invalid host-nodes value: {node}")
         if name == "prealloc-context" and value:
-            raise MonitorError(f"Device '{value}' not found", "DeviceNotFound")  # there are no such objects here
+            raise MonitorError(f"Device '{value}' not found", "DeviceNotFound")  # none here is one
         if name == "prealloc" and self.values["prealloc"]:
             return  # what has been allocated stays so
         self.values[name] = value
@@ -338,11 +350,14 @@ class Backend:
         if self.qom_type == "memory-backend-file":
             self.alignment = self._file_alignment()
         elif self.qom_type == "memory-backend-memfd":
-            self.alignment = (self.values["hugetlbsize"] or RAM_ALIGNMENT) if self.values["hugetlb"] else HOST_PAGE
-        if self.size >= HOST_LIMIT:
-            if self.qom_type == "memory-backend-ram":
-                raise MonitorError(f"cannot set up guest memory '{self.id}': Cannot allocate memory")
-            raise MonitorError("unable to map backing store for guest RAM: Cannot allocate memory")
+            huge = self.values["hugetlb"]
+            self.alignment = (self.values["hugetlbsize"] or RAM_ALIGNMENT) if huge else HOST_PAGE
+            if huge and self.size % self.alignment:
+                raise MonitorError(f"failed to resize memfd to {self.size}: Invalid argument")
+            self._check_store(self.size)
+        self._check_host()
+        if self.values["x-use-canonical-path-for-ramblock-id"]:
+            self.region = f"{self.path}[0]".replace("/", r"\x2f")
         policy, nodes = self.values["policy"], self.values["host-nodes"]
         if nodes and policy == "default":
             raise MonitorError(
@@ -351,13 +366,31 @@ class Backend:
         if not nodes and policy != "default":
             raise MonitorError(f"host-nodes must be set for policy {policy}")
 
+    def _check_host(self) -> None:
+        """No process can map as much as that."""
+        if self.size >= HOST_LIMIT:
+            if self.qom_type == "memory-backend-ram":
+                name = self.path if self.values["x-use-canonical-path-for-ramblock-id"] else self.id
+                raise MonitorError(f"cannot set up guest memory '{name}': Cannot allocate memory")
+            raise MonitorError("unable to map backing store for guest RAM: Cannot allocate memory")
+
+    def _check_store(self, size: int) -> None:
+        """QEMU maps whole pages, and a file that has a size is to hold them."""
+        needed = -(-self.size // HOST_PAGE) * HOST_PAGE
+        if 0 < size < needed:
+            raise MonitorError(f"backing store size {size:#x} does not match 'size' option {needed:#x}")
+
     def _file_alignment(self) -> int:
         path = self.values["mem-path"]
         try:
             try:
                 status = os.stat(path)
-                if status.st_size and status.st_size < self.size and not os.path.isdir(path):
-                    raise MonitorError(f"backing store size {status.st_size:#x} does not match 'size' option {self.size:#x}")
+                directory = stat.S_ISDIR(status.st_mode)
+                if not directory or self.values["readonly"]:  # in a directory QEMU makes a file, to write to
+                    self._check_store(0 if directory else status.st_size)
+                    self._check_host()
+                    if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+                        raise MonitorError("unable to map backing store for guest RAM: No such device")
             except FileNotFoundError:
                 if not path:
                     raise

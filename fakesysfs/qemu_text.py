@@ -6,6 +6,7 @@ values mean (memdev.py, dimm.py), and the lines of the monitor (hmp.py).
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -163,14 +164,20 @@ def as_qemu_keeps(members: Mapping[str, _T]) -> list[tuple[str, _T]]:
     Of several that are wrong, the first in this order is the one it complains of.
     """
 
-    def bucket(name: str) -> int:
-        data = name.encode(errors="surrogatepass")
-        value = 0x238F13AF * len(data)
-        for i, byte in enumerate(data):
-            value += byte << (i * 5 % 24)
-        return (1103515243 * value + 12345) % 512
+    # Names that clients make up may be long, and are not worth remembering.
+    return sorted(members.items(), key=lambda item: (_known_bucket if len(item[0]) < 64 else _bucket)(item[0]))
 
-    return sorted(members.items(), key=lambda item: bucket(item[0]))
+
+def _bucket(name: str) -> int:
+    """Which part of QEMU's hash table a name goes to."""
+    data = name.encode(errors="surrogatepass")
+    value = 0x238F13AF * len(data)
+    for i, byte in enumerate(data):
+        value += byte << (i * 5 % 24)
+    return (1103515243 * value + 12345) % 512
+
+
+_known_bucket = functools.lru_cache(maxsize=1024)(_bucket)
 
 
 def parse_options(text: str, first_key: str) -> dict[str, str]:
@@ -228,7 +235,7 @@ _WORD: Final = re.compile(rb"[a-z]+")
 _BLANK: Final = re.compile(rb"[ \t\r\n]*")
 # After a byte that cannot be, QEMU goes on at a structural or control character, or at one no UTF-8 has.
 _UNTIL_SYNC: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff\[\]{}:,]*")
-_ESCAPE: Final = re.compile(r"\\(u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)", re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)|[\ud800-\udfff]", re.DOTALL)
 _ESCAPED: Final = {
     '"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t",
 }  # fmt: skip
@@ -254,6 +261,11 @@ class JsonStream:
     def __len__(self) -> int:
         """Bytes fed and not yet looked at."""
         return len(self._bytes) - self._at
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a value has begun and not ended."""
+        return bool(self._tokens or self)
 
     def feed(self, data: bytes) -> None:
         """Add bytes to what has come."""
@@ -408,11 +420,9 @@ def _parse(tokens: list[bytes]) -> Any:
 def _scalar(token: bytes) -> Any:
     first = token[:1]
     if first in b"\"'":
-        try:
-            text = token[1:-1].replace(b"\xc0\x80", b"\0").decode()
-        except UnicodeDecodeError:
-            raise JsonError("JSON parse error, invalid UTF-8 sequence in string") from None
-        return _ESCAPE.sub(_unescape, text) if "\\" in text else text
+        # What is no UTF-8 becomes surrogates here, so that of several faults the first is the one complained of.
+        text = token[1:-1].replace(b"\xc0\x80", b"\0").decode(errors="surrogateescape")
+        return _ESCAPE.sub(_unescape, text)
     if first in b"-0123456789":
         if len(token) <= 20 and token.lstrip(b"-").isdigit():
             number = int(token)
@@ -430,6 +440,8 @@ def _scalar(token: bytes) -> Any:
 
 
 def _unescape(match: re.Match[str]) -> str:
+    if match[1] is None:
+        raise JsonError("JSON parse error, invalid UTF-8 sequence in string")
     letter, code, low = match[1][0], match[2], match[3]
     if letter != "u":
         if letter not in _ESCAPED:
@@ -445,17 +457,14 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def to_json(value: Any) -> bytes:
-    """One line of JSON with its line end."""
-    try:
-        text = json.dumps(value)
-    except RecursionError:
-        text = "".join(_json_pieces(value))
-    return text.encode() + b"\r\n"
+    """One line of JSON with its line end, byte for byte as QEMU writes it."""
+    return "".join(_json_pieces(value)).encode() + b"\r\n"
 
 
 def _json_pieces(value: Any) -> Iterator[str]:
-    """json.dumps() for values nested too deep for it."""
-    stack: list[Any] = [iter((value,))]
+    """Not recursive: a value may be nested deeper than Python's stack likes."""
+    stack: list[Iterator[Any]] = [iter((value,))]
+    inside: Iterator[Any]
     ends: list[str] = [""]
     fresh = True
     while stack:
@@ -463,20 +472,42 @@ def _json_pieces(value: Any) -> Iterator[str]:
             if not fresh:
                 yield ", "
             fresh = False
-            if len(ends) > 1 and ends[-1] == "}":
+            if ends[-1] == "}":
                 key, item = item
-                yield json.dumps(key) + ": "
-            if isinstance(item, dict | list):
-                yield "{" if isinstance(item, dict) else "["
-                ends.append("}" if isinstance(item, dict) else "]")
-                stack.append(iter(item.items() if isinstance(item, dict) else item))
-                fresh = True
-                break
-            yield json.dumps(item)
+                yield f"{_json_scalar(key)}: "
+            if isinstance(item, dict):
+                opened, end, inside = "{", "}", iter(as_qemu_keeps(item))
+            elif isinstance(item, list | tuple):
+                opened, end, inside = "[", "]", iter(item)
+            else:
+                yield _json_scalar(item)
+                continue
+            yield opened
+            ends.append(end)
+            stack.append(inside)
+            fresh = True
+            break
         else:
             stack.pop()
             yield ends.pop()
             fresh = False
+
+
+# In what json.dumps() writes. The escaped backslash, so that a letter u behind one is not taken for more.
+_ESCAPES: Final = re.compile(r"\\\\|\\u[0-9a-f]{4}|\x7f")
+
+
+def _json_scalar(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.17g}"
+    text = json.dumps(value)
+    return _ESCAPES.sub(_as_qemu_escapes, text) if isinstance(value, str) else text
+
+
+def _as_qemu_escapes(match: re.Match[str]) -> str:
+    if match[0] == "\\\\":
+        return match[0]
+    return "\\u007F" if match[0] == "\x7f" else f"\\u{match[0][2:].upper()}"
 
 
 def parse_json(text: str) -> Any:
@@ -485,8 +516,17 @@ def parse_json(text: str) -> Any:
     :raises JsonError: there is none.
     """
     stream = JsonStream()
-    stream.feed(text.encode() + b"\n")
-    value = stream.next()
+    stream.feed(text.encode(errors="surrogatepass") + b"\n")
+    try:
+        value = stream.next()
+    except JsonError as e:
+        raise JsonError(str(e).replace("\n'", "'")) from None  # that line end is no part of the text
     if value is None:
         raise JsonError("JSON parse error, premature EOI")
+    try:
+        more = stream.next() is not None or stream.unfinished
+    except JsonError:
+        more = True
+    if more:
+        raise JsonError("Expecting at most one JSON value")
     return value[0]

@@ -1,0 +1,217 @@
+"""A real QEMU and ours, asked the same; and the kinds of differences there may be between their answers.
+
+QEMU is started with `-S`: its guest never runs, so that nothing but QEMU itself is in its answers. Ours gets a guest that
+never answers anything. Every kind of difference has a check of its own, which says what exactly may differ and how.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import NamedTuple
+
+from model_guest import ModelGuest
+from monitor_grammar import Request
+
+from fakesysfs.dimm import DimmBoard
+from fakesysfs.monitor import Monitor
+from fakesysfs.qmp import QmpSession
+
+PROGRAM = "qemu-system-x86_64"
+CAPABILITIES = b'{"execute":"qmp_capabilities"}'
+
+Peer = Callable[[bytes], list[bytes]]  # sends a request, returns the replies
+
+
+class Machine(NamedTuple):
+    """A machine both are asked about. `nodes` are as the option --node has them."""
+
+    memory: str
+    nodes: tuple[str, ...] = ()
+
+    def qemu_options(self) -> list[str]:
+        """The same for QEMU, nodes as libvirt would write them."""
+        options = ["-m", self.memory]
+        for number, node in enumerate(self.nodes):
+            size, _, cpus = node.partition(",")
+            options += ["-object", f"memory-backend-ram,id=ram-node{number},size={size.removeprefix('memory=')}"]
+            options += ["-numa", f"node,nodeid={number},memdev=ram-node{number}{',' * bool(cpus)}{cpus}"]
+        return options
+
+
+class StoppedGuest(ModelGuest):
+    """A guest that never runs: it does not even see that something was plugged."""
+
+    def acpi_device_check(self, slot: int, nid: int, start: int, size: int, /) -> int:
+        """Never returns, until `may_answer` is set in the end."""
+        self.may_answer.wait()
+        return 0
+
+
+@contextmanager
+def ours(machine: Machine) -> Iterator[Peer]:
+    """Our monitor of such a machine."""
+    guest = StoppedGuest(machine.memory, nodes=machine.nodes)
+    guest.may_answer.clear()
+    with DimmBoard(guest, answer_seconds=0.001) as board:
+        session = QmpSession(Monitor(board))
+        session.receive(CAPABILITIES)
+        yield session.receive
+        guest.may_answer.set()
+
+
+@contextmanager
+def qemu(machine: Machine) -> Iterator[Peer]:
+    """A real QEMU's monitor of such a machine."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "qmp")
+        command = [PROGRAM, "-S", "-M", "q35,accel=tcg", "-nodefaults", "-display", "none", *machine.qemu_options()]
+        with subprocess.Popen([*command, "-qmp", f"unix:{path},server=on,wait=on"], stderr=subprocess.PIPE) as process:
+            # What QEMU warns of goes to stderr as well as to whoever uses HMP.
+            assert process.stderr is not None
+            reader = threading.Thread(target=process.stderr.read, daemon=True)
+            reader.start()
+            try:
+                with closing(_Connection(path, process)) as connection:
+                    yield connection.ask
+            finally:
+                process.kill()
+                process.wait()
+                reader.join()
+
+
+class _Connection:
+    def __init__(self, path: str, process: subprocess.Popen[bytes]) -> None:
+        end = time.monotonic() + 30
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(30)
+        while True:
+            try:
+                self._socket.connect(path)
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+        self._file = self._socket.makefile("rb")
+        self._count = 0
+        assert b"QMP" in self._file.readline()
+        self.ask(CAPABILITIES)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._file.close()
+        self._socket.close()
+
+    def ask(self, data: bytes) -> list[bytes]:
+        """Everything that comes until something behind it is answered."""
+        self._count += 1
+        mark = f"mark {self._count}"
+        self._socket.sendall(data + b'\n{"execute":"query-name","id":"%s"}\n' % mark.encode())
+        replies: list[bytes] = []
+        while True:
+            line = self._file.readline()
+            if not line:
+                raise EOFError("QEMU has ended")
+            if line == b'{"return": {}, "id": "%s"}\r\n' % mark.encode():
+                return replies
+            if not line.startswith(b'{"timestamp"'):
+                replies.append(line)
+
+
+# --------------------------------------------------------------------------------------------------- the differences
+
+
+class Difference(NamedTuple):
+    """A kind of difference: its name, why it is there, and what makes one answer of QEMU's replies ours.
+
+    `ours_of` is given the request, QEMU's replies and ours, and returns what ours should be if that is all that differs.
+    """
+
+    name: str
+    why: str
+    ours_of: Callable[[Request, bytes, bytes], bytes]
+
+
+def _renamed(_: Request, real: bytes, our: bytes) -> bytes:
+    """QEMU's own version in place of the package of ours."""
+    packages = re.findall(rb'"package": "[^"]*"|7\.2\.22[^"\\]*', our)
+    return re.sub(rb'"package": "[^"]*"|7\.2\.22[^"\\]*', lambda _: packages[0] if packages else b"", real)
+
+
+def _running(_: Request, real: bytes, our: bytes) -> bytes:
+    stopped = b'"status": "prelaunch", "singlestep": false, "running": false'
+    real = real.replace(stopped, b'"status": "running", "singlestep": false, "running": true')
+    return real.replace(b"VM status: paused (prelaunch)", b"VM status: running")
+
+
+def _cpus(_: Request, real: bytes, our: bytes) -> bytes:
+    entry = b'{"source": 0, "status": 0, "slot": "0", "slot-type": "CPU"}'
+    return real.replace(b"[]", b"[%s]" % entry).replace(b'"DIMM"}]', b'"DIMM"}, %s]' % entry)
+
+
+def _fewer_lines(_: Request, real: bytes, our: bytes) -> bytes:
+    """Of lists of what there is, only the lines that ours have."""
+    start, end = b'{"return": "', b'"}\r\n'
+    if not (real.startswith((start + b"List of user creatable objects:", start + b"info balloon"))):
+        return real
+    lines = our[len(start) : -len(end)].split(b"\\r\\n")
+    return start + b"\\r\\n".join(line for line in real[len(start) : -len(end)].split(b"\\r\\n") if line in lines) + end
+
+
+def _objects(_: Request, real: bytes, our: bytes) -> bytes:
+    real = real.replace(b', {"name": "chardevs", "type": "child<container>"}', b"")
+    return real.replace(b"\\r\\nchardevs (child<container>)", b"")
+
+
+def _commands(_: Request, real: bytes, our: bytes) -> bytes:
+    """Of what HMP says to commands, only for `info mem` differs what this one makes of the pieces of its words."""
+    unknown = b'{"return": "unknown command: \'info mem\'\\r\\n"'
+    return unknown + real.rpartition(b'"')[2] if our.startswith(unknown) else real
+
+
+KINDS = (
+    Difference("version", "the package is ours", _renamed),
+    Difference("status", "QEMU was started with -S, ours runs", _running),
+    Difference("CPUs of query-acpi-ospm-status", "they come when the guest's firmware has run", _cpus),
+    Difference("objects", "QEMU's root also has the connections of its monitors", _objects),
+    Difference("info mem", "it tells of page tables, which are not here", _commands),
+    Difference("help", "QEMU has objects and devices that are not memory", _fewer_lines),
+)
+
+
+def compare(request: Request, real: bytes, our: bytes) -> str | None:
+    """None when the answers are the same, byte for byte; else the kind of difference, "" for one nobody has explained."""
+    if real == our:
+        return None
+    return next((kind.name for kind in KINDS if kind.ours_of(request, real, our) == our), "")
+
+
+def differences(requests: Sequence[Request], left: Peer, right: Peer) -> tuple[dict[str, list[str]], list[str]]:
+    """Ask both everything; the requests answered differently by kind of difference, and those that differ for no reason."""
+    kinds: dict[str, list[str]] = {}
+    unexplained = []
+    for request in requests:
+        real, our = b"".join(left(request.data)), b"".join(right(request.data))
+        kind = compare(request, real, our)
+        if kind:
+            kinds.setdefault(kind, []).append(request.shown)
+        elif kind == "":
+            unexplained.append(f"{request.shown}\n  QEMU: {real!r}\n  ours: {our!r}")
+    return kinds, unexplained
+
+
+def installed() -> str | None:
+    """The version of QEMU that is installed here."""
+    if shutil.which(PROGRAM) is None:
+        return None
+    said = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout
+    return said.partition("version ")[2].partition(" ")[0].partition("\n")[0]
