@@ -172,8 +172,11 @@ class Engine:
 
     # What happened.
 
-    def take_events(self) -> list[tuple[int, int, str, str, str, int, tuple[str, ...]]]:
-        """Return the events since the last call as (seq, time_us, kind, path, data, errno, payload), oldest first."""
+    def take_events(self) -> list[tuple[int, int, str, str, str, int, tuple[str, ...], int]]:
+        """Return the events since the last call as (seq, time_us, kind, path, data, errno, payload, thread), oldest first.
+
+        thread: threading.get_ident() of the thread in whose call it happened; 0 for a call that is not from Python.
+        """
     def klog(self, start: int = 0, /) -> str:
         """Return the kernel log from line number `start` on: per line its time in microseconds, a tab, the text."""
     def trace(self) -> str:

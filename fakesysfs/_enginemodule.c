@@ -123,7 +123,7 @@ static bool call_begin(struct call *call, PyObject *engine, struct path *path)
     *call = (struct call){
         .engine = self,
         .machine = self->machine,
-        .task = {.interrupted = signal_raised, .capable = true},
+        .task = {.interrupted = signal_raised, .capable = true, .caller = PyThread_get_thread_ident()},
         .path = path,
         .outer = running,
     };
@@ -658,9 +658,9 @@ static PyObject *events_object(struct event *events, size_t nr)
     for (size_t i = 0; i < nr; i++) {
         const struct event *e = &events[i];
         if (list != NULL)
-            list_put(&list, i, Py_BuildValue("(KKsNNiN)", BIG(e->seq), BIG(e->time_us), kinds[e->kind],
+            list_put(&list, i, Py_BuildValue("(KKsNNiNK)", BIG(e->seq), BIG(e->time_us), kinds[e->kind],
                                              text_object(e->path, strlen(e->path)), text_object(e->data, strlen(e->data)),
-                                             -e->err, payload_object(e->payload)));
+                                             -e->err, payload_object(e->payload), BIG(e->caller)));
         event_free(&events[i]);
     }
     free(events);

@@ -243,7 +243,8 @@ def events(instance: str | None, follow: bool, since: int) -> None:
     """Print the events of a running instance as JSON.
 
     One object a line. seq: its number; time_us: the machine's clock; kind: uevent, store, state, ost, page or fault;
-    path; data; errno; payload: the strings of a uevent.
+    path; data; errno; payload: the strings of a uevent; cause: what was asked for, the pid and the name (comm) of the
+    process that asked, as seen in the run.
     """
     import json
 

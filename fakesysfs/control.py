@@ -92,11 +92,11 @@ def listen(identity: int, uid: int) -> tuple[socket.socket, str]:
             identity += 1 << 22  # beyond any process id
 
 
-def peer_uid(connection: socket.socket) -> int:
-    """The user at the other end, as this user namespace sees it."""
+def peer(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at the other end, as this pid and user namespace see them; the process is 0 if they do not."""
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    uid: int = struct.unpack("iII", data)[1]
-    return uid
+    pid, uid, _ = struct.unpack("iII", data)
+    return pid, uid
 
 
 # --------------------------------------------------------------------------------------------------- the client's side
@@ -136,7 +136,7 @@ class Client:
             finally:
                 if become:
                     os.seteuid(0)
-            mine = peer_uid(self._socket) in (0, os.geteuid(), uid if become else 0)
+            mine = peer(self._socket)[1] in (0, os.geteuid(), uid if become else 0)
         except BlockingIOError:
             return False
         except OSError as e:
@@ -343,7 +343,7 @@ class Server:
     def _talk(self, connection: socket.socket) -> None:
         # An OSError: the client hung up, maybe before it was told all.
         with suppress(OSError), connection, connection.makefile("rwb") as file:
-            if peer_uid(connection) not in (0, os.geteuid()):
+            if peer(connection)[1] not in (0, os.geteuid()):
                 _say(file, {"error": {"type": "InstanceError", "text": "belongs to another user"}})
                 return
             _say(file, {"fakesysfs": 1})
@@ -351,6 +351,7 @@ class Server:
                 self._answer(connection, file, line)
 
     def _answer(self, connection: socket.socket, file: Any, line: bytes) -> None:
+        from .cause import caused_by
         from .errors import FakesysfsError, InstanceError
 
         try:
@@ -358,7 +359,10 @@ class Server:
             handler = self._handlers.get(request["do"])
             if handler is None:
                 raise InstanceError(f"unknown request {request['do']!r}")
-            result = handler(*request.get("args", ()), **request.get("options", {}))
+            args, options = request.get("args", ()), request.get("options", {})
+            what = [request["do"], *args, *(f"{key}={value}" for key, value in options.items() if value is not None)]
+            with caused_by(" ".join(map(str, what)), peer(connection)[0]):
+                result = handler(*args, **options)
         except (OSError, FakesysfsError, AssertionError, KeyError, TypeError, ValueError) as e:
             _say(file, {"error": _described(e)})
             return
@@ -435,7 +439,7 @@ class EventLog:
 
 def event_as_json(event: Event) -> dict[str, Any]:
     """An event as `fakesysfs events` prints it."""
-    return event._asdict()
+    return {**event._asdict(), "cause": event.cause._asdict() if event.cause is not None else None}
 
 
 def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str, Any]) -> dict[str, Handler]:

@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
+from .cause import current, resumed
 from .errors import ConfigError, MonitorError
 from .memdev import (
     RAM_ALIGNMENT,
@@ -163,12 +164,13 @@ class _Slot:
 class _Job:
     """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it, as `source` asked."""
 
-    __slots__ = ("dimm", "done", "slot", "source")
+    __slots__ = ("cause", "dimm", "done", "slot", "source")
 
     def __init__(self, slot: int, dimm: Dimm | None, source: int = EJECT_REQUEST) -> None:
         self.slot = slot
         self.dimm = dimm
         self.source = source
+        self.cause = current()
         self.done = threading.Event()
 
 
@@ -555,10 +557,11 @@ class DimmBoard:
                     return
                 job = self._jobs.popleft()
             try:
-                if job.dimm is None:
-                    self._eject(job.slot, job.source)
-                else:
-                    self._device_check(job.slot, job.dimm)
+                with resumed(job.cause):
+                    if job.dimm is None:
+                        self._eject(job.slot, job.source)
+                    else:
+                        self._device_check(job.slot, job.dimm)
             except Exception:  # noqa: BLE001 - the worker outlives a fault of the engine; it is logged
                 _log_exception(f"the guest's work on DIMM slot {job.slot} failed")
             finally:

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypedDict
 
 from ._engine import Engine
+from .cause import Cause, of_thread
 from .errors import ConfigError
 
 if TYPE_CHECKING:  # whoever has a configuration has loaded that module; this one can do without
@@ -46,6 +47,7 @@ class Event(NamedTuple):
     :param data: what was written, the action, the state, the rule ...
     :param errno: with what it failed; 0 when it did not.
     :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
+    :param cause: what was asked for, and by whom; None when nobody named it, see `fakesysfs.cause`.
     """
 
     seq: int
@@ -55,6 +57,7 @@ class Event(NamedTuple):
     data: str
     errno: int
     payload: tuple[str, ...]
+    cause: Cause | None = None
 
 
 class Block(NamedTuple):
@@ -227,7 +230,8 @@ class Machine(Engine):
 
     def _fill_queue(self) -> bool:
         try:
-            self._queue.extend(map(Event._make, self.take_events()))
+            # Whoever caused them waits until they are delivered: its cause is still known.
+            self._queue.extend(Event._make((*event[:-1], of_thread(event[-1]))) for event in self.take_events())
         except ValueError:  # the machine was closed meanwhile
             return False
         return bool(self._queue)

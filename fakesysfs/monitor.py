@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from .cause import caused_by
 from .dimm import DimmBoard
 from .errors import MonitorError
 from .hmp import HmpInterpreter
@@ -73,7 +74,8 @@ class Monitor:
 
         An error is part of what is printed, as in QEMU: "Error: ..." or "unknown command: ...".
         """
-        return self.hmp.command(line).replace("\r\n", "\n")
+        with caused_by(f"monitor {line}"):
+            return self.hmp.command(line).replace("\r\n", "\n")
 
     def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """Carry out a QMP command.
@@ -86,7 +88,8 @@ class Monitor:
         given = dict(arguments or {})
         if command not in _CHECK_THEMSELVES:
             check_arguments(command, given)
-        result = self._commands[command](given)
+        with caused_by(" ".join((f"qmp {command}", *(f"{key}={value}" for key, value in given.items())))):
+            result = self._commands[command](given)
         return {} if result is None else result
 
     def knows(self, command: str) -> bool:

@@ -26,6 +26,7 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from .cause import TEXT_LIMIT, caused_by
 from .errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -120,8 +121,11 @@ class Operations:
 
     def write(self, path: str, data: bytes, offset: int, handle: int) -> int:
         """One store, wherever in the file it is written to."""
+        writer = load_fusepy().fuse_get_context()[2]
+        word = data[:TEXT_LIMIT].decode(errors="backslashreplace").rstrip("\n")
         try:
-            return self._machine.write(handle, data, self._interrupted)
+            with caused_by(f"write {word} to {path}", writer):
+                return self._machine.write(handle, data, self._interrupted)
         except OSError as e:
             # FUSE has no way to say what notifier error injection can ask for, say -4095; libfuse would complain.
             if e.errno is not None and e.errno > FUSE_ERRNO_MAX:

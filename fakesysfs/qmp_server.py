@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from .cause import caused_by
 from .dimm import DimmBoard, HostEvent
 from .errors import EnvironmentProblem
 from .monitor import QUIT_PATIENCE, Monitor
@@ -44,13 +45,15 @@ class _Connection:
     """A client of the server. `session` belongs to the command thread, all else to the server's lock."""
 
     __slots__ = (
-        "broken", "ended", "events", "events_since", "inbox", "outbox", "queued", "session", "sock", "unfinished",
+        "broken", "ended", "events", "events_since", "inbox", "outbox", "peer", "queued", "session", "sock", "unfinished",
         "watched",
     )  # fmt: skip
 
     def __init__(self, sock: socket.socket, session: QmpSession) -> None:
         self.sock = sock
         self.session = session
+        # The process at the other end; 0: not of this pid namespace.
+        self.peer = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
         self.inbox = bytearray()
         self.outbox = bytearray(session.greeting())
         self.events = bytearray()  # not sent yet; see QmpServer._owe_events
@@ -133,7 +136,8 @@ class QmpServer:
                     connection.events.clear()
             session = connection.session
             session.feed(data)
-            reply = None if connection.broken else session.step()
+            with caused_by("qmp", connection.peer):
+                reply = None if connection.broken else session.step()
             with self._lock:
                 self._current = None
                 connection.queued = False

@@ -52,11 +52,10 @@ class UeventSender:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT)
         self._lock = threading.Lock()  # one message and its acknowledgement at a time
 
-    def __call__(self, event: tuple[int, int, str, str, str, int, tuple[str, ...]]) -> None:
+    def __call__(self, event: Event) -> None:
         """Send `event` if it is a uevent. It has been received by every listener when this returns."""
-        kind, payload = event[2], event[6]
-        if kind == "uevent":
-            self.send(payload)
+        if event.kind == "uevent":
+            self.send(event.payload)
 
     def send(self, payload: Sequence[str]) -> None:
         """Broadcast one uevent, given as for `message`."""

@@ -29,6 +29,7 @@ PACKAGE = ROOT / "fakesysfs"
 ENGINE = PACKAGE / "engine"
 
 LAYERS = {
+    "cause": 0,
     "errors": 0,
     "address_map": 1,
     "block_list": 1,

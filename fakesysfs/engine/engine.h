@@ -21,6 +21,7 @@ struct machine;
 struct task {
     int (*interrupted)(void); /* polled during long work and waits; NULL: never */
     bool capable;             /* has CAP_SYS_ADMIN; false only in tests */
+    uint64_t caller;          /* a number of the caller's own, which the events of the call repeat */
     char reason[224];         /* why the call failed; empty on success */
 };
 
@@ -169,6 +170,7 @@ int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct pag
 enum event_kind { EVENT_UEVENT, EVENT_STORE, EVENT_STATE, EVENT_OST, EVENT_PAGE, EVENT_FAULT };
 struct event {
     uint64_t seq, time_us;
+    uint64_t caller; /* task->caller of the call in which it happened; 0: of none */
     enum event_kind kind;
     int err;
     char *path;    /* from malloc() */

@@ -240,6 +240,7 @@ static struct event *event_new(struct machine *m, enum event_kind kind, int err,
     *event = (struct event){
         .seq = ++m->event_seq,
         .time_us = ++m->clock_us,
+        .caller = m->task != NULL ? m->task->caller : 0,
         .kind = kind,
         .err = err,
         .path = xstrdup(path),

@@ -14,7 +14,7 @@ NETLINK_KOBJECT_UEVENT = 15
 
 # Listens, does something, and prints what had arrived when that was over.
 LISTENER = """
-import os, socket, subprocess, sys
+import os, select, socket, subprocess, sys, time
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15)
 s.bind((0, 1))
 s.setblocking(False)
@@ -24,6 +24,7 @@ def arrived():
         try: data, (pid, groups) = s.recvfrom(65536)
         except BlockingIOError: return
         fields = data.decode().rstrip("\\0").split("\\0")
+        if "/devices/system/" not in fields[0]: continue  # root hears of the host's other devices, too
         print(pid, *[f for f in fields if not f.startswith("SEQNUM=")], any(f.startswith("SEQNUM=") for f in fields))
 def write(path, text):
     fd = os.open(f"{M}/{path}", os.O_WRONLY)
@@ -32,6 +33,8 @@ def write(path, text):
     os.close(fd)
 def monitor(*lines):
     subprocess.run(["fakesysfs", "monitor", *lines], check=True)
+    select.select([s], [], [], 10)  # the guest may take longer than the monitor waits
+    time.sleep(0.1)
     arrived()
 """
 

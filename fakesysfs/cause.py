@@ -1,0 +1,94 @@
+"""Why something happens: what was asked for, and which process asked, kept while the call that does it lasts.
+
+Owns: the cause of each thread's work, and how a cause finds its way into another thread. Does not own events (machine.py
+puts the cause into them). The engine writes the number of the calling thread into each event; whoever takes the events
+asks here what that thread is doing.
+
+    with caused_by("write online to /sys/devices/system/memory/memory32/state", pid):
+        machine.write(...)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+TEXT_LIMIT = 200  # of what was asked for, in characters
+
+
+class Cause(NamedTuple):
+    """Why an event happened.
+
+    :param what: what was asked for: "write online to /sys/...", "monitor device_del d0", "allocate anon 64M".
+    :param pid: of the process that asked, as this process sees it; 0 when it cannot be seen from here.
+    :param comm: its name, as in /proc/PID/comm; empty when it has ended or cannot be seen.
+    """
+
+    what: str
+    pid: int
+    comm: str | None = None  # not asked yet
+
+
+_of_threads: dict[int, Cause] = {}
+
+
+@contextmanager
+def caused_by(what: str, pid: int | None = None) -> Iterator[None]:
+    """Name the cause of what this thread does meanwhile.
+
+    :param pid: of the process that asked for it; None: that of the cause there is already.
+    """
+    now = current()
+    if pid is None:
+        cause = Cause(what[:TEXT_LIMIT], now.pid, now.comm) if now else Cause(what[:TEXT_LIMIT], 0)
+    else:
+        cause = Cause(what[:TEXT_LIMIT], pid)
+    with resumed(cause):
+        yield
+
+
+@contextmanager
+def resumed(cause: Cause | None) -> Iterator[None]:
+    """Let what this thread does meanwhile have a cause that was current() elsewhere."""
+    thread = threading.get_ident()
+    before = _of_threads.get(thread)
+    if cause is not None:
+        _of_threads[thread] = cause
+    try:
+        yield
+    finally:
+        if before is not None:
+            _of_threads[thread] = before
+        else:
+            _of_threads.pop(thread, None)
+
+
+def current() -> Cause | None:
+    """The cause of what this thread does, if it has a name."""
+    return _of_threads.get(threading.get_ident())
+
+
+def of_thread(thread: int) -> Cause | None:
+    """The cause of what a thread does now, with the name of the process that asked.
+
+    :param thread: as threading.get_ident() gives it.
+    """
+    cause = _of_threads.get(thread)
+    if cause is None or cause.comm is not None:
+        return cause
+    cause = cause._replace(comm=_comm(cause.pid))
+    if thread in _of_threads:
+        _of_threads[thread] = cause
+    return cause
+
+
+def _comm(pid: int) -> str:
+    if pid <= 0:
+        return ""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
