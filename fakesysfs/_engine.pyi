@@ -61,6 +61,11 @@ class Engine:
 
         :raises OSError: what the attribute says: EINVAL, EBUSY, EEXIST, ...; ENODEV when the device is gone.
         """
+    def poll(self, handle: int, /) -> int:
+        """Return which of select.POLLIN, POLLPRI, ... hold for an open file; it does not wait.
+
+        :raises OSError: EBADF.
+        """
     def release(self, handle: int, /) -> None:
         """Close an open file.
 
@@ -229,12 +234,13 @@ class Engine:
 
     # Life.
 
-    def fuse_ops(self, interrupted: int = 0, /) -> dict[str, int]:
+    def fuse_ops(self, interrupted: int = 0, forget_poll: int = 0, /) -> dict[str, int]:
         """Serve this machine to the native FUSE operations of this process; return name -> address.
 
         They have libfuse 2's signatures and never take the GIL. End the mount before closing the machine.
 
         :param interrupted: address of libfuse's fuse_interrupted(), so that a signal ends a wait.
+        :param forget_poll: address of its fuse_pollhandle_destroy().
         """
     def close(self) -> None:
         """End the machine. Calls under way in other threads end as they would have; twice is as once.

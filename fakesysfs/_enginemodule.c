@@ -92,7 +92,7 @@ static void engine_drop(EngineObject *self)
         return;
     self->machine = NULL;
     if (atomic_compare_exchange_strong(&mounted, &(struct machine *){machine}, NULL))
-        fuse_ops_mount(NULL, NULL);
+        fuse_ops_mount(NULL, NULL, NULL);
     machine_destroy(machine);
 }
 
@@ -686,7 +686,8 @@ static PyObject *page_object(const struct page_info *page)
 
 static PyObject *fuse_ops_object(void)
 {
-    static const char *const ops[] = {"getattr", "fgetattr", "readlink", "readdir", "open", "read", "release"};
+    static const char *const ops[] = {"getattr", "fgetattr", "readlink", "readdir", "open",
+                                      "read",    "release",  "poll"};
     PyObject *dict = PyDict_New();
 
     for (size_t i = 0; dict != NULL && i < Py_ARRAY_LENGTH(ops); i++) {
@@ -804,8 +805,12 @@ METHOD(rules_text, char *text = NULL; size_t size = 0, ":rules_text", NULL, (tex
 METHOD(uevent_fault, const char *action; const char *devpath; const char *effect = NULL; uint64_t delay_us,
        ARGS("ss:uevent_fault", &action, &devpath), NULL,
        (effect = uevent_fault(M, action, devpath, &delay_us), 0), Py_BuildValue("(sK)", effect, BIG(delay_us)))
-METHOD(fuse_ops, uint64_t interrupted = 0, ARGS("|O&:fuse_ops", to_u64, &interrupted), NULL,
-       (atomic_store(&mounted, M), fuse_ops_mount(M, (int (*)(void))(uintptr_t)interrupted), 0), fuse_ops_object())
+METHOD(poll, long long handle, ARGS("L:poll", &handle), NULL, file_poll(M, handle), INTEGER)
+METHOD(fuse_ops, uint64_t interrupted = 0; uint64_t forget = 0,
+       ARGS("|O&O&:fuse_ops", to_u64, &interrupted, to_u64, &forget), NULL,
+       (atomic_store(&mounted, M),
+        fuse_ops_mount(M, (int (*)(void))(uintptr_t)interrupted, (void (*)(void *))(uintptr_t)forget), 0),
+       fuse_ops_object())
 
 static PyObject *engine_read(PyObject *op, PyObject *args)
 {
@@ -901,7 +906,8 @@ static PyMethodDef engine_methods[] = {
     ANY(fault_rule_clear, "number=0", "Forget a fault rule, or all, and end the waits by it."),
     NIL(rules_text, "Return all fault rules: per line number, matched, fired, waiting, text."),
     ANY(uevent_fault, "action, devpath", "Say what is to happen to a uevent on its way."),
-    ANY(fuse_ops, "interrupted=0", "Serve this machine to the native FUSE operations; return their addresses."),
+    ANY(poll, "handle", "Return the POLL* bits that hold for an open file."),
+    ANY(fuse_ops, "interrupted=0, forget_poll=0", "Serve this machine to the native FUSE operations; return their addresses."),
     ENTRY(close, METH_NOARGS, "$self, /", "End the machine: every later call raises ValueError."),
     {0},
 };

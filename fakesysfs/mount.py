@@ -4,8 +4,8 @@ Owns: which FUSE operation is which call of Machine, the mount options that make
 true of the host before a mount is tried, and the threads that serve it. Does not own any text, rule or state of a file
 (the engine), nor where in /sys the tree appears (namespace.py). The only importer of fusepy.
 
-An operation is one call of Machine with an errno as its only failure. getattr, readlink, open, read, readdir and
-release are functions of the engine that libfuse calls directly, in threads of its own and without Python;
+An operation is one call of Machine with an errno as its only failure. getattr, readlink, open, read, poll, readdir
+and release are functions of the engine that libfuse calls directly, in threads of its own and without Python;
 FAKESYSFS_NATIVE=0 in the environment takes the Python methods instead, which call the same engine and give the same
 bytes.
 
@@ -58,14 +58,14 @@ OPTIONS: dict[str, bool | str | int] = {
     "entry_timeout": 0,
     "negative_timeout": 0,
 }
-NATIVE = ("getattr", "fgetattr", "readlink", "open", "read", "readdir", "release")
+NATIVE = ("getattr", "fgetattr", "readlink", "open", "read", "poll", "readdir", "release")
 
 
 class Operations:
     """FUSE operations by fusepy's names, each one call of the machine.
 
     What is None is answered by libfuse itself, mostly "not supported, do not ask again"; fsync then succeeds in the
-    kernel. `lock`, `poll` and others that are missing are the kernel's business altogether.
+    kernel. `lock` and others that are missing are the kernel's business altogether.
     """
 
     use_ns = True
@@ -118,6 +118,10 @@ class Operations:
     def read(self, path: str, size: int, offset: int, handle: int) -> bytes:
         """Read of the text made when the file was opened or rewound."""
         return self._machine.read(handle, size, offset, self._interrupted)
+
+    def poll(self, path: str, handle: int) -> int:
+        """What a file is ready for, without waiting."""
+        return self._machine.poll(handle)
 
     def write(self, path: str, data: bytes, offset: int, handle: int) -> int:
         """One store, wherever in the file it is written to."""
@@ -225,6 +229,15 @@ def server_class() -> Any:
 
     fuse = load_fusepy()
     base: Any = fuse.FUSE
+    number, pointer, file_info = ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(fuse.fuse_file_info)
+
+    class Table(ctypes.Structure):
+        """libfuse's table of operations, of which fusepy knows all but the last few."""
+
+        _fields_ = (
+            *fuse.fuse_operations._fields_,
+            ("poll", ctypes.CFUNCTYPE(number, ctypes.c_char_p, file_info, pointer, ctypes.POINTER(ctypes.c_uint))),
+        )
 
     class Server(base):
         """`FUSE.__init__` once more, because it fills the table and runs the loop in one go."""
@@ -235,9 +248,9 @@ def server_class() -> Any:
             arguments = [b"fuse", b"-f", b"-o", ",".join(self._normalize_fuse_options(**options)).encode()]
             arguments.append(os.fsencode(mountpoint))
             argv = (ctypes.c_char_p * len(arguments))(*arguments)
-            table = fuse.fuse_operations()
+            table = Table()
             keep = []  # ctypes forgets which closures a structure refers to
-            for name, prototype in ((field[0], field[1]) for field in fuse.fuse_operations._fields_):
+            for name, prototype in ((field[0], field[1]) for field in Table._fields_):
                 pointer = self.pointer(name, prototype, native)
                 if pointer is not None:
                     keep.append(pointer)
@@ -246,6 +259,12 @@ def server_class() -> Any:
             del keep
             if error:
                 raise RuntimeError(error)
+
+        def poll(self, path: bytes, info: Any, handle: int | None, events: Any) -> None:
+            """What fusepy does not translate. Nobody is told later of a change, so the handle is given back."""
+            if handle:
+                fuse._libfuse.fuse_pollhandle_destroy(ctypes.c_void_p(handle))
+            events[0] = self.operations("poll", path.decode(self.encoding), info.contents.fh)
 
         def pointer(self, name: str, prototype: Any, native: dict[str, int]) -> Any:
             """What libfuse calls for operation `name`: native function, closure around a method, or None."""
@@ -386,7 +405,9 @@ class Mount:
         interrupted = ctypes.cast(fuse._libfuse.fuse_interrupted, ctypes.c_void_p).value or 0
         native: dict[str, int] = {}
         if self._native:
-            native = {name: address for name, address in self._machine.fuse_ops(interrupted).items() if name in NATIVE}
+            forget_poll = ctypes.cast(fuse._libfuse.fuse_pollhandle_destroy, ctypes.c_void_p).value or 0
+            addresses = self._machine.fuse_ops(interrupted, forget_poll)
+            native = {name: address for name, address in addresses.items() if name in NATIVE}
         options = dict(OPTIONS)
         if os.geteuid() == 0:
             options["allow_other"] = True

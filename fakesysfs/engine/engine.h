@@ -135,6 +135,7 @@ int64_t file_readdir(struct machine *m, struct task *task, const char *path, str
 int64_t file_open(struct machine *m, struct task *task, const char *path, int flags); /* a handle > 0 */
 int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *buf, size_t size, uint64_t offset);
 int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf, size_t size);
+int file_poll(struct machine *m, int64_t handle); /* POLL* bits that hold now */
 int file_release(struct machine *m, int64_t handle);
 int file_fstat(struct machine *m, struct task *task, int64_t handle, struct file_stat *st);
 int file_truncate(struct machine *m, struct task *task, const char *path, uint64_t size);
@@ -211,9 +212,9 @@ void rules_end(struct machine *m); /* what waits by a rule fails with ENODEV, no
 const char *uevent_fault(struct machine *m, const char *action, const char *devpath, uint64_t *delay_us);
 
 /* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process that is mounted. */
-/* The machine they serve, and libfuse's function that says whether a request was interrupted, or NULL. m NULL: none any
- * more; then waits for the operations under way, which rules_end() makes short. */
-void fuse_ops_mount(struct machine *m, int (*interrupted)(void));
+/* The machine they serve, and libfuse's functions that say whether a request was interrupted and take back the handle of
+ * a poll, or NULL. m NULL: none any more; then waits for the operations under way, which rules_end() makes short. */
+void fuse_ops_mount(struct machine *m, int (*interrupted)(void), void (*forget_poll)(void *));
 const void *fuse_op_address(const char *name); /* of "getattr" ...; NULL: there is no such function */
 
 #endif

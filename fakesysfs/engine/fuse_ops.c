@@ -39,13 +39,15 @@ _Static_assert(sizeof(void *) != 8 || offsetof(struct fuse_file_info, fh) == 24,
 
 static _Atomic(struct machine *) mounted;
 static _Atomic(int (*)(void)) request_interrupted;
+static _Atomic(void (*)(void *)) poll_forgotten;
 static atomic_uint under_way;
 
-void fuse_ops_mount(struct machine *m, int (*interrupted)(void))
+void fuse_ops_mount(struct machine *m, int (*interrupted)(void), void (*forget_poll)(void *))
 {
     struct timespec moment = {.tv_nsec = 1000000};
 
     atomic_store(&request_interrupted, interrupted);
+    atomic_store(&poll_forgotten, forget_poll);
     atomic_store(&mounted, m);
     while (m == NULL && atomic_load(&under_way) != 0)
         nanosleep(&moment, NULL);
@@ -157,6 +159,23 @@ static int op_read(const char *path, char *buf, size_t size, off_t offset, struc
     return op_end((int)file_read(m, &task, (int64_t)fi->fh, buf, size, (uint64_t)offset));
 }
 
+/* Nobody is told later that a file changed, so the handle by which one could be is given back at once. */
+static int op_poll(const char *path, struct fuse_file_info *fi, void *handle, unsigned *events)
+{
+    struct task task;
+    struct machine *m = op_begin(&task);
+    void (*forget)(void *) = atomic_load(&poll_forgotten);
+
+    (void)path;
+    if (handle != NULL && forget != NULL)
+        forget(handle);
+    if (m == NULL)
+        return -ENODEV;
+    int ret = file_poll(m, (int64_t)fi->fh);
+    *events = ret >= 0 ? (unsigned)ret : 0;
+    return op_end(ret >= 0 ? 0 : ret);
+}
+
 static int op_release(const char *path, struct fuse_file_info *fi)
 {
     struct task task;
@@ -199,7 +218,7 @@ const void *fuse_op_address(const char *name)
         {"getattr", (void (*)(void))op_getattr}, {"fgetattr", (void (*)(void))op_fgetattr},
         {"readlink", (void (*)(void))op_readlink}, {"open", (void (*)(void))op_open},
         {"read", (void (*)(void))op_read}, {"readdir", (void (*)(void))op_readdir},
-        {"release", (void (*)(void))op_release},
+        {"release", (void (*)(void))op_release}, {"poll", (void (*)(void))op_poll},
     };
     const void *address = NULL;
 

@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ struct open_file {
     char *data;     /* what show() printed; NULL: nothing */
     size_t len, from;
     uint64_t read_pos; /* the offset at which a read continues with `from` */
+    bool shown;        /* show() has run for it */
 };
 
 static bool wants_read(int flags)
@@ -168,7 +170,7 @@ int file_fstat(struct machine *m, struct task *task, int64_t handle, struct file
 }
 
 /* Run show() for a node. It may give the mutex up: nothing of the open file is touched before it is back. */
-static int sysfs_show(struct machine *m, const struct open_file *file, struct text *out)
+static int sysfs_show(struct machine *m, struct open_file *file, struct text *out)
 {
     const struct place *place = &file->place;
     const struct sysfs_attr *attr = place->node.attr;
@@ -178,6 +180,7 @@ static int sysfs_show(struct machine *m, const struct open_file *file, struct te
         return err;
     if (!place_alive(m, place))
         return fail(m, -ENODEV, "the device is gone");
+    file->shown = true;
     const struct user_file *user = user_of(m, &place->node);
     if (user != NULL) {
         text_append(out, user->data, user->size);
@@ -238,6 +241,24 @@ int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *bu
         file_put(file);
     machine_unlock(m);
     return ret;
+}
+
+/*
+ * As kernfs_fop_poll(): there is always something to read and to write. What was not read since it changed is urgent,
+ * too: an attribute that was never read, and one whose device is gone. No attribute here tells that it changed, so
+ * nobody who waits for that is woken. Files of /proc and debugfs do not know of urgency.
+ */
+int file_poll(struct machine *m, int64_t handle)
+{
+    int events = POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM;
+
+    machine_lock(m, NULL);
+    struct open_file *file = file_find(m, handle);
+    const struct sysfs_attr *attr = file != NULL ? file->place.node.attr : NULL;
+    if (attr != NULL && (attr->flags & (ATTR_PROC | ATTR_EMPTY_STORE)) == 0)
+        events |= file->shown && place_alive(m, &file->place) ? 0 : POLLERR | POLLPRI;
+    machine_unlock(m);
+    return file != NULL ? events : -EBADF;
 }
 
 /* Tell who wrote what. What would not survive as text is written as C would write it. */

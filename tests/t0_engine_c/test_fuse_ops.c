@@ -6,12 +6,21 @@
 #include "fuse_ops.c"
 
 #include <fcntl.h>
+#include <poll.h>
 
 #include "mm.h"
 #include "testhelper.h"
 
 static struct machine *M;
 static struct task task;
+
+static unsigned forgotten;
+
+static void forget(void *handle)
+{
+    CHECK(handle == &forgotten);
+    forgotten++;
+}
 
 static void begin(void)
 {
@@ -23,12 +32,12 @@ static void begin(void)
     sysfs_dir_add(M, "/sys/bus", NULL, 0);
     CHECK_EQ(file_add(M, &task, "/sys/toy/version", "7\n", 2, 0444), 0);
     CHECK_EQ(file_add(M, &task, "/sys/toy/state", "offline\n", 8, 0644), 0);
-    fuse_ops_mount(M, NULL);
+    fuse_ops_mount(M, NULL, forget);
 }
 
 static void end(void)
 {
-    fuse_ops_mount(NULL, NULL);
+    fuse_ops_mount(NULL, NULL, NULL);
     sysfs_destroy(M);
     record_destroy(M);
     pthread_cond_destroy(&M->changed);
@@ -89,6 +98,32 @@ TEST(open_read_release)
     end();
 }
 
+TEST(poll_of_what_was_read_and_what_was_not)
+{
+    enum { READY = POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM };
+    struct fuse_file_info fi = {.flags = O_RDWR}, writer = {.flags = O_WRONLY};
+    unsigned events = 0;
+    char buf[64];
+
+    begin();
+    forgotten = 0;
+    CHECK_EQ(op_open("/sys/toy/state", &fi), 0);
+    CHECK_EQ(op_open("/sys/toy/state", &writer), 0);
+    CHECK_EQ(op_poll("/sys/toy/state", &fi, NULL, &events), 0);
+    CHECK_EQ(events, READY | POLLERR | POLLPRI); /* new: not read yet */
+    CHECK_EQ(forgotten, 0);
+    CHECK_EQ(op_read("/sys/toy/state", buf, sizeof buf, 0, &fi), 8);
+    CHECK_EQ(op_poll("/sys/toy/state", &fi, &forgotten, &events), 0);
+    CHECK_EQ(events, READY);
+    CHECK_EQ(forgotten, 1); /* what could tell of a change is given back */
+    CHECK_EQ(op_poll("/sys/toy/state", &writer, NULL, &events), 0);
+    CHECK_EQ(events, READY | POLLERR | POLLPRI); /* a descriptor of its own, and never read */
+    CHECK_EQ(op_release("/sys/toy/state", &fi), 0);
+    CHECK_EQ(op_release("/sys/toy/state", &writer), 0);
+    CHECK_EQ(op_poll("/sys/toy/state", &fi, NULL, &events), -EBADF);
+    end();
+}
+
 static int fill_names(void *buf, const char *name, const struct stat *st, off_t offset)
 {
     char *names = buf;
@@ -126,7 +161,7 @@ TEST(listings)
 TEST(addresses)
 {
     static const char *const names[] = {"getattr", "fgetattr", "readlink", "open",
-                                        "read",    "readdir",  "release"};
+                                        "read",    "readdir",  "release",  "poll"};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         CHECK(fuse_op_address(names[i]) != NULL);
@@ -135,11 +170,12 @@ TEST(addresses)
 
 TEST(nothing_is_mounted)
 {
+    unsigned events;
     struct fuse_file_info fi = {0};
     struct stat st;
     char buf[8];
 
-    fuse_ops_mount(NULL, NULL);
+    fuse_ops_mount(NULL, NULL, NULL);
     CHECK_EQ(op_getattr("/", &st), -ENODEV);
     CHECK_EQ(op_fgetattr("/", &st, &fi), -ENODEV);
     CHECK_EQ(op_open("/", &fi), -ENODEV);
@@ -147,4 +183,5 @@ TEST(nothing_is_mounted)
     CHECK_EQ(op_readdir("/", NULL, fill_nothing, 0, &fi), -ENODEV);
     CHECK_EQ(op_readlink("/", buf, sizeof buf), -ENODEV);
     CHECK_EQ(op_release("/", &fi), 0);
+    CHECK_EQ(op_poll("/", &fi, NULL, &events), -ENODEV);
 }
