@@ -92,7 +92,7 @@ static void engine_drop(EngineObject *self)
         return;
     self->machine = NULL;
     if (atomic_compare_exchange_strong(&mounted, &(struct machine *){machine}, NULL))
-        fuse_ops_mount(NULL, NULL, NULL);
+        fuse_ops_mount(NULL, 0, 0);
     machine_destroy(machine);
 }
 
@@ -626,9 +626,8 @@ static PyObject *blocks_object(struct block_info *blocks, size_t nr)
 
     for (size_t i = 0; list != NULL && i < nr; i++) {
         const struct block_info *b = &blocks[i];
-        list_put(&list, i, Py_BuildValue("(KKzziKKKK)", BIG(b->id), BIG(b->start), b->state, b->zone, b->nid,
-                                         BIG(b->free_pages), BIG(b->present_pages), BIG(b->movable_pages),
-                                         BIG(b->unmovable_pages)));
+        list_put(&list, i, Py_BuildValue("(KKzziKKKK)", BIG(b->id), BIG(b->start), b->state, b->zone, b->nid, BIG(b->free_pages),
+                                         BIG(b->present_pages), BIG(b->movable_pages), BIG(b->unmovable_pages)));
     }
     free(blocks);
     return list;
@@ -677,22 +676,20 @@ static PyObject *long_text_object(char *text, size_t size)
 
 static PyObject *page_object(const struct page_info *page)
 {
-    return Py_BuildValue("{sK sK sI sz sz si sz sz sI sN sN sK}", "pfn", BIG(page->pfn), "head_pfn",
-                         BIG(page->head_pfn), "order", page->order, "kind", page->kind, "zone", page->zone,
-                         "nid", page->nid, "migratetype", page->migratetype, "section_state",
-                         page->section_state, "pins", page->pins, "online", PyBool_FromLong(page->online),
-                         "poisoned", PyBool_FromLong(page->poisoned), "block_id", BIG(page->block_id));
+    return Py_BuildValue("{sK sK sI sz sz si sz sz sI sN sN sK}", "pfn", BIG(page->pfn), "head_pfn", BIG(page->head_pfn),
+                         "order", page->order, "kind", page->kind, "zone", page->zone, "nid", page->nid, "migratetype",
+                         page->migratetype, "section_state", page->section_state, "pins", page->pins, "online",
+                         PyBool_FromLong(page->online), "poisoned", PyBool_FromLong(page->poisoned), "block_id",
+                         BIG(page->block_id));
 }
 
 static PyObject *fuse_ops_object(void)
 {
-    static const char *const ops[] = {"getattr", "fgetattr", "readlink", "readdir", "open",
-                                      "read",    "release",  "poll"};
     PyObject *dict = PyDict_New();
 
-    for (size_t i = 0; dict != NULL && i < Py_ARRAY_LENGTH(ops); i++) {
-        PyObject *address = PyLong_FromVoidPtr((void *)(uintptr_t)fuse_op_address(ops[i]));
-        if (address == NULL || PyDict_SetItemString(dict, ops[i], address) != 0)
+    for (size_t i = 0; dict != NULL && fuse_op_name(i) != NULL; i++) {
+        PyObject *address = PyLong_FromVoidPtr((void *)(uintptr_t)fuse_op_address(fuse_op_name(i)));
+        if (address == NULL || PyDict_SetItemString(dict, fuse_op_name(i), address) != 0)
             Py_CLEAR(dict);
         Py_XDECREF(address);
     }
@@ -808,9 +805,7 @@ METHOD(uevent_fault, const char *action; const char *devpath; const char *effect
 METHOD(poll, long long handle, ARGS("L:poll", &handle), NULL, file_poll(M, handle), INTEGER)
 METHOD(fuse_ops, uint64_t interrupted = 0; uint64_t forget = 0,
        ARGS("|O&O&:fuse_ops", to_u64, &interrupted, to_u64, &forget), NULL,
-       (atomic_store(&mounted, M),
-        fuse_ops_mount(M, (int (*)(void))(uintptr_t)interrupted, (void (*)(void *))(uintptr_t)forget), 0),
-       fuse_ops_object())
+       (atomic_store(&mounted, M), fuse_ops_mount(M, interrupted, forget), 0), fuse_ops_object())
 
 static PyObject *engine_read(PyObject *op, PyObject *args)
 {

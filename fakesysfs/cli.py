@@ -50,7 +50,7 @@ def machine_options(command: Command) -> Command:
         click.option("-m", "--memory", metavar="SIZE,slots=N,maxmem=SIZE", help="As QEMU's. [1G,slots=32,maxmem=8G]"),
         click.option("--kernel", metavar="VERSION", help="Kernel to behave like: `fakesysfs presets --kernels`. [6.1]"),
         click.option("--append", metavar="LINE", help="Kernel command line: mem=, movable_node, kernelcore=, ..."),
-        click.option("--config", metavar="NAME=y,...", help="Kernel configuration, such as ARCH_MEMORY_PROBE=n."),
+        click.option("--config", metavar="NAME=y,...", help="Kernel configuration, as ARCH_MEMORY_PROBE=n,STEP_DELAY_US=200."),
         click.option("--node", "nodes", multiple=True, metavar="memory=SIZE,cpus=LIST", help="A NUMA node; repeat."),
         click.option("--distance", "distances", multiple=True, metavar="A,B,N", help="Distance of two nodes; repeat."),
         click.option("--arch", metavar="NAME", help="x86_64, aarch64, s390x or ppc64le."),
@@ -394,6 +394,10 @@ def fault() -> None:
     files are not there until TIME after its uevent. hang: until `fault clear`, or a signal to the process.
 
     While a write waits, FUSE keeps other writers of that file waiting, too, and those cannot be interrupted.
+
+    To let the way of a block offline last, and not an access, there is --config STEP_DELAY_US=20000 of a machine: it waits
+    that long at each step, which is a pageblock of 2 MiB whose pages move, and a round of trying. Others go on meanwhile
+    and read `going-offline`; a signal to the writer ends it.
     """
 
 

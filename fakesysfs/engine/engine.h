@@ -212,9 +212,11 @@ void rules_end(struct machine *m); /* what waits by a rule fails with ENODEV, no
 const char *uevent_fault(struct machine *m, const char *action, const char *devpath, uint64_t *delay_us);
 
 /* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process that is mounted. */
-/* The machine they serve, and libfuse's functions that say whether a request was interrupted and take back the handle of
- * a poll, or NULL. m NULL: none any more; then waits for the operations under way, which rules_end() makes short. */
-void fuse_ops_mount(struct machine *m, int (*interrupted)(void), void (*forget_poll)(void *));
+/* The machine they serve, and the addresses of libfuse's functions that say whether a request was interrupted, int (void),
+ * and that take back the handle of a poll, void (void *); or 0. m NULL: none any more; then waits for the operations under
+ * way, which rules_end() makes short. */
+void fuse_ops_mount(struct machine *m, uintptr_t interrupted, uintptr_t forget_poll);
+const char *fuse_op_name(size_t i); /* "getattr" ...; NULL after the last one */
 const void *fuse_op_address(const char *name); /* of "getattr" ...; NULL: there is no such function */
 
 #endif

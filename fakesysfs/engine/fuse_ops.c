@@ -42,12 +42,12 @@ static _Atomic(int (*)(void)) request_interrupted;
 static _Atomic(void (*)(void *)) poll_forgotten;
 static atomic_uint under_way;
 
-void fuse_ops_mount(struct machine *m, int (*interrupted)(void), void (*forget_poll)(void *))
+void fuse_ops_mount(struct machine *m, uintptr_t interrupted, uintptr_t forget_poll)
 {
     struct timespec moment = {.tv_nsec = 1000000};
 
-    atomic_store(&request_interrupted, interrupted);
-    atomic_store(&poll_forgotten, forget_poll);
+    atomic_store(&request_interrupted, (int (*)(void))interrupted);
+    atomic_store(&poll_forgotten, (void (*)(void *))forget_poll);
     atomic_store(&mounted, m);
     while (m == NULL && atomic_load(&under_way) != 0)
         nanosleep(&moment, NULL);
@@ -209,20 +209,27 @@ static int op_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t o
     return op_end(full ? -ENOMEM : 0);
 }
 
+static const struct {
+    const char *name;
+    void (*function)(void); /* of another type; the caller knows which by the name */
+} ops[] = {
+    {"getattr", (void (*)(void))op_getattr}, {"fgetattr", (void (*)(void))op_fgetattr},
+    {"readlink", (void (*)(void))op_readlink}, {"open", (void (*)(void))op_open},
+    {"read", (void (*)(void))op_read}, {"readdir", (void (*)(void))op_readdir},
+    {"release", (void (*)(void))op_release}, {"poll", (void (*)(void))op_poll},
+};
+enum { NR_OPS = sizeof ops / sizeof *ops };
+
+const char *fuse_op_name(size_t i)
+{
+    return i < NR_OPS ? ops[i].name : NULL;
+}
+
 const void *fuse_op_address(const char *name)
 {
-    static const struct {
-        const char *name;
-        void (*function)(void); /* of another type; the caller knows which by the name */
-    } ops[] = {
-        {"getattr", (void (*)(void))op_getattr}, {"fgetattr", (void (*)(void))op_fgetattr},
-        {"readlink", (void (*)(void))op_readlink}, {"open", (void (*)(void))op_open},
-        {"read", (void (*)(void))op_read}, {"readdir", (void (*)(void))op_readdir},
-        {"release", (void (*)(void))op_release}, {"poll", (void (*)(void))op_poll},
-    };
     const void *address = NULL;
 
-    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+    for (size_t i = 0; i < NR_OPS; i++)
         if (strcmp(name, ops[i].name) == 0)
             memcpy(&address, &ops[i].function, sizeof address); /* a cast would not be C */
     return address;

@@ -1,0 +1,88 @@
+"""Many threads that read and write the files of one memory block, and the log of what each of them saw.
+
+    python hammer.py DIRECTORY-OF-THE-BLOCK SECONDS THREADS > log.json
+
+Run by test_threads.py in a process of its own: if it hung, so would the process. What is written has a NUL and a number
+behind the word, which sysfs does not look at, so that the machine's log of stores shows which write is which. Meanwhile
+writers are disturbed by signals, after which Python writes once more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+READ = ("state", "state", "online", "valid_zones", "removable", "phys_index", "power/control", "uevent")
+WRITTEN = {
+    "state": ("online", "online_movable", "online_kernel", "offline", "offline", "offline"),
+    "power/control": ("on", "auto"),
+}
+WRITER_SECONDS = 0.02  # between two writes of a thread: the machine remembers so many events, and is to remember all
+
+# file, thread, start and end in nanoseconds, what was read or written, its number or -1, errno
+Operation = tuple[str, int, int, int, str, int, int]
+
+
+def access(directory: str, name: str, number: int, word: str | None, identity: int) -> Operation:
+    """One read, or one write of a word."""
+    error, text = 0, word or ""
+    fd = os.open(f"{directory}/{name}", os.O_RDONLY if word is None else os.O_WRONLY)
+    start = time.monotonic_ns()
+    try:
+        if word is None:
+            text = os.read(fd, 4096).decode()
+        else:
+            os.write(fd, f"{word}\0{identity}".encode())
+    except OSError as e:
+        error = e.errno or 0
+    end = time.monotonic_ns()
+    os.close(fd)
+    return name, number, start, end, text, identity, error
+
+
+def thread(directory: str, number: int, writes: bool, end: float, log: list[Operation]) -> None:
+    """What one thread does until the end."""
+    chance = random.Random(number)
+    for step in range(1 << 30):
+        if time.monotonic() > end:
+            return
+        if not writes:
+            log.append(access(directory, chance.choice(READ), number, None, -1))
+            continue
+        name = chance.choice(("state", "state", "state", "power/control"))
+        log.append(access(directory, name, number, chance.choice(WRITTEN[name]), number << 24 | step))
+        time.sleep(chance.random() * 2 * WRITER_SECONDS)
+
+
+def main() -> None:
+    """Start the threads, disturb them, print the log."""
+    directory, seconds, count = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    end = time.monotonic() + seconds
+    logs: list[list[Operation]] = [[] for _ in range(count)]
+    threads = [
+        threading.Thread(target=thread, args=(directory, n, n % 5 == 0, end, logs[n]), daemon=True) for n in range(count)
+    ]
+    for each in threads:
+        each.start()
+    chance = random.Random(0)
+    disturbed = 0
+    while time.monotonic() < end:
+        time.sleep(0.01)
+        victim = threads[chance.randrange(0, count, 5)]
+        if victim.is_alive() and victim.ident is not None:
+            signal.pthread_kill(victim.ident, signal.SIGUSR1)
+            disturbed += 1
+    for each in threads:
+        each.join(30)
+    stuck = sum(each.is_alive() for each in threads)
+    json.dump({"stuck": stuck, "disturbed": disturbed, "log": [op for log in logs for op in log]}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
