@@ -7,7 +7,7 @@ PIP := $(PY) -m pip -qq --disable-pip-version-check
 CC ?= cc
 ARGS ?=
 
-ENGINE := $(wildcard fakesysfs/_enginemodule.c fakesysfs/engine/*.c fakesysfs/engine/*.h)
+ENGINE := $(wildcard fakesysfs/_engine*.[ch] fakesysfs/engine/*.c fakesysfs/engine/*.h)
 # -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
 LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror
 
