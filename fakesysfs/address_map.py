@@ -25,6 +25,8 @@ _BUSY: Final = 1  # resource flags of the engine
 _SYSTEM_RAM: Final = 2
 
 Range = tuple[int, int]
+#: Node, bytes of RAM.
+NodeShare = tuple[int, int]
 #: Start, end, node.
 NodeRange = tuple[int, int, int]
 #: Start, inclusive end, name, flags, depth.
@@ -84,10 +86,30 @@ class AddressMap:
     standby: tuple[NodeRange, ...]
 
 
+def linux_node_ids(
+    arch: Mapping[str, Any], nodes: Sequence[tuple[int, Sequence[int]]], dimm_space: bool
+) -> tuple[int, ...]:
+    """What Linux calls the nodes of the board; -1 for one that it does not know of.
+
+    Where nodes are known from ACPI's SRAT, Linux numbers them in the order in which that names them: those of the CPUs,
+    those of RAM, and the last one, which DIMM space is said to be of. Linux: acpi_map_pxm_to_node().
+
+    :param nodes: bytes of RAM and CPUs of each.
+    :param dimm_space: there is room for DIMMs.
+    """
+    if arch["node_ids"] == "board":
+        return tuple(range(len(nodes)))
+    named = [number for _, number in sorted((cpu, n) for n, (_, cpus) in enumerate(nodes) for cpu in cpus)]
+    named += [number for number, (size, _) in enumerate(nodes) if size]
+    named += [len(nodes) - 1] if dimm_space else []
+    order = list(dict.fromkeys(named))
+    return tuple(order.index(number) if number in order else -1 for number in range(len(nodes)))
+
+
 def make_address_map(
     arch: Mapping[str, Any],
     board: Board,
-    shares: Sequence[int],
+    shares: Sequence[NodeShare],
     features: frozenset[str],
     *,
     mem: int,
@@ -99,7 +121,7 @@ def make_address_map(
     """The map of a machine.
 
     :param arch: content of `arches/NAME.toml`.
-    :param shares: bytes of RAM of each node; they make up the board's.
+    :param shares: RAM of each node, in the order the board fills them; together they make up the board's.
     :param features: of the kernel.
     :param mem: limit of `mem=`, 0 for none.
     :param seed: chooses where the kernel's image goes, None for the lowest place.
@@ -132,7 +154,7 @@ def make_address_map(
         resources=_resources(layout, in_bytes, image, arch),
         reserved=_reserved(arch, image, ram, features),
         firmware_memmap=tuple(layout.firmware),
-        hotplug_nids=_hotplug_nids(arch, given.memory if given else owners, layout, ram, len(shares) - 1),
+        hotplug_nids=_hotplug_nids(arch, given.memory if given else owners, layout, ram, shares[-1][0]),
         zone_limits=_zone_limits(arch, ram),
         block_bytes=given.block_bytes if given else _block_bytes(arch, ram[-1][1], hypervisor, features),
         iomem_bits=layout.iomem_bits,
@@ -265,11 +287,11 @@ def _map_given(arch: Mapping[str, Any], board: Board, features: frozenset[str], 
     return out
 
 
-def _nodes_of(chunks: Sequence[Range], shares: Sequence[int]) -> list[NodeRange]:
-    """Which node each piece of RAM belongs to: nodes fill the chunks in the order of their ids."""
+def _nodes_of(chunks: Sequence[Range], shares: Sequence[NodeShare]) -> list[NodeRange]:
+    """Which node each piece of RAM belongs to: nodes fill the chunks one after the other."""
     out = []
     left = [[start, end] for start, end in chunks]
-    for nid, want in enumerate(shares):
+    for nid, want in shares:
         while want:
             start, end = left[0]
             take = min(want, end - start)
@@ -443,11 +465,13 @@ def _hotplug_nids(
     if arch["hotplug_nid"] == "zero":
         return ((0, 1 << arch["max_phys_bits"], 0),)
     top = ram[-1][1]
-    out = [
-        (a, min(b, top), nid)
-        for a, b, nid in owners
-        if any(_cross((a, b), r[:2]) for r in ram)
-    ]  # fmt: skip
+    out: list[NodeRange] = []
+    for a, b, nid in owners:
+        if not any(_cross((a, b), r[:2]) for r in ram):
+            continue
+        if arch["hotplug_nid"] == "boot" and out and out[-1][2] == nid:
+            a = out.pop()[0]  # what lies between two ranges of a node counts as the node's
+        out.append((a, min(b, top), nid))
     if arch["hotplug_nid"] == "all" and layout.device_base:
         out.append((layout.device_base, layout.device_base + layout.device_bytes, last_nid))
     return tuple(out)

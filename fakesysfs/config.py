@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from .address_map import GIB, Board, NodeRange, Resource, make_address_map, round_up
+from .address_map import GIB, Board, NodeRange, Resource, linux_node_ids, make_address_map, round_up
 from .block_list import FILE_KEYS as _BLOCK_KEYS
 from .block_list import BlockList, ZoneSpan, read_block_list
 from .cmdline import CommandLine, parse_command_line
@@ -195,7 +195,8 @@ class MachineConfig:
     :param memory_bytes: RAM at boot, before `mem=`.
     :param slots: DIMM slots.
     :param maxmem_bytes: RAM and DIMMs together can be this much.
-    :param nodes: NUMA nodes, at least one; those without memory and CPUs are not online at boot.
+    :param nodes: NUMA nodes of the board, at least one.
+    :param node_ids: what Linux calls each of them; -1 for one it does not know of.
     :param distances: square matrix over `nodes`.
     :param device_memory_base: physical address where DIMM space begins; 0 if there is none.
     :param device_memory_bytes: address space for DIMMs, more than their bytes so that each can be aligned.
@@ -209,7 +210,7 @@ class MachineConfig:
     :param block_bytes: size of a memory block.
     :param resources: /proc/iomem at boot in pre-order: start, inclusive end, name, flags (1 busy, 2 System
         RAM), depth.
-    :param ram: RAM the kernel uses, `mem=` applied, split at node boundaries: start, end, node.
+    :param ram: RAM the kernel uses, `mem=` applied, split at node boundaries: start, end, node as Linux calls it.
     :param reserved: memory the kernel keeps for itself from boot on: start, end, what.
     :param firmware_memmap: the firmware's table: start, inclusive end, type.
     :param mem_is_address: `mem=` is the address where RAM ends, not how much is left.
@@ -229,6 +230,7 @@ class MachineConfig:
     maxmem_bytes: int
     command_line: CommandLine
     nodes: tuple[Node, ...]
+    node_ids: tuple[int, ...]
     distances: tuple[tuple[int, ...], ...]
     device_memory_base: int
     device_memory_bytes: int
@@ -306,6 +308,7 @@ class MachineConfig:
     def spec(self) -> dict[str, Any]:
         """This machine as the engine takes it."""
         line = self.command_line
+        known = sorted((nid, number) for number, nid in enumerate(self.node_ids) if nid >= 0)
         return {
             "release": self.release,
             "seed": self.seed,
@@ -326,8 +329,8 @@ class MachineConfig:
             "reserved": list(self.reserved),
             "firmware_memmap": list(self.firmware_memmap),
             "nodes": [(n.id, list(n.cpus)) for n in self.online_nodes],
-            "possible_nodes": len(self.nodes),
-            "distances": [list(row) for row in self.distances],
+            "possible_nodes": len(known),
+            "distances": [[self.distances[a][b] for _, b in known] for _, a in known],
             "hotplug_nids": list(self.hotplug_nids),
             "standby": list(self.standby),
             "has_phys_device": int(self.has_phys_device),
@@ -353,11 +356,13 @@ class MachineConfig:
 
     @property
     def online_nodes(self) -> tuple[Node, ...]:
-        """The nodes Linux brings up at boot: those with RAM left by `mem=` or listed as blocks, or with CPUs."""
+        """The nodes Linux brings up at boot, as it numbers them: those with RAM left by `mem=` or listed as blocks, or
+        with CPUs."""
         with_ram = {nid for _, _, nid in self.ram}
         if self.blocks:
             with_ram |= self.blocks.node_bytes().keys()
-        return tuple(n for n in self.nodes if n.id in with_ram or n.cpus)
+        named = sorted((nid, node) for nid, node in zip(self.node_ids, self.nodes, strict=True))
+        return tuple(Node(nid, n.bytes, n.cpus) for nid, n in named if nid in with_ram or n.cpus)
 
     @property
     def mem_limit(self) -> int:
@@ -881,6 +886,9 @@ def _build(options: _Options) -> MachineConfig:
             "leave out mem=, kernelcore=, movablecore="
         )
     nodes = _parse_nodes(options, memory, arch["ram_unit"], config["NR_CPUS"], bool(config["NUMA"]), blocks)
+    node_ids = tuple(range(len(nodes)))
+    if not blocks:
+        node_ids = linux_node_ids(arch, [(node.bytes, node.cpus) for node in nodes], memory.maxmem > memory.ram)
     distances = _parse_distances(options, nodes)
     workload, aged, swap = _parse_workload(options, nodes)
     dimms = _parse_dimms(options, memory, nodes)
@@ -899,7 +907,7 @@ def _build(options: _Options) -> MachineConfig:
     layout = make_address_map(
         arch,
         Board(memory.ram, memory.maxmem, memory.slots, ram_base),
-        [node.bytes for node in nodes],
+        [(nid, node.bytes) for nid, node in zip(node_ids, nodes, strict=True)],
         features,
         mem=line.mem,
         seed=None if line.nokaslr else seed,
@@ -923,6 +931,7 @@ def _build(options: _Options) -> MachineConfig:
         maxmem_bytes=memory.maxmem,
         command_line=line,
         nodes=nodes,
+        node_ids=node_ids,
         distances=distances,
         device_memory_base=layout.device_base,
         device_memory_bytes=layout.device_bytes,

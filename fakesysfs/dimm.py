@@ -577,7 +577,8 @@ class DimmBoard:
         self._ost(number, DEVICE_CHECK, status)
 
     def _check(self, dimm: Dimm) -> int:
-        return _ost_status(lambda: self._machine.acpi_device_check(dimm.slot, dimm.node, dimm.addr, dimm.size))
+        nid = self._config.node_ids[dimm.node]
+        return _ost_status(lambda: self._machine.acpi_device_check(dimm.slot, nid, dimm.addr, dimm.size))
 
     def _eject(self, number: int, source: int) -> None:
         slot = self._slots[number]

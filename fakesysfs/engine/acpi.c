@@ -150,6 +150,8 @@ static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t st
         memset(m->dimms + m->nr_dimms, 0, (slot + 1 - m->nr_dimms) * sizeof *m->dimms);
         m->nr_dimms = slot + 1;
     }
+    if (nid < 0) /* of a node that Linux does not know */
+        nid = node_of_address(m, start);
     if (!m->dimms[slot].attached)
         m->dimms[slot] = (struct acpi_dimm){
             .present = true, .nid = nid, .start = start, .size_bytes = size_bytes, .group = -1};

@@ -148,6 +148,7 @@ int file_add(struct machine *m, struct task *task, const char *path, const char 
 /* memory_block.c and acpi.c: memory comes and goes */
 int memory_add(struct machine *m, struct task *task, int nid, uint64_t start, uint64_t size_bytes);
 int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t size_bytes);
+/* nid: -1 for a node that Linux does not know; the address decides then */
 int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start, uint64_t size_bytes);
 int acpi_eject_request(struct machine *m, struct task *task, unsigned slot);
 

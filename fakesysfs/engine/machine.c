@@ -184,11 +184,10 @@ struct machine *machine_create(const struct machine_config *config, struct task 
     set_policies(m, config);
     boot_memory(m, config);
     set_direct_map(m, config);
-    node_build_fallback(m);
     if (!m->not_x86)
         klog(m, "x86/mm: Memory block size: %lluMB", (unsigned long long)(m->block_bytes >> 20));
     zone_update_watermarks(m);
-    zone_print_zonelists(m);
+    zone_build_zonelists(m, -1);
     for (size_t i = 0; i < config->nr_firmware; i++)
         firmware_map_add(m, config->firmware[i].start, config->firmware[i].end, config->firmware[i].type);
     boot_offline_blocks(m, config);

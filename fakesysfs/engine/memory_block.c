@@ -331,11 +331,11 @@ static void auto_online(struct machine *m, uint64_t first_id, uint64_t end_id)
 
 static void node_bring_online(struct machine *m, int nid)
 {
-    TRACE_LEAF(m, "__try_online_node");
+    TRACE(m, "__try_online_node");
     if (m->nodes[nid].online)
         return;
+    zone_build_own_zonelist(m, &m->nodes[nid]); /* hotadd_init_pgdat(); the others' lists wait for memory to go online */
     m->nodes[nid].online = true;
-    node_build_fallback(m);
 }
 
 /* What is to become of sections that are added. */
@@ -444,10 +444,8 @@ failed_added:
 failed_node:
     if (!devices_later)
         blocks_remove(m, first, end, true); /* those of the sections before the one that failed */
-    if (new_node) {
+    if (new_node)
         m->nodes[nid].online = false;
-        node_build_fallback(m);
-    }
 failed_claimed:
     range_unclaim(m, start, size_bytes);
     return err;
@@ -462,7 +460,6 @@ static void node_try_offline(struct machine *m, int nid)
     if (!node->online || node->nr_cpus != 0 || node->end_pfn != node->start_pfn || node->nr_blocks != 0)
         return;
     node->online = false;
-    node_build_fallback(m);
     node_device_remove(m, nid);
 }
 

@@ -449,7 +449,7 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
         buddy_keep(m, start_pfn + nr_pages - kept, kept);
     }
     if (!was_populated)
-        zone_print_zonelists(m);
+        zone_build_zonelists(m, -1);
     if (has(m, F_online_isolated))
         undo_isolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
     zone_update_watermarks(m);
@@ -612,7 +612,7 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     }
     if (!zone_populated(z)) {
         TRACE_LEAF(m, "zone_pcp_reset");
-        zone_print_zonelists(m);
+        zone_build_zonelists(m, z->nid); /* N_MEMORY is cleared afterwards */
     }
     node_notify(m, last_of_node);
     remove_range_from_zone(m, start_pfn, nr_pages, z, has(m, F_span_shrink_at_offline));

@@ -37,15 +37,6 @@ static int block_size_bytes_show(struct machine *m, const struct sysfs_node *nod
     return 0;
 }
 
-/* Linux: memory_add_physaddr_to_nid(): what the firmware's tables say, else the node of their first entry. */
-static int address_to_nid(const struct machine *m, uint64_t address)
-{
-    for (size_t i = 0; i < m->nr_hotplug_nids; i++)
-        if (address >= m->hotplug_nids[i].start && address < m->hotplug_nids[i].end)
-            return m->hotplug_nids[i].nid;
-    return m->nr_hotplug_nids != 0 ? m->hotplug_nids[0].nid : 0;
-}
-
 static int64_t probe_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
 {
     uint64_t address;
@@ -65,7 +56,7 @@ static int64_t probe_store(struct machine *m, const struct sysfs_node *node, con
     {
         TRACE(m, "memory_add_physaddr_to_nid");
         TRACE_LEAF(m, "meminfo_to_nid");
-        nid = address_to_nid(m, address);
+        nid = node_of_address(m, address);
     }
     err = memory_add_locked(m, nid, address, m->block_bytes, -1, false);
     hotplug_unlock(m);

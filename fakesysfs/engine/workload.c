@@ -113,8 +113,10 @@ static bool keeps_unmixed(struct machine *m, const struct zone *preferred)
 {
     if (preferred->type != ZONE_NORMAL || !m->zone_exists[ZONE_DMA32])
         return false;
-    /* A node falls back to every node that is online: with one there is no other. */
-    return m->nodes[preferred->nid].nr_fallback == 1 || zone_populated(&m->nodes[preferred->nid].zones[ZONE_DMA32]);
+    unsigned nr_online = 0;
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        nr_online += m->nodes[nid].online;
+    return nr_online == 1 || zone_populated(&m->nodes[preferred->nid].zones[ZONE_DMA32]);
 }
 
 static void count_numa(struct zone *z, struct zone *preferred, int nid, uint64_t events)

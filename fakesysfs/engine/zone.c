@@ -162,6 +162,15 @@ void zone_shrink_span(struct machine *m, struct zone *z, uint64_t start_pfn, uin
     node_update_span(m, &m->nodes[z->nid]);
 }
 
+/* Linux: memory_add_physaddr_to_nid(): what the firmware's tables say, else the node of their first entry. */
+int node_of_address(const struct machine *m, uint64_t address)
+{
+    for (size_t i = 0; i < m->nr_hotplug_nids; i++)
+        if (address >= m->hotplug_nids[i].start && address < m->hotplug_nids[i].end)
+            return m->hotplug_nids[i].nid;
+    return m->nr_hotplug_nids != 0 ? m->hotplug_nids[0].nid : 0;
+}
+
 /* ---- which zone a range joins ---- */
 
 struct zone *zone_movable(struct machine *m, int nid)
@@ -384,30 +393,7 @@ uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z)
     return (UINT64_C(1) << (63 - __builtin_clzll(batch))) - 1;
 }
 
-/* ---- the order of nodes and what the log says of it ---- */
-
-void node_build_fallback(struct machine *m)
-{
-    for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
-        struct node *node = &m->nodes[nid];
-        bool taken[MAX_NODES] = {false};
-        node->nr_fallback = 0;
-        for (;;) { /* the nearest node not yet taken; of equals the lowest, but itself always first */
-            int best = -1;
-            for (unsigned other = 0; other < m->possible_nodes; other++) {
-                if (taken[other] || (!m->nodes[other].online && other != nid))
-                    continue;
-                if (best < 0 || other == nid ||
-                    ((unsigned)best != nid && m->distance[nid][other] < m->distance[nid][best]))
-                    best = (int)other;
-            }
-            if (best < 0)
-                break;
-            taken[best] = true;
-            node->fallback[node->nr_fallback++] = best;
-        }
-    }
-}
+/* ---- zonelists: the order in which nodes are asked for memory, and what the log says of it ---- */
 
 static bool node_has_memory(const struct node *node)
 {
@@ -417,10 +403,83 @@ static bool node_has_memory(const struct node *node)
     return false;
 }
 
-void zone_print_zonelists(struct machine *m)
+/* What is built at one go. */
+struct zonelists {
+    int leaving;              /* a node that has just lost its last memory and still counts; -1 for none */
+    unsigned load[MAX_NODES]; /* how many nodes have it as the first of several that are equally far */
+};
+
+/* Itself, then nodes with memory: the near before the far, the next before those under it, those without processors
+ * before those with, and of what is still equal the one that is less asked. Linux: mm/page_alloc.c
+ * find_next_best_node(), build_zonelists(). */
+static void build_fallback(struct machine *m, struct node *node, struct zonelists *lists)
+{
+    unsigned nid = (unsigned)node->nid, previous = nid;
+    bool taken[MAX_NODES] = {false};
+
+    node->nr_fallback = 0;
+    node->fallback[node->nr_fallback++] = node->nid;
+    taken[nid] = true;
+    for (;;) {
+        uint64_t least = UINT64_MAX;
+        unsigned best = nid;
+        for (unsigned other = 0; other < m->possible_nodes; other++) {
+            const struct node *candidate = &m->nodes[other];
+            if (taken[other] || (!node_has_memory(candidate) && (int)other != lists->leaving))
+                continue;
+            uint64_t cost = (uint64_t)m->distance[nid][other] + (other < nid) + (candidate->nr_cpus != 0);
+            cost = cost * MAX_NODES + lists->load[other];
+            if (cost < least) {
+                least = cost;
+                best = other;
+            }
+        }
+        if (best == nid)
+            return;
+        taken[best] = true;
+        if (m->distance[nid][best] != m->distance[nid][previous])
+            lists->load[best]++;
+        previous = best;
+        node->fallback[node->nr_fallback++] = (int)best;
+    }
+}
+
+static void print_fallback(struct machine *m, const struct node *node)
+{
+    struct text order = {0};
+
+    if (!has(m, F_fallback_order_line) || !configured(m, CONFIG_NUMA))
+        return;
+    for (unsigned i = 0; i < node->nr_fallback; i++)
+        text_printf(&order, "%d ", node->fallback[i]);
+    klog(m, "Fallback order for Node %d: %s", node->nid, order.data);
+    text_free(&order);
+}
+
+static void print_built(struct machine *m)
 {
     unsigned nr_online = 0;
     enum zone_type policy = ZONE_DMA;
+
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
+        const struct node *node = &m->nodes[nid];
+        nr_online += node->online;
+        for (int type = ZONE_DMA; type <= ZONE_NORMAL; type++)
+            if (zone_populated(&node->zones[type]) && type > (int)policy)
+                policy = (enum zone_type)type;
+    }
+    TRACE_LEAF(m, "nr_free_zone_pages");
+    uint64_t pages = pages_above_high(m, ZONE_MOVABLE);
+    bool grouping = pages >= m->pageblock_pages * (NR_MT - 1);
+    klog(m, "Built %u zonelists, mobility grouping %s.  Total pages: %llu", nr_online, grouping ? "on" : "off",
+         (unsigned long long)pages);
+    if (configured(m, CONFIG_NUMA))
+        klog(m, "Policy zone: %s", zone_names[policy]);
+}
+
+void zone_build_zonelists(struct machine *m, int leaving)
+{
+    struct zonelists lists = {.leaving = leaving};
 
     TRACE(m, "build_all_zonelists");
     {
@@ -431,27 +490,18 @@ void zone_print_zonelists(struct machine *m)
         TRACE_LEAF(m, "build_zonerefs_node");
     }
     for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
-        const struct node *node = &m->nodes[nid];
-        if (!node->online)
-            continue;
-        nr_online++;
-        for (int type = ZONE_DMA; type <= ZONE_NORMAL; type++)
-            if (zone_populated(&node->zones[type]) && type > (int)policy)
-                policy = (enum zone_type)type;
-        if (!has(m, F_fallback_order_line) || !configured(m, CONFIG_NUMA))
-            continue;
-        struct text order = {0};
-        for (unsigned i = 0; i < node->nr_fallback; i++)
-            if (node_has_memory(&m->nodes[node->fallback[i]]) || node->fallback[i] == (int)nid)
-                text_printf(&order, "%d ", node->fallback[i]);
-        klog(m, "Fallback order for Node %u: %s", nid, order.data != NULL ? order.data : "");
-        text_free(&order);
+        build_fallback(m, &m->nodes[nid], &lists);
+        print_fallback(m, &m->nodes[nid]);
     }
-    TRACE_LEAF(m, "nr_free_zone_pages");
-    uint64_t pages = pages_above_high(m, ZONE_MOVABLE);
-    bool grouping = pages >= m->pageblock_pages * (NR_MT - 1);
-    klog(m, "Built %u zonelists, mobility grouping %s.  Total pages: %llu", nr_online, grouping ? "on" : "off",
-         (unsigned long long)pages);
-    if (configured(m, CONFIG_NUMA))
-        klog(m, "Policy zone: %s", zone_names[policy]);
+    print_built(m);
+}
+
+void zone_build_own_zonelist(struct machine *m, struct node *node)
+{
+    struct zonelists lists = {.leaving = -1};
+
+    TRACE(m, "build_all_zonelists");
+    build_fallback(m, node, &lists);
+    print_fallback(m, node);
+    print_built(m);
 }

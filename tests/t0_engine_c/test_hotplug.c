@@ -567,7 +567,7 @@ TEST(a_node_comes_and_goes)
 
     for (unsigned i = 0; i < 2; i++) {
         struct machine *m = machine_make(&toy_nodes, kernels[i], NULL);
-        plug(m, 80, 0);
+        plug(m, 80, 1); /* where the memory map of node 2 will come from, too */
         CHECK_EQ(memory_remove(m, &test_task, 80 * MIB, MIB), 0);
         char *before = snapshot(m);
         CHECK(!m->nodes[2].online);

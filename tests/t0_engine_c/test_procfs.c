@@ -58,7 +58,7 @@ static void fixture_make(struct fixture *f, unsigned nodes)
         for (unsigned other = 0; other < nodes; other++)
             m->distance[nid][other] = nid == other ? 10 : 21;
     }
-    node_build_fallback(m);
+    zone_build_zonelists(m, -1);
 }
 
 static void fixture_destroy(struct fixture *f)

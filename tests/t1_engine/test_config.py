@@ -287,10 +287,29 @@ def test_node_of_an_address_beyond_ram_is_the_first_one() -> None:
     assert all(end <= 1 * G for _, end, _ in config.hotplug_nids)
 
 
-def test_nodes_without_ram_and_cpus_are_possible_but_not_online() -> None:
-    config = make(nodes=["memory=1G,cpus=0", "memory=0", "cpus=1"])
+def test_the_last_node_without_ram_and_cpus_is_possible_but_not_online() -> None:
+    """Others of that kind no table names, but DIMM space is said to be of the last node."""
+    nodes = ["memory=1G,cpus=0", "memory=0", "cpus=1", "memory=0"]
+    config = make(memory="1G,slots=8,maxmem=16G", nodes=nodes)
+    assert config.node_ids == (0, -1, 1, 2)
     assert config.spec()["possible_nodes"] == 3
-    assert [n.id for n in config.online_nodes] == [0, 2]
+    assert [n.id for n in config.online_nodes] == [0, 1]
+    assert make(memory="1G", nodes=nodes).node_ids == (0, -1, 1, -1)
+    assert make(memory="1G", nodes=nodes, arch="ppc64le").node_ids == (0, 1, 2, 3)
+
+
+def test_nodes_are_numbered_as_their_cpus_come() -> None:
+    nodes = ["memory=1G", "memory=2G,cpus=0", "cpus=1", "memory=3G"]
+    config = make(memory="6G", nodes=nodes, distances=["0,1,15", "1,2,25", "0,3,35"])
+    assert config.node_ids == (2, 0, 1, 3)
+    assert [(n.id, n.bytes) for n in config.online_nodes] == [(0, 2 * G), (1, 0), (2, 1 * G), (3, 3 * G)]
+    assert [nid for _, _, nid in config.ram] == [2, 2, 0, 0, 3]
+    assert config.spec()["distances"] == [[10, 25, 15, 20], [25, 10, 20, 20], [15, 20, 10, 35], [20, 20, 35, 10]]
+
+
+def test_what_lies_between_two_ranges_of_a_node_counts_as_its_own() -> None:
+    config = make(memory="6G", nodes=["memory=1G,cpus=0", "memory=5G"])
+    assert config.hotplug_nids == ((0, 1 * G, 0), (1 * G, 8 * G, 1))
 
 
 def test_mem_takes_a_node_its_memory() -> None:

@@ -75,6 +75,15 @@ class Signal:
         return int(self.looks < 0)
 
 
+def by_distance(nid: int, row: list[int], first_choices: list[int]) -> list[int]:
+    """All nodes, of which each has memory and processors, in the order in which one of them asks them for memory."""
+    order = [nid]
+    while rest := [n for n in range(len(row)) if n not in order]:
+        order.append(min(rest, key=lambda n: (row[n] + (n < nid), first_choices[n], n)))
+        first_choices[order[-1]] += row[order[-1]] != row[order[-2]]
+    return order
+
+
 class Twins:
     """An engine and its model, which are told the same.
 
@@ -92,9 +101,9 @@ class Twins:
             -(-section * spec["struct_page_bytes"] >> self.shift),
         )  # fmt: skip
         distances = spec["distances"]
+        first_choices = [0] * len(distances)
         for nid, row in enumerate(distances):
-            nearest = sorted((n != nid, distance, n) for n, distance in enumerate(row))
-            self.model.nodes[nid] = [n for _, _, n in nearest]
+            self.model.nodes[nid] = by_distance(nid, row, first_choices)
         self.signal = Signal()
         self.boot()
 

@@ -43,6 +43,7 @@ STORIES = [
     "grammar",
     "inject",
     "kernelcore",
+    "nodes",
     "numa",
     "pageoffline",
     "policy",
