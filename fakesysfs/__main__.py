@@ -47,16 +47,19 @@ def open_closed_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """`fakesysfs run`: the process inside is started first, the options are looked at then."""
-    from .control import listen
-    from .namespace import launch
+    from .namespace import launch, launch_detached
 
     def parse() -> dict[str, Any]:
         from .cli import parse_run
 
         return parse_run(arguments)
 
-    listener, name = listen(os.getpid(), os.geteuid())
-    return launch(arguments, listener, name, parse)
+    # Where it may be --detach the options come first, and say whether it is.
+    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if any(word.startswith("--d") or (word[:1] == "-" and word[1:2] != "-" and "d" in word) for word in before):
+        options = parse()
+        return (launch_detached if options["detach"] else launch)(arguments, lambda: options)
+    return launch(arguments, parse)
 
 
 def dmesg() -> int:

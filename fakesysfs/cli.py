@@ -6,7 +6,6 @@ machine are the same for every command that makes one. Every --help ends with ex
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +17,7 @@ from .errors import FakesysfsError
 if TYPE_CHECKING:
     from .control import Client
 
+END_SECONDS = 15.0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -136,35 +136,100 @@ def umount(directory: str) -> None:
     unmount(directory)
 
 
+def _some_command(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words and not context.params.get("detach"):
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return words
+
+
 @main.command(
     context_settings={"allow_interspersed_args": False, "max_content_width": 100},
     cls=_Epilog,
     epilog="""\
 fakesysfs run -- lsmem
 fakesysfs run --memory 2G,slots=4,maxmem=8G -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; lsmem'
-fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,size=1G"; fakesysfs dmesg'""",
+fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,size=1G"; fakesysfs dmesg'
+fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- lsmem && fakesysfs stop --instance /tmp/qmp""",
 )
 @machine_options
 @qmp_option
 @click.option("--udev", is_flag=True, help="Start a systemd-udevd of its own, with the rules given and no others.")
 @click.option("--rules", multiple=True, metavar="DIR|FILE|host", help="Rules for --udev; host: this host's. Repeat.")
 @click.option("--net", type=click.Choice(["own", "host"]), default="own", help="host: no uevents, but a network. [own]")
-@click.option("--keep-uid", is_flag=True, help="For an ordinary user: the command runs as that user, not as root.")
+@click.option(
+    "--root/--keep-uid", "root", default=True, help="Who COMMAND is when an ordinary user runs it; see above. [--root]"
+)
+@click.option(
+    "--bind-root", "bind_roots", multiple=True, type=click.Path(), metavar="DIR",
+    help="Show the files in DIR/sys and DIR/proc, too: for chroot DIR. Repeat.",
+)  # fmt: skip
+@click.option("-d", "--detach", is_flag=True, is_eager=True, help="Stay in the background; COMMAND may be left out.")
 @verbose_option
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...", callback=_some_command)
 def run(**options: Any) -> int:
     """Run COMMAND with the machine at the real paths.
 
     In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents arrive on the real
     socket. Nothing outlives it. The exit status is the command's, or 128+N when signal N ended it.
 
-    An ordinary user becomes root of a user namespace, in which writing to files of root is possible.
-    """
-    from .control import listen
-    from .namespace import launch
+    Run by an ordinary user, COMMAND is root of a user namespace: what asks for root is content, and nothing outside
+    takes it for root. With --keep-uid it stays that user. Both may write what root may: the files are theirs.
 
-    listener, name = listen(os.getpid(), os.geteuid())
-    return launch(options["command"], listener, name, lambda: options)
+    With -d it returns when COMMAND has been started, and says how to enter the instance and how to end it. The streams
+    of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
+    """
+    from .namespace import launch, launch_detached
+
+    return (launch_detached if options["detach"] else launch)(options["command"], lambda: options)
+
+
+@main.command(
+    "exec",
+    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
+    cls=_Epilog,
+    epilog="""\
+fakesysfs run -- sh -c 'fakesysfs exec -- lsmem'
+fakesysfs run --detach --qmp /tmp/qmp -- sleep 60
+fakesysfs exec --instance /tmp/qmp -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; lsmem'
+fakesysfs stop --instance /tmp/qmp""",
+)
+@instance_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(instance: str | None, command: Sequence[str]) -> int:
+    """Run one more command inside a running instance.
+
+    It is where the command of `fakesysfs run` is, and behaves as if it had been started there: streams, terminal,
+    signals, exit status. The instance goes on when it ends; when the instance ends, it is killed.
+    """
+    from .control import environment
+    from .enter import execute
+
+    client = _client(instance)
+    namespaces = client.descriptors("namespaces")
+    client.close()
+    return execute(namespaces, command, environment(client.name))
+
+
+@main.command(
+    **examples("""\
+fakesysfs run --detach --qmp /tmp/qmp
+fakesysfs stop --instance /tmp/qmp""")
+)
+@instance_option
+def stop(instance: str | None) -> None:
+    """End a running instance.
+
+    Its command gets SIGTERM, and is killed when it has not ended after five seconds; then everything goes.
+    """
+    from contextlib import suppress
+
+    from .errors import InstanceError
+
+    client = _client(instance)
+    with suppress(InstanceError):  # it ended before it could say so
+        client.call("stop")
+    if not client.wait_end(END_SECONDS):
+        raise InstanceError(f"instance {client.name} does not end")
 
 
 @main.command(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 PREFIX = "fakesysfs/"
 VARIABLE = "FAKESYSFS"  # the environment variable that names the instance inside `run`
 GREETING_SECONDS = 10.0
+DESCRIPTORS_MAX = 8  # open files in one reply
 ANSWER_SECONDS = 2.0  # of several that are asked one after the other
 
 
@@ -90,6 +91,21 @@ def listen(identity: int, uid: int) -> tuple[socket.socket, str]:
             if e.errno != errno.EADDRINUSE:
                 raise
             identity += 1 << 22  # beyond any process id
+
+
+def environment(name: str) -> dict[str, str]:
+    """The environment of a command inside instance `name`, from this process's."""
+    import sys
+
+    # sd-device would refuse devices that are not on a sysfs.
+    found = {**os.environ, VARIABLE: name, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
+    # The command may want to ask the instance something, and a virtual environment need not be active. At the end of
+    # PATH it hides nothing.
+    scripts = os.path.dirname(sys.executable)
+    path = found.get("PATH", os.defpath)
+    if os.access(os.path.join(scripts, "fakesysfs"), os.X_OK) and scripts not in path.split(":"):
+        found["PATH"] = f"{path}:{scripts}"
+    return found
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
@@ -190,6 +206,19 @@ class Client:
         while "item" in (reply := self._receive()):
             yield reply["item"]
 
+    def descriptors(self, do: str) -> dict[str, int]:
+        """The open files that handler `do` returns, by their names."""
+        self._send(do, (), {})
+        try:
+            line, files, _, _ = socket.recv_fds(self._socket, 1 << 16, DESCRIPTORS_MAX)
+        except OSError:
+            line, files = b"", []
+        for fd in files:
+            os.set_inheritable(fd, False)  # the flag for it is not passed on by every Python
+        while line and not line.endswith(b"\n"):
+            line += self._socket.recv(1 << 16)
+        return dict(zip(self._understood(line)["return"], files, strict=True))
+
     def close(self) -> None:
         """Hang up."""
         self._file.close()
@@ -217,6 +246,9 @@ class Client:
             line = self._file.readline()
         except OSError:
             line = b""
+        return self._understood(line)
+
+    def _understood(self, line: bytes) -> dict[str, Any]:
         if not line:
             raise self._error("ended before it answered")
         reply: dict[str, Any] = json.loads(line)
@@ -310,6 +342,10 @@ def _exception(error: dict[str, Any]) -> Exception:
 # --------------------------------------------------------------------------------------------------- the server's side
 
 
+class Descriptors(dict[str, int]):
+    """What a handler returns to give the client open files, by their names. They are closed here when they are sent."""
+
+
 class Server:
     """Answers requests by named handlers.
 
@@ -365,6 +401,11 @@ class Server:
                 result = handler(*args, **options)
         except (OSError, FakesysfsError, AssertionError, KeyError, TypeError, ValueError) as e:
             _say(file, {"error": _described(e)})
+            return
+        if isinstance(result, Descriptors):
+            socket.send_fds(connection, [json.dumps({"return": list(result)}).encode() + b"\n"], list(result.values()))
+            for fd in result.values():
+                os.close(fd)
             return
         if not hasattr(result, "__next__"):
             _say(file, {"return": result})

@@ -3,6 +3,7 @@
     FakesysfsError                 a mistake of the user or a limit of the host; str() is one line to print
      |- ConfigError                a machine option, machine file or preset that cannot be
      |- EnvironmentProblem         this host cannot do it: no /dev/fuse, no libfuse, no namespaces
+     |- CannotStart                a command that is not there or not executable
      |- InstanceError              no running instance, several of them, or one that does not answer
      `- MonitorError               a command of the QEMU monitor that QEMU would refuse
 
@@ -36,6 +37,17 @@ class EnvironmentProblem(FakesysfsError):
         super().__init__(f"{message}; {hint}" if hint else message)
         self.message = message
         self.hint = hint
+
+
+class CannotStart(FakesysfsError):
+    """A command that cannot be started.
+
+    :param exit_status: what a shell would exit with: 126 or 127.
+    """
+
+    def __init__(self, command: str, reason: str, exit_status: int) -> None:
+        super().__init__(f"{command}: {reason}")
+        self.exit_status = exit_status
 
 
 class InstanceError(FakesysfsError):

@@ -137,6 +137,7 @@ def inside(arguments: Sequence[str]) -> NoReturn:
 
 def _inside(process: Inside) -> NoReturn:
     from . import config, machine  # noqa: F401 - they take a while, and so does the launcher with the options
+    from .view import checked_root, stage
 
     options = process.options()
     own_network = options["net"] == "own"
@@ -156,20 +157,22 @@ def _inside(process: Inside) -> NoReturn:
         server_class()
 
     where = {"directory": None, "command": " ".join(options["command"])}
+    roots = [checked_root(directory) for directory in options["bind_roots"]]
     parts = Parts(options, where, on_quit=lambda: process.end(0), meanwhile=load)
-    from .control import VARIABLE, listen_as
+    from .control import Descriptors, environment, listen_as
     from .mount import Mount
     from .uevent import UeventFaults, UeventSender
-    from .view import stage
 
     if parts.qmp is not None:
         from .qmp_server import serve_qmp
 
         with process.making(parts.qmp):
             serve_qmp(parts.qmp, parts.monitor())
+    parts.server.add("namespaces", lambda: Descriptors(process.namespaces()))
+    parts.server.add("stop", process.stop)
     place = stage()
     Mount(parts.machine, place, over=True).start()
-    notes = process.cover(place)
+    notes = process.cover(place, roots)
     if own_network:
         parts.machine.subscribe(UeventFaults(parts.machine, UeventSender()))
         parts.server.serve(listen_as(process.name))
@@ -177,16 +180,10 @@ def _inside(process: Inside) -> NoReturn:
     if options["verbose"]:
         for note in notes:
             print(f"fakesysfs: {note}", file=sys.stderr, flush=True)
-    # sd-device would refuse devices that are not on a sysfs.
-    environment = {**os.environ, VARIABLE: process.name, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
-    # The command may want to ask this instance something, and a virtual environment need not be active. At the end of
-    # PATH it hides nothing.
-    scripts = os.path.dirname(sys.executable)
-    if os.access(os.path.join(scripts, "fakesysfs"), os.X_OK):
-        environment["PATH"] = f"{environment.get('PATH', os.defpath)}:{scripts}"
+    surroundings = environment(process.name)
     if rules is not None:
-        rules.start(environment)
-    process.run(options["command"], environment, options["keep_uid"])
+        rules.start(surroundings)
+    process.run(options["command"], surroundings, options)
 
 
 # ----------------------------------------------------------------------------------------------------------- mount
@@ -218,6 +215,8 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     mount.start()
     guardian.tell("mount", mounted_at(mount.directory) or "")
     listener, _ = listen(os.getpid(), os.geteuid())
+    parts.server.add("namespaces", lambda: _nothing_to_enter(mount.directory))
+    parts.server.add("stop", end)
     parts.server.serve(listener)
     ready()
 
@@ -230,6 +229,10 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     mount.unmount()
     if qmp is not None:
         qmp.close()
+
+
+def _nothing_to_enter(directory: str) -> NoReturn:
+    raise InstanceError(f"a mount has no namespaces to run a command in; its files are below {directory}")
 
 
 def serve_in_background(directory: str, options: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """`fakesysfs run -- CMD`: a private view of /sys and /proc for one command, of which nothing outlives the command.
 
-Owns: the processes of `run`, the namespaces, signals and exit statuses. Does not own: what is mounted where (view.py),
-the machine and the FUSE server (instance.py puts the pieces together in `Inside`'s process), the options (cli.py).
+Owns: the processes of `run` and the namespaces. Does not own: signals, terminal and exit statuses (command.py), what is
+mounted where (view.py), the machine and the FUSE server (instance.py puts the pieces together in `Inside`'s process),
+the options (cli.py).
 
     the shell ── launcher ── unshare ── inside ──┬── mounter
                  launch()    util-linux  pid 1   └── CMD ── ...
@@ -18,15 +19,12 @@ before CMD starts. Who ends whom when one is killed:
     unshare    --kill-child: the kernel kills Inside; the launcher sees its child end
     inside     the kernel kills the rest; unshare ends, the launcher removes the one file there may be (the QMP socket)
 
-Signals: CMD is in the launcher's process group, so what the terminal sends reaches it directly, and so does what
-anybody sends to the whole group. Launcher, unshare and Inside block every signal. The launcher passes on those sent to
-it alone; see Inside._pass_on for how "alone" is told. When CMD stops, the launcher stops, so that the shell takes the
-terminal back.
+With --detach the process the user started makes a launcher in a session of its own, waits until CMD has been started,
+says how to enter the instance and how to end it, and ends.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -36,7 +34,9 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
-from .errors import EnvironmentProblem
+from .command import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
+from .control import listen
+from .errors import EnvironmentProblem, FakesysfsError
 from .syscall import CLONE_NEWNET, call, loopback_up
 from .view import Mounter, is_covered
 
@@ -47,32 +47,28 @@ if TYPE_CHECKING:
 
 UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
-# Not blocked, not passed on: what cannot be, and the faults of the process itself.
-OWN = {
-    signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP,
-    signal.SIGSYS, signal.SIGABRT,
-}  # fmt: skip
-PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-COMMAND_NOT_EXECUTABLE, COMMAND_NOT_FOUND = 126, 127
-GROUP_SECONDS = 0.01  # how much later the last process of a group may get a signal sent to the group
+START_SECONDS = 5.0
+STOP_SECONDS = 5.0  # how long a command may take to end after SIGTERM
+# What runs in an instance without a command, so that there is always a process to follow into its namespaces.
+WAITING = ("sleep", "infinity")
 
 
 # ------------------------------------------------------------------------------------------------------ the launcher
 
 
-def launch(arguments: Sequence[str], listener: socket.socket, name: str, parse: Callable[[], dict[str, Any]]) -> int:
+def launch(
+    arguments: Sequence[str], parse: Callable[[], dict[str, Any]], on_ready: Callable[[str], bool] = lambda _: True
+) -> int:
     """Run a command in namespaces of its own. Returns its exit status.
 
     :param arguments: the command is at their end.
-    :param listener: a control socket in the caller's network namespace, for the process inside.
-    :param name: of the instance.
     :param parse: gives the options, among them "command", as something JSON can say. It is called while the process
         inside loads what it needs; what it raises is raised, after everything has been ended.
+    :param on_ready: called with the name of the instance when the command has been started; False is to end it.
     :raises EnvironmentProblem: the namespaces cannot be made.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.valid_signals()) - OWN)
-    ignored: set[int] = {n for n in signal.valid_signals() - PYTHON_IGNORES if signal.getsignal(n) == signal.SIG_IGN}
+    listener, name = listen(os.getpid(), os.geteuid())  # in the caller's network namespace
+    mask, ignored = block_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     complaints, stderr = os.pipe()
@@ -80,7 +76,7 @@ def launch(arguments: Sequence[str], listener: socket.socket, name: str, parse: 
     for fd in inherited:
         os.set_inheritable(fd, True)
     inside = [sys.executable, "-P", "-c", INSIDE, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    facts = [*map(str, inherited), name, str(os.getegid()), ",".join(str(int(n)) for n in mask)]
+    facts = [*map(str, inherited), name, str(os.getegid()), ",".join(map(str, mask))]
     try:
         child = os.posix_spawnp(
             UNSHARE[0],
@@ -94,16 +90,67 @@ def launch(arguments: Sequence[str], listener: socket.socket, name: str, parse: 
         descriptor.close()
     os.close(stderr)
     os.close(inherited[2])
-    launcher = _Launcher(ours, child)
+    launcher = _Launcher(ours, child, complaints, lambda: on_ready(name))
     try:
         options = parse()
     except BaseException:
         ours.close()
         os.waitpid(child, 0)
         raise
-    options["command"] = len(options["command"])  # how many: they are in its arguments
-    launcher.send(json.dumps(options).encode())
-    return launcher.wait(ignored, complaints)
+    # How many words the command has: they are in the arguments.
+    launcher.send(json.dumps({**options, "command": len(options["command"])}).encode())
+    return launcher.wait(ignored)
+
+
+def launch_detached(arguments: Sequence[str], parse: Callable[[], dict[str, Any]]) -> int:
+    """As `launch`, in a session of its own. Returns when the command has been started, or cannot be."""
+    options = parse()
+    result, answer = os.pipe()
+    saying, stderr = os.pipe()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.fork() == 0:
+        status = 1
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for fd, source in ((0, null), (1, null), (2, stderr)):
+                os.dup2(source, fd)
+            for fd in (result, saying, stderr):
+                os.close(fd)
+
+            def ready(name: str) -> bool:
+                os.dup2(null, 2)
+                try:
+                    os.write(answer, f"ready {name}".encode())
+                except BrokenPipeError:  # whoever started it was killed
+                    return False
+                os.close(answer)
+                return True
+
+            try:
+                status = launch(arguments, lambda: options, ready)
+            except FakesysfsError as e:
+                status = e.exit_status
+                print(f"fakesysfs: {e}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # closed when it was ready
+                os.write(answer, f"{status}".encode())
+        finally:
+            os._exit(status)
+    for fd in (answer, stderr):
+        os.close(fd)
+    with open(result, encoding="utf-8") as file:
+        word, _, name = file.read().partition(" ")
+    os.set_blocking(saying, False)
+    with suppress(BlockingIOError):
+        while said := os.read(saying, 1 << 16):
+            os.write(2, said)
+    if word != "ready":
+        return int(word or KILLED)
+    number = name.rpartition("/")[2]
+    print(f"{name} runs in the background")
+    print(f"  enter it: fakesysfs exec --instance {number} -- sh")
+    print(f"  end it:   fakesysfs stop --instance {number}")
+    return 0
 
 
 def unshare_as() -> tuple[str, ...]:
@@ -124,100 +171,49 @@ INSIDE = (
 )
 
 
-class _Launcher:
-    """The launcher after it has started unshare: messages from inside, signals, the end."""
+class _Launcher(Outside):
+    """The launcher after it has started unshare.
 
-    def __init__(self, inside: socket.socket, child: int) -> None:
-        import fcntl
+    :param complaints: a pipe with what unshare wrote to stderr.
+    :param on_ready: called when the command has been started; False is to end everything.
+    """
 
-        self._inside = inside
-        self._child = child
-        self._begun = False  # the process inside has said hello
-        self._ended = False  # ... and that it is about to end
-        self._process = -1  # its pidfd
+    def __init__(self, inside: socket.socket, child: int, complaints: int, on_ready: Callable[[], bool]) -> None:
+        super().__init__(inside, child)
+        self._complaints = complaints
+        self._on_ready = on_ready
         self._files: dict[str, str] = {}  # path -> identity_of() it
-        # The kernel adds to a message who sent it, by the number that process has here.
-        inside.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        # A message from inside arrives as SIGIO: there is one thing to wait for, signals.
-        fcntl.fcntl(inside, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(inside, fcntl.F_SETFL, fcntl.fcntl(inside, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
 
-    def wait(self, ignored: set[int], complaints: int) -> int:
+    def heard(self, word: str, rest: str) -> None:
+        """What is said in `run` only: files that are made and removed, and that the command has been started."""
+        if word == "file":
+            identity, _, path = rest.partition(" ")
+            self._files[path] = identity
+        elif word == "removed":
+            self._files.pop(rest, None)
+        elif word == "ready" and not self._on_ready():
+            self.hang_up()
+
+    def wait(self, ignored: set[int]) -> int:
         """Pass signals on until unshare ends; then clean up. Returns the exit status.
 
         :param ignored: signals the caller had ignored.
-        :param complaints: a pipe with what unshare wrote to stderr.
         :raises EnvironmentProblem: unshare failed.
         """
-        self._hear()  # what came before SIGIO was asked for
-        waited = set(signal.valid_signals()) - OWN - PYTHON_IGNORES - (ignored - {signal.SIGCHLD})
-        while True:
-            info = signal.sigwaitinfo(waited)
-            if info.si_signo == signal.SIGCHLD:
-                pid, status = os.waitpid(self._child, os.WNOHANG)
-                if pid:
-                    break
-            elif info.si_signo == signal.SIGIO:
-                self._hear()
-            elif info.si_code <= 0:  # sent by a process; by the kernel, that is the terminal, it is > 0
-                self.send(bytes([info.si_signo]))
-        self._hear()
-        code = os.waitstatus_to_exitcode(status)
-        if not self._begun:
-            self._refused(complaints, code)
-        if self._process >= 0:
-            # Had unshare been killed, the process inside may still be dying.
-            import select
-
-            poll = select.poll()
-            poll.register(self._process, select.POLLIN)
-            poll.poll(5000)
+        code = self.pass_signals(ignored)
+        if not self.begun:
+            self._refused(code)
         for path, identity in self._files.items():
             remove_socket(path, identity)
-        if not self._ended:
+        if self.status is None:
             print("fakesysfs: the simulation was killed, and with it the command", file=sys.stderr)
-            return 128 + signal.SIGKILL
-        return code if code >= 0 else 128 - code
+            return KILLED
+        return self.status
 
-    def _hear(self) -> None:
-        stopped = False
-        while True:
-            try:
-                data, ancillary, _, _ = self._inside.recvmsg(1 << 16, socket.CMSG_SPACE(12))
-            except OSError:
-                break
-            word, _, rest = data.decode(errors="surrogateescape").partition(" ")
-            if word == "hello":
-                self._begun = True
-                pid = int.from_bytes(ancillary[0][2][:4], sys.byteorder)
-                with suppress(ProcessLookupError):  # dead already
-                    self._process = os.pidfd_open(pid)
-            elif word == "file":
-                identity, _, path = rest.partition(" ")
-                self._files[path] = identity
-            elif word == "removed":
-                self._files.pop(rest, None)
-            elif word == "end":
-                self._ended = True
-            elif word == "stopped":
-                stopped = True
-            elif word == "continued":
-                stopped = False
-            else:
-                break  # end of file
-        if stopped:
-            os.kill(os.getpid(), signal.SIGSTOP)
-            self.send(bytes([signal.SIGCONT]))
-
-    def send(self, message: bytes) -> None:
-        """Send the options, or the number of a signal."""
-        with suppress(OSError):  # it has ended, SIGCHLD says so
-            self._inside.send(message)
-
-    def _refused(self, complaints: int, code: int) -> None:
-        os.set_blocking(complaints, False)
+    def _refused(self, code: int) -> None:
+        os.set_blocking(self._complaints, False)
         try:
-            text = os.read(complaints, 1 << 16).decode(errors="replace").strip()
+            text = os.read(self._complaints, 1 << 16).decode(errors="replace").strip()
         except BlockingIOError:
             text = ""
         if code < 0 or "sigprocmask" in text:  # the latter is unshare's, about SIGKILL of its child
@@ -262,7 +258,7 @@ def remove_socket(path: str, identity: str) -> None:
 # ---------------------------------------------------------------------------------------------------- inside, as pid 1
 
 
-class Inside:
+class Inside(Minder):
     """The process inside the namespaces: pid 1.
 
     :param arguments: what launch() gives: three descriptors, the instance's name, the group id outside, the signal mask
@@ -280,36 +276,52 @@ class Inside:
         os.close(stderr)
         for fd in (launcher, listener):
             os.set_inheritable(fd, False)
-        self._launcher = socket.socket(fileno=launcher)
+        super().__init__(socket.socket(fileno=launcher))
         self.listener = socket.socket(fileno=listener)  # in the caller's network namespace
         self._mounter = Mounter()  # before there are threads
-        self._command = 0
-        self._seen: dict[int, float] = {}  # when this process last got a signal, which is: when its group did
+        self._roots: list[str] = []
         self._at_end: list[Callable[[], object]] = []
         import queue
         import threading
 
         self._options: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._ending = threading.Lock()
-        self._say("hello")
-        threading.Thread(target=self._listen, name="launcher", daemon=True).start()
+        self._running = threading.Event()  # the command has been started
+        self._keep_uid = False
+        self.say("hello")
+        self.listen()
 
     def options(self) -> dict[str, Any]:
         """The options of `run`, "command" among them, once the launcher has parsed them. To be called once."""
         options = self._options.get()
-        options["command"] = self._arguments[len(self._arguments) - options["command"] :]
+        options["command"] = self._arguments[len(self._arguments) - options["command"] :] or list(WAITING)
         return options
 
-    # Life and death
+    def received(self, data: bytes) -> None:
+        """A message of the launcher: the options, or the number of a signal."""
+        if data.startswith(b"{"):
+            self._options.put(json.loads(data))
+        else:
+            super().received(data)
 
-    def end(self, status: int) -> NoReturn:
-        """End this process and everything in its namespace."""
-        self._ending.acquire()  # for good: a second thread waits for the first to end it
+    # The end
+
+    def before_end(self) -> None:
+        """Remove what would be left. With this process the kernel ends all others of its pid namespace."""
         for remove in self._at_end:
             with suppress(OSError):
                 remove()
-        self._say("end")
-        os._exit(status)
+
+    def stop(self) -> None:
+        """Let the command end, and everything with it; by force if it takes too long."""
+        import threading
+
+        if self.command:
+            with suppress(ProcessLookupError):
+                os.kill(self.command, signal.SIGTERM)
+                os.kill(self.command, signal.SIGCONT)
+        timer = threading.Timer(STOP_SECONDS if self.command else 0, self.end, [128 + signal.SIGTERM])
+        timer.daemon = True
+        timer.start()
 
     @contextmanager
     def making(self, path: str) -> Iterator[None]:
@@ -319,54 +331,17 @@ class Inside:
         """
         path = os.path.abspath(path)
         with self._ending:
-            self._say(f"file {NO_FILE} {path}")
+            self.say(f"file {NO_FILE} {path}")
             yield
             identity = identity_of(path)
-            self._say(f"file {identity} {path}")
+            self.say(f"file {identity} {path}")
 
             def remove() -> None:
                 if identity_of(path) == identity:
                     os.unlink(path)
-                self._say(f"removed {path}")
+                self.say(f"removed {path}")
 
             self._at_end.append(remove)
-
-    def _say(self, message: str) -> None:
-        with suppress(OSError):  # it is dead, _listen sees it
-            self._launcher.send(message.encode(errors="surrogateescape"))
-
-    def _listen(self) -> None:
-        """A thread: options and numbers of signals from the launcher; its end is the end of everything."""
-        while True:
-            try:
-                data = self._launcher.recv(1 << 20)
-            except OSError:
-                data = b""
-            if not data:
-                self.end(128 + signal.SIGKILL)
-            if data.startswith(b"{"):
-                self._options.put(json.loads(data))
-            else:
-                self._pass_on(data[0])
-
-    def _pass_on(self, number: int) -> None:
-        """Give CMD a signal that the launcher got from another process.
-
-        If it was sent to the launcher's process group, this process got it as well, and so did CMD unless it has left
-        the group: then it must not get it again. This process blocks the signal and takes note of it in `run`.
-        """
-        if not self._command:
-            if number in ENDING:
-                self.end(128 + number)
-            return
-        try:
-            if os.getpgid(self._command) == os.getpgrp():
-                time.sleep(GROUP_SECONDS)
-                if time.monotonic() - self._seen.get(number, -1.0) < 10 * GROUP_SECONDS:
-                    return
-            os.kill(self._command, number)
-        except ProcessLookupError:
-            pass  # it has ended
 
     # Namespaces and mounts
 
@@ -384,97 +359,70 @@ class Inside:
             ) from None
         loopback_up()
 
-    def cover(self, stage: str) -> list[str]:
-        """Put the parts of the tree mounted at `stage` over the real /sys and /proc, and take it away from there.
-
-        :returns: what could not be done and is not fatal, a sentence each.
-        :raises EnvironmentProblem: it cannot be done.
-        """
-        return self._mounter.cover(stage)
+    def cover(self, stage: str, roots: Sequence[str] = ()) -> list[str]:
+        """See Mounter.cover."""
+        self._roots = list(roots)
+        return self._mounter.cover(stage, roots)
 
     # The command
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str], keep_uid: bool) -> NoReturn:
+    def run(self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]) -> NoReturn:
         """Start `command`, take care of it and of every orphan, and end with its exit status.
 
-        :param keep_uid: give it the caller's user id instead of 0, in a user namespace of its own.
+        :param options: "root": False is to give it the caller's user id instead of 0, in a user namespace of its own; "detach":
+            it has no streams, and neither has this process from then on.
+        :raises CannotStart: there is no such command.
         """
-        pending = signal.sigpending().intersection(ENDING)
-        if pending:  # the terminal's, when there was no command yet
-            self.end(128 + min(pending))
-        self._command = self._spawn(command, environment, keep_uid)
-        for number in signal.sigpending().intersection(ENDING):
-            os.kill(self._command, number)
-        everything = set(signal.valid_signals()) - OWN
-        while True:
-            info = signal.sigwaitinfo(everything)
-            if info.si_signo == signal.SIGCHLD:
-                self._reap()
-            else:
-                self._seen[info.si_signo] = time.monotonic()
+        self._keep_uid = not options["root"] and self.uid != 0
 
-    def _spawn(self, command: Sequence[str], environment: Mapping[str, str], keep_uid: bool) -> int:
-        path, status = _find(command[0], environment.get("PATH", os.defpath))
-        if status:
-            reason = "command not found"
-            if status == COMMAND_NOT_EXECUTABLE:
-                reason = "is a directory" if os.path.isdir(path) else "permission denied"
-            self._cannot_start(command[0], reason, status)
+        def start() -> int:
+            pid = self._spawn(command, environment, options["detach"])
+            if options["detach"]:
+                null = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null, 2)
+                os.close(null)
+            self._running.set()
+            self.say("ready")
+            return pid
+
+        self.mind(start)
+
+    def _spawn(self, command: Sequence[str], environment: Mapping[str, str], detach: bool) -> int:
+        def untouchable(path: str) -> bool:
+            return is_covered(path, self._roots)
+
+        search = environment.get("PATH", os.defpath)
+        path = find(command[0], search, untouchable)
         arguments = list(command)
-        if is_covered(os.getcwd()):
+        if untouchable(os.getcwd()):
             # The way there leads to what it covers; going it again leads to ours.
             arguments = ["sh", "-c", 'cd -- "$0" && exec "$@"', os.getcwd(), *arguments]
             path = "/bin/sh"
-        if keep_uid and self.uid != 0:
+        if self._keep_uid:
             mapping = [f"--map-user={self.uid}", f"--map-group={self.gid}"]
             arguments = ["unshare", "--user", *mapping, "--", path, *arguments[1:]]
-            path, _ = _find("unshare", environment.get("PATH", os.defpath))
+            path = find("unshare", search, untouchable)
         how: dict[str, Any] = {"setsigmask": self._mask, "setsigdef": PYTHON_IGNORES}
-        try:
-            try:
-                return os.posix_spawn(path, arguments, environment, **how)
-            except OSError as e:
-                if e.errno != errno.ENOEXEC:
-                    raise
-                # A script without #!, as shells take it.
-                return os.posix_spawn("/bin/sh", ["sh", path, *arguments[1:]], environment, **how)
-        except OSError as e:
-            # ENOENT of a file that is there: its interpreter is not.
-            status = COMMAND_NOT_FOUND if e.errno == errno.ENOENT else COMMAND_NOT_EXECUTABLE
-            self._cannot_start(command[0], (e.strerror or "").lower(), status)
+        if detach:
+            how["file_actions"] = [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0)]
+        return started(command[0], lambda *what: os.posix_spawn(*what, **how), path, arguments, environment)
 
-    def _cannot_start(self, command: str, reason: str, status: int) -> NoReturn:
-        print(f"fakesysfs: {command}: {reason}", file=sys.stderr, flush=True)
-        self.end(status)
+    # Others that want to be next to the command
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            if pid != self._command:
-                continue
-            if os.WIFSTOPPED(status):
-                self._say("stopped")
-            elif os.WIFCONTINUED(status):
-                self._say("continued")
-            else:
-                code = os.waitstatus_to_exitcode(status)
-                self.end(code if code >= 0 else 128 - code)
+    def namespaces(self) -> dict[str, int]:
+        """The namespaces of the command, once it has been started, by their names in /proc/PID/ns; to be closed.
 
+        "user" is this process's, "command" the one of the command if that has another.
 
-def _find(command: str, path: str) -> tuple[str, int]:
-    """The file to execute and 0, or what the exit status is to be."""
-    candidates = [command] if "/" in command else [os.path.join(part or ".", command) for part in path.split(":")]
-    status = COMMAND_NOT_FOUND
-    for candidate in candidates:
-        if is_covered(os.path.abspath(candidate)):  # not to be touched, and nothing there is executable
-            status = COMMAND_NOT_EXECUTABLE if "/" in command else status
-        elif os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            return candidate, 0
-        elif os.path.exists(candidate) and ("/" in command or os.path.isfile(candidate)):
-            command, status = candidate, COMMAND_NOT_EXECUTABLE
-    return command, status
+        :raises OSError: there is no /proc to find them in.
+        """
+        self._running.wait()
+        found = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "mnt", "net", "pid")}
+        if self._keep_uid and os.readlink("/proc/self") == str(os.getpid()):
+            # unshare(1), which becomes the command, may not have got so far.
+            end = time.monotonic() + START_SECONDS
+            own = os.readlink("/proc/self/ns/user")
+            while (path := f"/proc/{self.command}/ns/user") and os.readlink(path) == own and time.monotonic() < end:
+                time.sleep(0.005)
+            found["command"] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return found
