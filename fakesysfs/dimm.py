@@ -60,6 +60,7 @@ OST_IN_PROGRESS: Final = 0x84
 
 _U64: Final = (1 << 64) - 1
 _ANSWER_SECONDS: Final = 1.0
+_LOOK_FACTOR: Final = 10  # so many times longer: looking takes its time with thousands of blocks, but always ends
 _JOBS_LIMIT: Final = 1024  # a guest that is stuck need not remember more eject requests
 
 #: Name of the backend that is the machine's RAM, and type of the machine, by architecture.
@@ -542,7 +543,7 @@ class DimmBoard:
         """Wait for the guest's answer, but not long, and not at all for one known to be late."""
         if self._late or threading.current_thread() is self._worker:
             return
-        if not job.done.wait(self._answer_seconds):
+        if not job.done.wait(self._answer_seconds * (1 if job.dimm is None else _LOOK_FACTOR)):
             with self._lock:
                 self._late = not job.done.is_set()
 
