@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from errno import EIO
 from typing import Any, Final, NamedTuple
 
 from .errors import MonitorError
-from .qemu_text import Warn, is_identifier, parse_integer, parse_size
+from .qemu_text import Warn, as_qemu_keeps, is_identifier, parse_integer, parse_size
 
 __all__ = [
     "RAM_ALIGNMENT",
@@ -24,6 +24,7 @@ __all__ = [
     "HintedError",
     "ListingOrder",
     "check_identifier",
+    "check_unexpected",
     "expects",
     "invalid_type",
     "make_backend",
@@ -35,6 +36,7 @@ __all__ = [
 #: RAM of the host comes in pieces of this alignment when QEMU allocates it, and so do addresses of DIMMs.
 RAM_ALIGNMENT: Final = 0x200000
 HOST_PAGE: Final = 0x1000
+HUGE_PAGES: Final = (0x200000, 0x40000000)
 #: A host process cannot map more: 47 bits of address space.
 HOST_LIMIT: Final = 1 << 47
 HOST_NODES: Final = 128
@@ -253,10 +255,7 @@ def make_backend(
             values[member.name] = read_value(member.kind, member.name, props[member.name], text, warn)
         elif member.required:
             raise MonitorError(f"Parameter '{member.name}' is missing")
-    known = {member.name for member in _TYPES[qom_type]} | {"id", "qom-type"}
-    for key in props:
-        if key not in known:
-            raise MonitorError(f"Parameter '{key}' is unexpected")
+    check_unexpected(props, ("qom-type", "id", *(member.name for member in _TYPES[qom_type])))
     check_identifier(name)
     backend = Backend(qom_type, name)
     for key, value in values.items():
@@ -350,11 +349,7 @@ class Backend:
         if self.qom_type == "memory-backend-file":
             self.alignment = self._file_alignment()
         elif self.qom_type == "memory-backend-memfd":
-            huge = self.values["hugetlb"]
-            self.alignment = (self.values["hugetlbsize"] or RAM_ALIGNMENT) if huge else HOST_PAGE
-            if huge and self.size % self.alignment:
-                raise MonitorError(f"failed to resize memfd to {self.size}: Invalid argument")
-            self._check_store(self.size)
+            self.alignment = self._memfd_alignment()
         self._check_host()
         if self.values["x-use-canonical-path-for-ramblock-id"]:
             self.region = f"{self.path}[0]".replace("/", r"\x2f")
@@ -380,17 +375,30 @@ class Backend:
         if 0 < size < needed:
             raise MonitorError(f"backing store size {size:#x} does not match 'size' option {needed:#x}")
 
+    def _memfd_alignment(self) -> int:
+        huge, size = self.values["hugetlb"], self.values["hugetlbsize"]
+        if size & (size - 1):
+            raise MonitorError("Hugepage size must be a power of 2")
+        if huge and size and size not in HUGE_PAGES:
+            flags = 5 | (2 if self.values["seal"] else 0) | (size.bit_length() - 1) << 26
+            raise MonitorError(f"failed to create memfd with flags {flags:#x}: No such device")
+        alignment: int = (size or RAM_ALIGNMENT) if huge else HOST_PAGE
+        if self.size >> 63 or (huge and self.size % alignment):
+            raise MonitorError(f"failed to resize memfd to {self.size}: Invalid argument")
+        self._check_store(self.size)
+        return alignment
+
     def _file_alignment(self) -> int:
-        path = self.values["mem-path"]
+        """Look at the file, in the order in which QEMU does."""
+        path, align = self.values["mem-path"], self.values["align"]
+        mappable = True
         try:
             try:
                 status = os.stat(path)
                 directory = stat.S_ISDIR(status.st_mode)
                 if not directory or self.values["readonly"]:  # in a directory QEMU makes a file, to write to
                     self._check_store(0 if directory else status.st_size)
-                    self._check_host()
-                    if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
-                        raise MonitorError("unable to map backing store for guest RAM: No such device")
+                    mappable = stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)
             except FileNotFoundError:
                 if not path:
                     raise
@@ -402,12 +410,15 @@ class Backend:
         except ValueError:  # a NUL in the path
             raise MonitorError(f"can't open backing store {path} for guest RAM: Invalid argument") from None
         page = block if block >= RAM_ALIGNMENT and block & (block - 1) == 0 else HOST_PAGE  # a hugetlbfs, or not
-        align: int = self.values["align"]
         if align % page:
             raise MonitorError(f"alignment {align:#x} must be multiples of page size {page:#x}")
         if align & (align - 1):
             raise MonitorError(f"alignment {align:#x} must be a power of two")
-        return max(page, align)
+        self._check_host()
+        if not mappable:
+            raise MonitorError("unable to map backing store for guest RAM: No such device")
+        alignment: int = max(page, align)
+        return alignment
 
 
 _BACKEND_HELP: Final = {
@@ -439,7 +450,7 @@ class ListingOrder:
     """
 
     def __init__(self) -> None:
-        self._cells: list[str | None] = [None] * 8  # a name, "" for the mark of a removed one, None
+        self._cells: list[str | bool | None] = [None] * 8  # a name, True for the mark of a removed one, None
         self._count = 0
         self._occupied = 0  # names and marks
 
@@ -458,14 +469,14 @@ class ListingOrder:
 
         :param undo: it was not to stay; QEMU then takes another way, on which the table may shrink.
         """
-        self._cells[self._find(name)] = ""
+        self._cells[self._find(name)] = True
         self._count -= 1
         if undo:
             self._maybe_resize()
 
     def names(self) -> list[str]:
         """The names as QEMU lists them."""
-        return [name for name in reversed(self._cells) if name]
+        return [name for name in reversed(self._cells) if isinstance(name, str)]
 
     def _find(self, name: str) -> int:
         """The cell a name is in, or would go to."""
@@ -474,7 +485,7 @@ class ListingOrder:
         while (there := cells[cell]) is not None:
             if there == name:
                 return cell
-            if there == "" and mark < 0:
+            if there is True and mark < 0:
                 mark = cell
             step += 1
             cell = (cell + step) % len(cells)
@@ -492,7 +503,7 @@ class ListingOrder:
             if start in done:
                 continue
             name, cells[start] = cells[start], None
-            while name:
+            while isinstance(name, str):
                 cell, step = _home(name, size), 0
                 while cell in done:
                     step += 1
@@ -506,9 +517,24 @@ class ListingOrder:
 def _home(name: str, size: int) -> int:
     """The cell of a table of `size` where the search for a name begins."""
     value = 5381
-    for byte in name.encode():
-        value = (value * 33 + byte) & 0xFFFFFFFF
+    for byte in name.encode(errors="surrogatepass"):
+        value = (value * 33 + (byte ^ 0x80) - 0x80) & 0xFFFFFFFF  # char has a sign
     return max(value, 2) * 11 % (1 << 32) % _PRIMES[min(size.bit_length(), len(_PRIMES)) - 1]
+
+
+def check_unexpected(arguments: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise MonitorError for the argument that is not known; of several, for the one QEMU comes upon first.
+
+    :param known: the arguments that are, in the order in which QEMU looks at them.
+    """
+    waiting = ListingOrder()
+    for name, _ in as_qemu_keeps(arguments):
+        waiting.add(name)
+    for name in known:
+        if name in arguments:
+            waiting.remove(name, undo=True)
+    for name in reversed(waiting.names()):
+        raise MonitorError(f"Parameter '{name}' is unexpected")
 
 
 def object_help(qom_type: str | None) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from .errors import MonitorError
-from .qemu_text import as_qemu_keeps
+from .memdev import check_unexpected
 
 __all__ = ["check_arguments", "command_names", "introspection"]
 
@@ -190,10 +190,7 @@ def check_arguments(command: str, arguments: Mapping[str, Any]) -> None:
             value = arguments[name]
             if not isinstance(value, python) or (isinstance(value, bool) and python is not bool):
                 raise MonitorError(f"Invalid parameter type for '{name}', expected: {word}")
-    names = {member.name for member in members}
-    for name, _value in as_qemu_keeps(arguments):
-        if name not in names:
-            raise MonitorError(f"Parameter '{name}' is unexpected")
+    check_unexpected(arguments, (member.name for member in members))
 
 
 # -------------------------------------------------------------------------------------------------------- introspection

@@ -34,6 +34,7 @@ __all__ = ["QmpServer", "serve_qmp"]
 
 CLIENT_LIMIT: Final = 256
 READ_SIZE: Final = 1 << 16
+TURN_SIZE: Final = 1 << 12  # looked at before it is the next client's turn
 INPUT_HIGH: Final = 1 << 16  # not read from while more than this waits to be carried out
 OUTPUT_HIGH: Final = 1 << 18  # nothing is carried out for a client while more than this waits to be fetched
 OUTPUT_LIMIT: Final = 1 << 22  # hung up on when more than this does
@@ -129,8 +130,8 @@ class QmpServer:
                 if self._closing:
                     return
                 connection = self._current = self._ready.popleft()
-                data = bytes(connection.inbox)
-                connection.inbox.clear()
+                data = bytes(connection.inbox[:TURN_SIZE])
+                del connection.inbox[:TURN_SIZE]
                 if data:
                     connection.outbox += connection.events  # older than this command: before its reply
                     connection.events.clear()

@@ -161,7 +161,7 @@ def _cpus(_: Request, real: bytes, our: bytes) -> bytes:
 def _fewer_lines(_: Request, real: bytes, our: bytes) -> bytes:
     """Of lists of what there is, only the lines that ours have."""
     start, end = b'{"return": "', b'"}\r\n'
-    if not (real.startswith((start + b"List of user creatable objects:", start + b"info balloon"))):
+    if not (real.startswith((start + b"List of user creatable objects:", start + b"info balloon", start + b"announce_self"))):
         return real
     lines = our[len(start) : -len(end)].split(b"\\r\\n")
     return start + b"\\r\\n".join(line for line in real[len(start) : -len(end)].split(b"\\r\\n") if line in lines) + end
