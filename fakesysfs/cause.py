@@ -10,9 +10,9 @@ asks here what that thread is doing.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 TEXT_LIMIT = 200  # of what was asked for, in characters
@@ -34,35 +34,41 @@ class Cause(NamedTuple):
 _of_threads: dict[int, Cause] = {}
 
 
-@contextmanager
-def caused_by(what: str, pid: int | None = None) -> Iterator[None]:
-    """Name the cause of what this thread does meanwhile.
+class _Meanwhile:
+    """Has this thread's work a cause while it is entered. A class, because every write to a file enters one."""
+
+    __slots__ = ("_before", "_cause", "_thread")
+
+    def __init__(self, cause: Cause | None) -> None:
+        self._cause = cause
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        self._before = _of_threads.get(self._thread)
+        if self._cause is not None:
+            _of_threads[self._thread] = self._cause
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            _of_threads[self._thread] = self._before
+        else:
+            _of_threads.pop(self._thread, None)
+
+
+def caused_by(what: str, pid: int | None = None) -> AbstractContextManager[None]:
+    """Name the cause of what this thread does meanwhile: a context manager.
 
     :param pid: of the process that asked for it; None: that of the cause there is already.
     """
+    if pid is not None:
+        return _Meanwhile(Cause(what[:TEXT_LIMIT], pid))
     now = current()
-    if pid is None:
-        cause = Cause(what[:TEXT_LIMIT], now.pid, now.comm) if now else Cause(what[:TEXT_LIMIT], 0)
-    else:
-        cause = Cause(what[:TEXT_LIMIT], pid)
-    with resumed(cause):
-        yield
+    return _Meanwhile(Cause(what[:TEXT_LIMIT], now.pid, now.comm) if now else Cause(what[:TEXT_LIMIT], 0))
 
 
-@contextmanager
-def resumed(cause: Cause | None) -> Iterator[None]:
-    """Let what this thread does meanwhile have a cause that was current() elsewhere."""
-    thread = threading.get_ident()
-    before = _of_threads.get(thread)
-    if cause is not None:
-        _of_threads[thread] = cause
-    try:
-        yield
-    finally:
-        if before is not None:
-            _of_threads[thread] = before
-        else:
-            _of_threads.pop(thread, None)
+def resumed(cause: Cause | None) -> AbstractContextManager[None]:
+    """Let what this thread does meanwhile have a cause that was current() elsewhere: a context manager."""
+    return _Meanwhile(cause)
 
 
 def current() -> Cause | None:
@@ -87,8 +93,14 @@ def of_thread(thread: int) -> Cause | None:
 def _comm(pid: int) -> str:
     if pid <= 0:
         return ""
+    # Not by open(): this is done for every write to a file, and would be half of its cost.
     try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().rstrip("\n")
+        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        return os.read(fd, 64).decode(errors="replace").rstrip("\n")
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
