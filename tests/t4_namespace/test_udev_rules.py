@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -203,6 +204,59 @@ cat {MEMORY}/memory3[23]/state; sort $D/notes"""
     assert run(person, GENERIC + KDUMP_DEBIAN, script) == [
         "online", "online", "try-reload online memory32", "try-reload online memory33",
     ]  # fmt: skip
+
+
+# What is private, and what cannot be
+
+
+def test_rules_of_the_host(person: Person) -> None:
+    """They are there, and what a run adds to them stays in it; so does what it does in /run."""
+    there = sorted(path.name for path in Path("/usr/lib/udev/rules.d").glob("*.rules"))
+    script = """
+ls /usr/lib/udev/rules.d | grep 'rules$'; echo > /etc/udev/rules.d/zz-mine.rules; echo > /run/udev/mine; ls /etc/udev/rules.d
+ls /etc/udev/udev.conf /run/udev; udevadm control --ping"""
+    result = person.inside(script, "--rules=host")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split()[: len(there)] == there
+    assert {"zz-mine.rules", "/etc/udev/udev.conf", "control", "mine"} <= set(result.stdout.split())
+    assert not Path("/etc/udev/rules.d/zz-mine.rules").exists()
+    assert not Path("/run/udev/mine").exists()
+    none = person.inside("ls /usr/lib/udev/rules.d /etc/udev/rules.d", "--udev")
+    assert none.stdout.split() == ["/etc/udev/rules.d:", "/usr/lib/udev/rules.d:"]
+    if not Path("/run/udev").exists():  # then /run is covered, and has to be as it was
+        names = sorted(os.listdir("/run"))
+        result = person.inside("ls -A /run; echo > /run/mine", "--udev")
+        assert (sorted(result.stdout.split()), result.stderr) == (sorted([*names, "udev"]), "")
+        assert sorted(os.listdir("/run")) == names
+
+
+def test_several_places_with_rules(me: Person) -> None:
+    """A directory and a file; of two files of one name the last counts."""
+    with me.directory() as directory:
+        (directory / "dir").mkdir()
+        mark = 'SUBSYSTEM=="memory", ENV{{{}}}="yes"\n'
+        for name, variable in (("dir/50-one", "ONE"), ("dir/60-two", "TWO"), ("60-two", "LAST")):
+            (directory / f"{name}.rules").write_text(mark.format(variable))
+        (directory / "dir/README").write_text("no rules\n")
+        script = f"udevadm trigger --settle {MEMORY}/memory7; udevadm info --query=property {MEMORY}/memory7 | grep =yes"
+        result = me.inside(script, f"--rules={directory}/dir", f"--rules={directory}/60-two.rules")
+    assert sorted(result.stdout.split()) == ["LAST=yes", "ONE=yes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--udev", "--net=host"), "--udev does not go with --net=host: it would hear the host's uevents"),
+        (("--rules=/nosuch.rules",), "--rules /nosuch.rules: No such file or directory"),
+        (("--rules=/etc",), "--rules /etc: udev reads files whose name ends in .rules; there is none"),
+        (("--rules=host", "--rules=/etc"), "--rules=host takes the host's rules and no others"),
+    ],
+)
+def test_what_cannot_be(me: Person, options: tuple[str, ...], said: str) -> None:
+    result = me.run("fakesysfs", "run", *options, "--", "true")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"fakesysfs: {said}")
+    assert len(lines(result.stderr)) == 1
 
 
 # udevadm
