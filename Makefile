@@ -11,7 +11,7 @@ ENGINE := $(wildcard fakesysfs/_engine*.[ch] fakesysfs/engine/*.c fakesysfs/engi
 # -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
 LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror
 
-.PHONY: help setup demo test coverage lint bench soak fuzz clean
+.PHONY: help setup demo test coverage lint bench soak kills fuzz clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -56,6 +56,9 @@ bench: setup ## how fast it is, and how much memory a machine takes
 
 soak: setup ## random operations, every invariant checked after each: make soak N=1000000 SEED=1
 	@tests/soak/run $(or $(N),1000000) $(or $(SEED),1)
+
+kills: setup ## SIGKILL at random moments to random processes of `run`, and a look for what is left: make kills N=500
+	@FAKESYSFS_KILLS=$(or $(N),500) $(PY) -m pytest -q -s tests/t4_namespace/test_kill.py -k random
 
 fuzz: setup ## libFuzzer on the engine's operations, for a minute: make fuzz FUZZ_SECONDS=60
 	@.ci/fuzz-tools
