@@ -110,6 +110,8 @@ class Outside:
         while not self._closed:
             try:
                 data, ancillary, _, _ = self._inside.recvmsg(1 << 16, socket.CMSG_SPACE(12))
+            except ConnectionResetError:  # it ended without having read all: what it said comes now
+                continue
             except OSError:
                 break
             word, _, rest = data.decode(errors="surrogateescape").partition(" ")

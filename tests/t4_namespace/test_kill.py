@@ -175,6 +175,7 @@ class Moment:
         return "a process of fakesysfs" if "fakesysfs" in command.partition(" sh -c")[0] else "a client"
 
 
+@pytest.mark.timeout(60 + 4 * MOMENTS)
 def test_random_moments() -> None:
     whom = [person for person in people() if not (why_no_mount() or why_no_namespaces(person))]
     if not whom:

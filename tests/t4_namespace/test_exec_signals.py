@@ -1,0 +1,171 @@
+"""Signals and the terminal of `fakesysfs exec`, which are as those of `run`; and who ends with whom."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from t3_mount.host import Person, ended
+
+from .test_exec import detached
+from .test_kill import marked
+from .test_signals import COUNTER, Terminal
+
+
+@pytest.fixture
+def enter(me: Person) -> Iterator[tuple[str, ...]]:
+    """How to start a command in a detached instance."""
+    with detached(me) as number:
+        yield "fakesysfs", "exec", "--instance", number, "--"
+
+
+@pytest.mark.parametrize("number", [1, 2, 10, 15, 28])
+def test_a_signal_reaches_the_command_once(me: Person, enter: tuple[str, ...], number: int) -> None:
+    for whole_group in (False, True):
+        with ended(me.start(*enter, sys.executable, "-c", COUNTER, start_new_session=True)) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            me.run("kill", f"-{number}", "--", f"-{process.pid}" if whole_group else f"{process.pid}")
+            assert process.communicate(timeout=20)[0] == f"{{{number}: 1}}\n"
+
+
+def test_a_signal_ends_it_and_its_number_is_the_status(me: Person, enter: tuple[str, ...]) -> None:
+    with ended(me.start(*enter, "sh", "-c", "echo ready; exec sleep 60")) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+
+
+@pytest.fixture
+def terminal(me: Person) -> Iterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
+
+
+def test_the_terminal(terminal: Terminal, enter: tuple[str, ...]) -> None:
+    start = " ".join(enter)
+    terminal.type(f"{start} sh -c 'test -t 0 && echo rea''dy; sleep 60'\n")
+    terminal.expect("ready\r\n")
+    time.sleep(0.2)
+    terminal.type("\x03")
+    terminal.expect("%%% $")
+    terminal.type("echo status $?\n")
+    assert "status 130" in terminal.expect("status [0-9]+.*%%% $")
+    terminal.type(f"{start} sh -c 'echo rea''dy; sleep 1; echo do''ne'\n")
+    terminal.expect("ready\r\n")
+    time.sleep(0.2)  # a shell that is stopped while it starts a child by vfork() is not seen to stop
+    terminal.type("\x1a")
+    terminal.expect("Stopped.*%%% $")
+    terminal.type("fg\n")
+    terminal.expect("done\r\n.*%%% $")
+    terminal.type(f"{start} cat &\n")
+    terminal.expect("%%% $")
+    for _ in range(50):
+        time.sleep(0.1)
+        terminal.type("jobs\n")
+        if "Stopped" in terminal.expect("%%% $"):
+            break
+    else:
+        pytest.fail("reading in the background does not stop it")
+    terminal.type("fg\n")
+    terminal.expect("cat")
+    terminal.type("typed\n")
+    terminal.expect("typed\r\ntyped\r\n")
+    terminal.type("\x04")
+    terminal.expect("%%% $")
+
+
+def test_a_shell_with_jobs_of_its_own(terminal: Terminal, enter: tuple[str, ...]) -> None:
+    terminal.type(f"{' '.join(enter)} bash --norc --noprofile -i\n")
+    terminal.expect("[#$] $|%%% $")
+    terminal.type("PS1='=== '\n")
+    terminal.expect("=== $")
+    terminal.type("sleep 60\n")
+    time.sleep(0.3)
+    terminal.type("\x1a")
+    terminal.expect("Stopped.*sleep 60.*=== $")
+    terminal.type("kill %1\n")
+    terminal.expect("=== $")
+    terminal.type("exit 3\n")
+    terminal.expect("exit.*%%% $")
+    terminal.type("echo status $?\n")
+    assert "status 3" in terminal.expect("status [0-9]+")
+
+
+def test_whoever_of_an_exec_is_killed_the_others_end_and_the_instance_goes_on(person: Person) -> None:
+    lost = "fakesysfs: the instance ended, or the simulation was killed, and with it the command\n"
+    with detached(person) as number:
+        for victim, status, said in ((0, -9, ""), (1, 137, lost), (2, 137, "")):
+            mark = f"{random.random()}"
+            command = ("fakesysfs", "exec", "--instance", number, "--", "sh", "-c", "echo ready; exec sleep 60")
+            with ended(person.start(*command, env={"MARK": mark})) as process:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                while len(there := marked(mark)) < 3:  # the environment of one that becomes another cannot be read
+                    time.sleep(0.01)
+                # The process outside, the minder, the command.
+                chain = sorted(there, key=lambda pid: (pid != process.pid, there[pid] == "sleep 60"))
+                person.run("kill", "-9", str(chain[victim]))
+                assert process.communicate(timeout=20)[0] == said
+                assert process.returncode == status
+                end = time.monotonic() + 20
+                while marked(mark) and time.monotonic() < end:
+                    time.sleep(0.01)
+                assert not marked(mark)
+            assert person.run("fakesysfs", "exec", "--instance", number, "--", "true").returncode == 0
+
+
+def test_an_exec_that_is_stopped_does_not_hold_up_the_end(me: Person) -> None:
+    """The whole job is, as by `kill -STOP %1`: the process outside cannot bury what is inside."""
+    with detached(me) as number:
+        command = ("fakesysfs", "exec", "--instance", number, "--", "sh", "-c", "echo ready; sleep 60; true")
+        with ended(me.start(*command, start_new_session=True)) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            os.killpg(process.pid, signal.SIGSTOP)
+            begin = time.monotonic()
+            assert me.run("fakesysfs", "stop", "--instance", number).returncode == 0
+            assert time.monotonic() - begin < 30
+            end = time.monotonic() + 20
+            while os.path.exists(f"/proc/{number}") and time.monotonic() < end:
+                time.sleep(0.01)
+            assert not os.path.exists(f"/proc/{number}"), "the launcher still waits"
+            os.killpg(process.pid, signal.SIGCONT)
+            assert process.wait(20) == 137
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["ends", "killed"])
+def test_clients_that_hang_do_not_hold_up_the_end(person: Person, killed: bool) -> None:
+    """One is stopped inside a read that never returns, one waits in a write, one holds a file open."""
+    mark = f"{random.random()}"
+    script = """
+cd /sys/devices/system/memory
+cat memory5/state & a=$!
+(echo online > memory6/state) & b=$!
+sleep 60 < memory7/state & c=$!
+while [ $(fakesysfs fault list | grep -c ' 1 waiting') != 2 ]; do sleep 0.02; done
+kill -STOP $a $b $c
+echo ready
+test $KILLED = True && sleep 60
+exit 3"""
+    faults = ("--fault", "read memory5/state hang", "--fault", "write memory6/state hang")
+    command = ("fakesysfs", "run", *faults, "--", "sh", "-c", script)
+    with ended(person.start(*command, env={"MARK": mark, "KILLED": f"{killed}"}, start_new_session=True)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        begin = time.monotonic()
+        if killed:
+            process.kill()
+        assert process.wait(30) == (-9 if killed else 3)
+        assert time.monotonic() - begin < 20
+        end = time.monotonic() + 20
+        while marked(mark) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not marked(mark)
