@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -32,6 +33,8 @@ __all__ = ["Block", "Event", "FaultRule", "Machine", "PageInfo", "Path", "Subscr
 EVENTS_KEPT: Final = 100_000
 
 _READ_BYTES: Final = 1 << 20
+_MEMORY: Final = "/sys/devices/system/memory"
+_WILD: Final = frozenset("*?[\\")  # of patterns
 _ANY: Final = -1  # node, block or order, to the engine
 _log = logging.getLogger(__name__)
 
@@ -441,12 +444,42 @@ class Machine(Engine):
         What a rule can say is at the top of engine/rules.c, and in `fakesysfs fault --help`.
 
         :returns: its number, for fault_rule_clear().
-        :raises ConfigError: it is no rule; nothing is changed.
+        :raises ConfigError: it is no rule, or no file can ever have such a name; nothing is changed.
         """
+        problem = self._no_such_file(*rule.split()[:2])  # now: the rule may hide the very file
         try:
-            return super().fault_rule_add(rule)
+            number = super().fault_rule_add(rule)
         except OSError as e:
             raise ConfigError(f"fault rule '{rule[:80]}': {e.strerror}") from None
+        if problem:
+            super().fault_rule_clear(number)
+            raise ConfigError(f"fault rule '{rule[:80]}': {problem}")
+        return number
+
+    def _no_such_file(self, access: str = "uevent", file: str = ".") -> str:
+        """Why the file of a fault rule can never be there; "" when it may. Blocks and nodes may come later."""
+        if access == "uevent" or file in (".", "/"):
+            return ""
+        *folders, name = (file if file.startswith("/") else f"{_MEMORY}/{file}").rstrip("/").split("/")
+        whole = "/".join(folders)
+        hidden = any(known.rule.startswith(("hide ", "vanish ")) for known in self.fault_rules())
+        if hidden or set(name) & _WILD or re.fullmatch(r"(memory|node)[0-9]+", name):
+            return ""
+        # By no listing, which other rules would see as a pass.
+        place, of_block = re.subn(r"/memory[^/]+$", lambda _: f"/memory{super(Machine, self).blocks()[0][0]}", whole)
+        if self._exists(f"{place}/{name}"):
+            return ""
+        if of_block and self._exists(place):
+            return f"a memory block has no file `{name[:40]}`"
+        later = re.search(r"/(memory|node)[0-9]+(/|$)", whole) or set(whole) & _WILD
+        return "" if later else f"there is no file {whole[:80]}/{name[:40]}"
+
+    def _exists(self, path: str) -> bool:
+        try:
+            self.stat(path)
+        except OSError:
+            return False
+        return True
 
     def fault_rule_clear(self, number: int = 0, /) -> None:
         """Forget a rule, or with 0 all of them. Accesses that it holds up go on; files that it hides are back.

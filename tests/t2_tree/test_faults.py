@@ -322,6 +322,10 @@ def test_rules_of_the_machine_file_and_of_the_options(tmp_path: Path) -> None:
         ("write memory40/state", "what is to happen? an errno such as EBUSY, delay TIME, or hang"),
         ("write memory40/state EBUZY", "`EBUZY` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P"),
         ("uevent add drop", "of which device? write for instance `uevent add memory33 drop`"),
+        ("write memory40/stat EBUSY", "a memory block has no file `stat`"),
+        ("hide memory*/nodes", "a memory block has no file `nodes`"),
+        ("read block_size EIO", "there is no file /sys/devices/system/memory/block_size"),
+        ("read /proc/meminf delay 2s", "there is no file /proc/meminf"),
     ],
 )
 def test_what_is_no_rule(machine: Machine, rule: str, complaint: str) -> None:
@@ -332,6 +336,27 @@ def test_what_is_no_rule(machine: Machine, rule: str, complaint: str) -> None:
     with pytest.raises(ConfigError) as refused:
         machine_with("read memory1/state EIO", rule)
     assert f"{refused.value}" == f"fault rule '{rule}': {complaint}"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "write memory40/state EBUSY",  # no such block yet
+        "read memory40/power/control EIO",
+        "read memory40/firmware_node/path EIO",
+        "hide memory4/node0",
+        "read /sys/devices/system/node/node7/meminfo EIO",
+        "read /proc/meminfo EIO",
+        "write */state EBUSY",
+        "list . EIO",
+        "list power EIO",
+        "uevent add /devices/system/cpu/cpu0 drop",
+    ],
+)
+def test_files_that_may_come_later(machine: Machine, rule: str) -> None:
+    assert machine.fault_rule_add(rule) == 1
+    machine.fault_rule_add("hide memory*")
+    machine.fault_rule_add("read memory3/anything EIO")  # nobody knows what is hidden
 
 
 def test_clearing(machine: Machine) -> None:

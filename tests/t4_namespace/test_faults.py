@@ -20,16 +20,16 @@ s.bind((0, 1))
 M = "/sys/devices/system/memory"
 def arrived(seconds):
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        s.settimeout(left)
+    while True:
+        s.settimeout(max(end - time.monotonic(), 0))  # 0: what is there already
         try: data = s.recv(65536).decode()
-        except TimeoutError: return
+        except (TimeoutError, BlockingIOError): return
         path, _, block = data.partition("\\0")[0].rpartition("/")
         if not path.endswith("/memory"): continue  # of this host, untagged: everybody hears them
         print(block.removeprefix("memory") + ("" if os.path.exists(f"{M}/{block}/state") else "!"), end=" ")
 subprocess.run(["fakesysfs", "monitor", "object_add memory-backend-ram,id=m0,size=512M"], check=True)
 subprocess.run(["fakesysfs", "monitor", "device_add pc-dimm,id=d0,memdev=m0"], check=True)
-arrived(0.05)
+arrived(0)
 print("/", end=" ")
 arrived(float(sys.argv[1]))
 print("/", *sorted(b for b in os.listdir(M) if b.startswith("memory3") and b != "memory3"))
