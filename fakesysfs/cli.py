@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -236,38 +236,35 @@ def stop(instance: str | None) -> None:
     **examples("""\
 fakesysfs run -- fakesysfs monitor 'info memory_size_summary'
 fakesysfs run -- fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=1G' 'device_add pc-dimm,id=d0,memdev=m0'
-echo 'info memdev' | fakesysfs run -- fakesysfs monitor""")
+printf '%s\\n' '# two lines' 'info status' 'info memdev' | fakesysfs run -- fakesysfs monitor --script -""")
 )
 @instance_option
+@click.option("--script", type=click.File(errors="replace"), help="Carry out a file's lines (-: stdin's); # begins a comment.")
 @click.argument("lines", nargs=-1, metavar="[LINE]...")
-def monitor(instance: str | None, lines: Sequence[str]) -> int:
+def monitor(instance: str | None, script: TextIO | None, lines: Sequence[str]) -> int:
     """Speak to the QEMU monitor of a running instance.
 
-    There is a prompt, or the given lines are carried out. Give each line as one word, in quotes. The exit status is 1
-    when the monitor refused one of them.
+    On a terminal there is a prompt with history and completion; otherwise the lines of stdin are carried out. Or the given
+    lines are: give each as one word, in quotes. The exit status is 1 when the monitor refused one of them.
     """
     client = _client(instance)
+    if not lines and script is None and sys.stdin.isatty():
+        from .prompt import converse
+
+        converse(client)
+        return 0
     failed = False
-    for line in lines or _typed_lines():
-        answer = client.call("hmp", line)
-        click.echo(answer, nl=False)
-        failed |= answer.startswith(("Error:", "unknown command:"))
+    for line in lines or _script_lines(script or open(0, errors="replace", closefd=False)):  # noqa: SIM115
+        text, refused = client.call("monitor", line)
+        click.echo(text, nl=False)
+        failed |= refused
     return int(failed)
 
 
-def _typed_lines() -> Iterator[str]:
-    """Lines from a terminal, with a prompt and a history, or from whatever stdin is."""
-    if not sys.stdin.isatty():
-        yield from (line.rstrip("\n") for line in sys.stdin)
-        return
-    import readline  # noqa: F401 - input() has history and editing from here on
-
-    while True:
-        try:
-            yield input("(qemu) ")
-        except EOFError:
-            click.echo()
-            return
+def _script_lines(file: TextIO) -> Iterator[str]:
+    for line in file:
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield line.rstrip("\n")
 
 
 @main.command(

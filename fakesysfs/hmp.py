@@ -8,6 +8,7 @@ not own: what the commands do and why QEMU refuses them (dimm.py), and where lin
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -19,10 +20,20 @@ from .qemu_text import PACKAGE, VERSION, JsonError, is_identifier, parse_json, p
 __all__ = ["HmpInterpreter"]
 
 _SPACE: Final = " \t\n\v\f\r"
+_NAME_IN_HELP: Final = re.compile(r'^(?:  (?=\S+$)|name ")([^"\s]+)', re.MULTILINE)  # in a list of types
+_LAST_WORD: Final = re.compile(r"[^\s,=]*\Z")
 
 
 class _Usage(Exception):
     """A line whose arguments cannot be read; str() is what QEMU prints before its hint where to find help."""
+
+
+class _Refusal(Exception):
+    """A line that was not carried out; `lines` is what QEMU prints."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
 
 
 class _HmpCommand(NamedTuple):
@@ -90,35 +101,109 @@ class HmpInterpreter:
 
     def command(self, line: str) -> str:
         """What QEMU prints when given the line."""
+        return self.carry_out(line)[0]
+
+    def carry_out(self, line: str) -> tuple[str, bool]:
+        """What QEMU prints when given the line, and whether it refused it, which nobody else can tell from the text."""
         lines: list[str] = []
-        for text in self._run(line.replace("\0", "")):
-            lines.append(text.replace("\n", "\r\n") + "\r\n")
-        return "".join(lines)
+        refused = False
+        try:
+            for text in self._run(line.replace("\0", "")):
+                lines.append(text)
+        except _Refusal as e:
+            lines += e.lines
+            refused = True
+        return "".join(text.replace("\n", "\r\n") + "\r\n" for text in lines), refused
 
     def _run(self, line: str) -> Iterator[str]:
         name, rest = _command_name(line)
         if name is None:
             return
-        table, prefix = self._commands, ""
+        table = self._commands
         command = _find_command(table, name)
         if command is not None and command.name == "info" and rest:
-            table, prefix = self._infos, "info "
+            table = self._infos
             name, rest = _command_name(rest)
             command = _find_command(table, name or "")
+        consumed = line[: len(line) - len(rest)].rstrip(_SPACE) if rest else line.rstrip(_SPACE)
         if command is None:
-            consumed = line[: len(line) - len(rest)].rstrip(_SPACE) if rest else line.rstrip(_SPACE)
-            yield f"unknown command: '{consumed}'"
-            return
+            raise _Refusal([f"unknown command: '{consumed}'"])
         try:
             yield from command.function(rest)
         except _Usage as e:
-            if str(e):
-                yield f"{command.name}: {e}" if str(e)[0] != "!" else str(e)[1:]
-            yield f'Try "help {prefix}{name}" for more information'
+            said = [f"{command.name}: {e}"] if str(e) else []
+            raise _Refusal([*said, f'Try "help {consumed}" for more information']) from None
         except MonitorError as e:
-            yield f"Error: {e.desc}"
-            if hint := getattr(e, "hint", ""):
-                yield hint
+            hint = getattr(e, "hint", "")
+            raise _Refusal([f"Error: {e.desc}", *([hint] if hint else [])]) from None
+
+    # ------------------------------------------------------------------------------------------------------- completion
+
+    def complete(self, line: str) -> list[str]:
+        """What the last word of a line that is being typed can become, with what is to be typed behind it.
+
+        A word is what stands behind a blank, a comma or an equals sign. There are names of commands, topics, types of
+        objects and devices, their properties, IDs and QOM paths.
+        """
+        match = _LAST_WORD.search(line)
+        word = match[0] if match else ""
+        head = line[: len(line) - len(word)]
+        name, rest = _command_name(head)
+        command = _find_command(self._commands, name) if name else None
+        if name is None:
+            candidates = [f"{name} " for command in self._commands for name in command.names]
+        else:
+            try:
+                candidates = self._candidates(command.names[0], rest, word) if command else []
+            except MonitorError:  # a type or path that is not there has nothing
+                candidates = []
+        return [candidate for candidate in candidates if candidate.startswith(word)]
+
+    def _candidates(self, command: str, rest: str, word: str) -> list[str]:
+        """What can stand behind `command` and `rest`."""
+        if command == "device_add":
+            return self._options(rest, "driver", device_help)
+        if command == "object_add":
+            return self._options(rest, "qom-type", object_help)
+        if command.startswith("qom-"):
+            return self._paths_and_properties(rest.removeprefix("-j").lstrip(), word, command)
+        if command == "help" and rest.split() == ["info"]:
+            return [info.name for info in self._infos]
+        if rest:
+            return []
+        if command == "device_del":
+            return [dimm.id for dimm in self._board.dimms if dimm.id]
+        if command == "object_del":
+            return self._free_backends()
+        if command == "info":
+            return [info.name for info in self._infos]
+        return [name for each in self._commands for name in each.names] if command == "help" else []
+
+    def _free_backends(self) -> list[str]:
+        return [backend.id for backend in self._board.backends if backend.used is None]
+
+    def _options(self, rest: str, first: str, help_of: Callable[[str | None], list[str]]) -> list[str]:
+        """What can follow `TYPE,key=value,key=` of object_add and device_add, as far as their own help tells."""
+        *done, last = rest.split(",")
+        if not rest or (last == f"{first}=" and not done):
+            return [f"{name}," for name in _NAME_IN_HELP.findall("\n".join(help_of(None)))]
+        described = {line.strip().partition("=")[0]: line for line in help_of(done[0].removeprefix(f"{first}="))[1:]}
+        if last == "memdev=":
+            return self._free_backends()
+        if last.endswith("="):
+            return ["on", "off"] if "=<bool>" in described.get(last[:-1], "") else []
+        given = {option.partition("=")[0] for option in done}
+        return [f"{name}=" for name in ("id", *described) if name not in given] if not last else []
+
+    def _paths_and_properties(self, rest: str, word: str, command: str) -> list[str]:
+        words = rest.split()
+        if not words:
+            parent = word.rpartition("/")[0]
+            children = self._board.qom_list(parent or "/")
+            return [f"{parent}/{child['name']}" for child in children if child["type"].startswith("child<")]
+        if command == "qom-list" or len(words) > 1:
+            return []
+        return [p["name"] for p in self._board.qom_list(words[0])]
 
     # --------------------------------------------------------------------------------------------------------- commands
 

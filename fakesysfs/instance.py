@@ -69,6 +69,8 @@ class Parts:
         self.qmp = os.path.abspath(options["qmp"]) if options["qmp"] else None
         info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, "qmp": self.qmp, **where}
         handlers = machine_handlers(self.machine, lambda line: self.monitor().command(line), info)
+        handlers["monitor"] = lambda line: self.monitor().carry_out(line)
+        handlers["complete"] = lambda line: self.monitor().hmp.complete(line)
         handlers["map"] = self._map
         self.server: Server = Server(handlers)
 

@@ -258,7 +258,7 @@ def make_backend(
     check_unexpected(props, ("qom-type", "id", *(member.name for member in _TYPES[qom_type])))
     check_identifier(name)
     backend = Backend(qom_type, name)
-    for key, value in values.items():
+    for key, value in as_qemu_keeps(values):
         if key == "prealloc-context" and value and leads(value):
             raise invalid_type(key, "thread-context")
         backend._set(key, value)
@@ -539,11 +539,14 @@ def check_unexpected(arguments: Mapping[str, Any], known: Iterable[str]) -> None
 
 def object_help(qom_type: str | None) -> list[str]:
     """The lines of `object_add TYPE,help`; of `object_add help` when there is no such type."""
-    if qom_type is None or qom_type not in _TYPES:
+    if qom_type in ("container", "object"):
+        return [f"There are no options for {qom_type}."]
+    properties = _COMMON_PROPERTIES if qom_type == "memory-backend" else _PROPERTIES.get(qom_type or "")
+    if properties is None:
         return ["List of user creatable objects:", *(f"  {name}" for name in sorted(_TYPES))]
     lines = []
     # QEMU sorts the lines, not the names: "prealloc-context=" comes before "prealloc="
-    for name, (kind, _) in sorted(_PROPERTIES[qom_type].items(), key=lambda item: f"{item[0]}="):
+    for name, (kind, _) in sorted(properties.items(), key=lambda item: f"{item[0]}="):
         option = f"{name}=<{kind}>"
         lines.append(f"  {option:<22} - {_BACKEND_HELP[name]}" if name in _BACKEND_HELP else f"  {option}")
     return [f"{qom_type} options:", *lines]

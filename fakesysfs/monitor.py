@@ -74,8 +74,13 @@ class Monitor:
 
         An error is part of what is printed, as in QEMU: "Error: ..." or "unknown command: ...".
         """
+        return self.carry_out(line)[0]
+
+    def carry_out(self, line: str) -> tuple[str, bool]:
+        """As command(), and whether the line was refused."""
         with caused_by(f"monitor {line}"):
-            return self.hmp.command(line).replace("\r\n", "\n")
+            text, refused = self.hmp.carry_out(line)
+        return text.replace("\r\n", "\n"), refused
 
     def execute(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
         """Carry out a QMP command.

@@ -53,6 +53,7 @@ LAYERS = {
     "survey": 3,
     "capture": 4,
     "hmp": 4,
+    "prompt": 4,
     "monitor": 4,
     "qmp": 4,
     "qmp_server": 4,

@@ -184,6 +184,61 @@ def test_monitor_for_scripts(board: DimmBoard) -> None:
     assert e.value.klass == "CommandNotFound"
 
 
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("info memdev", False), ("", False), ("help nope", False), ("nope", True), ("info nope", True), ("object_del", True),
+        ("object_del nope", True), ("info memdev x", True), ("object_add memory-backend-ram,id=m0,size=0x1G", False),
+    ],
+)  # fmt: skip
+def test_whether_a_line_was_refused(board: DimmBoard, line: str, refused: bool) -> None:
+    """Also where the text does not begin with "Error:"."""
+    text, was = Monitor(board).carry_out(line)
+    assert was == refused
+    assert text or not refused
+
+
+@pytest.mark.parametrize(
+    ("line", "ends"),
+    [
+        ("obj", ["object_add ", "object_del "]),
+        ("  qom-s", ["qom-set "]),
+        ("info mem", ["memdev", "memory-devices", "memory_size_summary"]),
+        ("info memdev ", []),
+        ("help info n", ["name", "numa"]),
+        ("help dev", ["device_add", "device_del"]),
+        ("object_add memory-backend-m", ["memory-backend-memfd,"]),
+        ("object_add qom-type=memory-backend-r", ["memory-backend-ram,"]),
+        ("object_add memory-backend-ram,id=x,s", ["share=", "size="]),
+        ("object_add memory-backend-ram,size=1G,s", ["share="]),
+        ("object_add memory-backend-ram,share=o", ["on", "off"]),
+        ("object_add memory-backend-ram,size=", []),
+        ("object_add nope,s", []),
+        ("device_add pc", ["pc-dimm,"]),
+        ("device_add nope,", []),
+        ("device_add pc-dimm,memdev=", ["m1"]),
+        ("device_add pc-dimm,memdev=m1,", ["id=", "addr=", "node=", "size=", "slot="]),
+        ("device_del ", ["d0"]),
+        ("object_del m", ["m1"]),
+        ("qom-list /ob", ["/objects"]),
+        ("qom-get /objects/m", ["/objects/m0", "/objects/m1"]),
+        ("qom-get /machine/peripheral/", ["/machine/peripheral/d0"]),
+        ("qom-get /objects/m0 s", ["share", "size"]),
+        ("qom-set -j /objects/m0 mer", ["merge"]),
+        ("qom-get /nope x", []),
+        ("qom-list /objects ", []),
+        ("nope ", []),
+        ("quit ", []),
+    ],
+)  # fmt: skip
+def test_completion(board: DimmBoard, line: str, ends: list[str]) -> None:
+    monitor = Monitor(board)
+    for command in ("object_add memory-backend-ram,id=m0,size=2M", "object_add memory-backend-ram,id=m1,size=2M"):
+        assert monitor.command(command) == ""
+    assert monitor.command("device_add pc-dimm,id=d0,memdev=m0") == ""
+    assert sorted(monitor.hmp.complete(line)) == sorted(ends)
+
+
 def test_help_names_every_command(board: DimmBoard) -> None:
     monitor = Monitor(board)
     lines = [line for line in monitor.command("help").splitlines() if not line.startswith("\t")]
