@@ -22,6 +22,7 @@ class CommandLine:
     :param text: the line as given; what /proc/cmdline would hold.
     :param mem: limit of `mem=`, 0 without one. What it limits is the architecture's affair.
     :param movable_node: `movable_node` was there.
+    :param numa_off: `numa=off`: all memory and CPUs are of node 0.
     :param kernelcore: bytes of `kernelcore=`; 0 when it is not there or was given in percent.
     :param memhp_default_state: a word the kernel knows, or "".
     :param memmap_on_memory: 0 no, 1 yes, 2 force.
@@ -31,6 +32,7 @@ class CommandLine:
     text: str = ""
     mem: int = 0
     movable_node: bool = False
+    numa_off: bool = False
     kernelcore: int = 0
     kernelcore_percent: int = 0
     movablecore: int = 0
@@ -74,6 +76,8 @@ def parse_command_line(text: str, where: str, features: frozenset[str], page_shi
                 found["mem"] = min(size, found.get("mem", size))
         elif key == "movable_node":
             ok = found["movable_node"] = True
+        elif key == "numa" and value.startswith("off"):
+            ok = found["numa_off"] = True
         elif key == "nokaslr":
             ok = found["nokaslr"] = True
         elif key in ("kernelcore", "movablecore") and equals:

@@ -196,7 +196,7 @@ class MachineConfig:
     :param slots: DIMM slots.
     :param maxmem_bytes: RAM and DIMMs together can be this much.
     :param nodes: NUMA nodes of the board, at least one.
-    :param node_ids: what Linux calls each of them; -1 for one it does not know of.
+    :param node_ids: what Linux calls each of them; -1 for one it does not know of, always 0 with numa=off.
     :param distances: square matrix over `nodes`.
     :param device_memory_base: physical address where DIMM space begins; 0 if there is none.
     :param device_memory_bytes: address space for DIMMs, more than their bytes so that each can be aligned.
@@ -308,7 +308,7 @@ class MachineConfig:
     def spec(self) -> dict[str, Any]:
         """This machine as the engine takes it."""
         line = self.command_line
-        known = sorted((nid, number) for number, nid in enumerate(self.node_ids) if nid >= 0)
+        known = sorted({nid: number for number, nid in enumerate(self.node_ids) if nid >= 0}.items())
         return {
             "release": self.release,
             "seed": self.seed,
@@ -361,8 +361,14 @@ class MachineConfig:
         with_ram = {nid for _, _, nid in self.ram}
         if self.blocks:
             with_ram |= self.blocks.node_bytes().keys()
-        named = sorted((nid, node) for nid, node in zip(self.node_ids, self.nodes, strict=True))
-        return tuple(Node(nid, n.bytes, n.cpus) for nid, n in named if nid in with_ram or n.cpus)
+        parts: dict[int, list[Node]] = {}
+        for nid, node in zip(self.node_ids, self.nodes, strict=True):
+            parts.setdefault(nid, []).append(node)
+        whole = (
+            Node(nid, sum(n.bytes for n in of), tuple(sorted(cpu for n in of for cpu in n.cpus)))
+            for nid, of in sorted(parts.items())
+        )
+        return tuple(node for node in whole if node.id in with_ram or node.cpus)
 
     @property
     def mem_limit(self) -> int:
@@ -887,7 +893,9 @@ def _build(options: _Options) -> MachineConfig:
         )
     nodes = _parse_nodes(options, memory, arch["ram_unit"], config["NR_CPUS"], bool(config["NUMA"]), blocks)
     node_ids = tuple(range(len(nodes)))
-    if not blocks:
+    if line.numa_off and not blocks:
+        node_ids = (0,) * len(nodes)
+    elif not blocks:
         node_ids = linux_node_ids(arch, [(node.bytes, node.cpus) for node in nodes], memory.maxmem > memory.ram)
     distances = _parse_distances(options, nodes)
     workload, aged, swap = _parse_workload(options, nodes)

@@ -173,7 +173,7 @@ static void find_movable(struct machine *m, const struct machine_config *config,
         uint64_t core = total - (movable < total ? movable : total);
         required = core > required ? core : required;
     }
-    if (required == 0 || required >= total)
+    if (required == 0 || required >= total || m->movable_node) /* with movable_node the firmware decides: none */
         return;
     for (int type = ZONE_NORMAL; type >= 0 && usable_start == 0; type--) {
         uint64_t low, high;
@@ -189,8 +189,11 @@ static void find_movable(struct machine *m, const struct machine_config *config,
     while (nr_nodes > 0 && required > nr_nodes) {
         uint64_t share = required / nr_nodes;
         for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
+            if (left[nid] == 0)
+                continue;
+            share = required < share ? required / nr_nodes : share;
             uint64_t remaining = share;
-            for (size_t i = 0; i < layout->nr_ram && remaining > 0; i++) {
+            for (size_t i = 0; i < layout->nr_ram; i++) {
                 uint64_t start = layout->ram[i].start, end = layout->ram[i].end;
                 if (layout->ram[i].nid != (int)nid)
                     continue;
@@ -211,6 +214,8 @@ static void find_movable(struct machine *m, const struct machine_config *config,
                 layout->movable_pfn[nid] = start + size;
                 required -= size < required ? size : required;
                 remaining -= size;
+                if (remaining == 0)
+                    break;
             }
         }
         nr_nodes--;
