@@ -44,7 +44,9 @@ def examine() -> Iterator[Finding]:
     yield from _util_linux()
     yield from _container()
     yield from _namespaces()
+    yield from _places()
     yield from _tools()
+    yield from _udevd()
     yield _run()
 
 
@@ -122,7 +124,11 @@ def _namespaces() -> Iterator[Finding]:
         return
     from .namespace import UNSHARE, unshare_as
 
-    trial = [*UNSHARE, *unshare_as(), "--net", "--", "true"]
+    try:
+        trial = [*UNSHARE, *unshare_as(), "--net", "--", "true"]
+    except EnvironmentProblem as e:
+        yield Finding(False, "namespaces", e.message, e.hint)
+        return
     result = subprocess.run(trial, capture_output=True, text=True, check=False, timeout=SECONDS)
     kind = "of a user namespace" if "--user" in trial else "as root"
     if result.returncode == 0:
@@ -139,6 +145,38 @@ def _namespaces() -> Iterator[Finding]:
     if not advice:
         advice = [f"in a container: {CONTAINER_OPTIONS}", "else run it as root (sudo)"]
     yield Finding(False, "namespaces", f"cannot be made, {kind}: {result.stderr.strip()}", ", ".join(advice))
+
+
+def _places() -> Iterator[Finding]:
+    """Where the files are to appear."""
+    from .view import DIRECTORIES, FILES
+
+    for top, kind in (("/proc", "proc"), ("/sys", "sysfs")):
+        try:
+            empty = not os.listdir(top)
+        except OSError:
+            empty = True
+        if empty:
+            needed = kind == "proc" or not os.path.isdir(top)
+            how = "is not there, and `run` needs it" if needed else "is empty: in `run` it has the simulated files and no others"
+            yield Finding(False if needed else None, top, how, f"as root: mkdir -p {top}; mount -t {kind} {kind} {top}")
+    if not os.path.isdir(DIRECTORIES[0]):
+        yield Finding(None, "/sys", f"has no {DIRECTORIES[0]}: `run` makes it appear, for its command only")
+    else:
+        yield Finding(True, "/sys", f"has {DIRECTORIES[0]}, which `run` covers, for its command only")
+    absent = [path for path in FILES if not os.path.exists(path)]
+    if absent and os.path.exists("/proc/self"):
+        yield Finding(None, "/proc", f"has no {', '.join(absent)}, so `run` has none either")
+
+
+def _udevd() -> Iterator[Finding]:
+    from .udev import DAEMON
+
+    daemon = next((path for path in DAEMON if os.access(path, os.X_OK)), None)
+    if daemon is None:
+        yield Finding(None, "udevd", "no systemd-udevd: `run --udev` needs it", "install the package udev (systemd-udev)")
+    else:
+        yield Finding(True, "udevd", daemon)
 
 
 def _tools() -> Iterator[Finding]:

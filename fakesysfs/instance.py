@@ -150,8 +150,7 @@ def _inside(process: Inside) -> NoReturn:
         if not own_network:
             raise ConfigError("--udev does not go with --net=host: it would hear the host's uevents; leave one of them out")
         rules = Rules(options["rules"])
-    if own_network:
-        process.enter_network()
+    notes = process.enter_network() if own_network else []
 
     def load() -> None:
         from .mount import server_class
@@ -174,7 +173,7 @@ def _inside(process: Inside) -> NoReturn:
     parts.server.add("stop", process.stop)
     place = stage()
     Mount(parts.machine, place, over=True).start()
-    notes = process.cover(place, roots)
+    notes += process.cover(place, roots)
     if own_network:
         parts.machine.subscribe(UeventFaults(parts.machine, UeventSender()))
         parts.server.serve(listen_as(process.name))

@@ -154,10 +154,16 @@ def launch_detached(arguments: Sequence[str], parse: Callable[[], dict[str, Any]
 
 
 def unshare_as() -> tuple[str, ...]:
-    """Options of unshare(1): with a user namespace, unless this is a root that may do without."""
+    """Options of unshare(1): with a user namespace, unless this is a root that may do without.
+
+    :raises EnvironmentProblem: without /proc nobody knows.
+    """
     if os.geteuid() == 0:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+        try:
+            with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+                effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+        except FileNotFoundError:
+            raise EnvironmentProblem("there is no /proc here", "mount -t proc proc /proc") from None
         if effective & 1 << 21:  # CAP_SYS_ADMIN
             return ()
     return ("--user", "--map-root-user")
@@ -345,9 +351,10 @@ class Inside(Minder):
 
     # Namespaces and mounts
 
-    def enter_network(self) -> None:
+    def enter_network(self) -> list[str]:
         """Make a network namespace with loopback up. To be called before any thread that needs to be in it is started.
 
+        :returns: what could not be done and is not fatal, a sentence each.
         :raises EnvironmentProblem: there can be none.
         """
         try:
@@ -357,7 +364,11 @@ class Inside(Minder):
                 f"no network namespace can be made for uevents ({e.strerror})",
                 "`fakesysfs run --net=host` does without uevents",
             ) from None
-        loopback_up()
+        try:
+            loopback_up()
+        except OSError as e:  # root of a container may not have CAP_NET_ADMIN
+            return [f"the loopback device cannot be switched on: {e.strerror}"]
+        return []
 
     def cover(self, stage: str, roots: Sequence[str] = ()) -> list[str]:
         """See Mounter.cover."""

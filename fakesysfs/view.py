@@ -7,6 +7,7 @@ systems for chroot, and the child process that does it. Does not own the namespa
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -188,6 +189,8 @@ def make_appear(directory: str, *, read_only: bool = True) -> None:
     above = os.path.dirname(directory)
     while not os.path.isdir(above):
         above = os.path.dirname(above)
+    if above == "/":  # it would have to be covered as a whole
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
     with _rebuilt(above, read_only=read_only):
         os.makedirs(directory)
 
