@@ -84,9 +84,10 @@ def test_not_outside(me: Person) -> None:
 @pytest.mark.skipif(not shutil.which("udevadm"), reason="udevadm is not installed (package udev)")
 def test_udevadm_monitor(person: Person) -> None:
     script = """
-udevadm monitor --kernel --property > $D/out & sleep 0.5
+udevadm monitor --kernel --property > $D/out &
+until grep -q memory1 $D/out; do echo change > /sys/devices/system/memory/memory1/uevent; sleep 0.05; done  # it listens
 echo 0x100000000 > /sys/devices/system/memory/probe
-for i in 1 2 3 4 5 6 7 8 9 10; do grep -q SEQNUM $D/out && break; sleep 0.1; done
+for i in 1 2 3 4 5 6 7 8 9 10; do grep -q memory32 $D/out && break; sleep 0.1; done
 kill %1; cat $D/out; udevadm info --query=path /sys/devices/system/memory/memory32"""
     with person.directory() as directory:
         result = person.run("fakesysfs", "run", "--", "bash", "-c", script, env={"D": str(directory)})
