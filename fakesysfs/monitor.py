@@ -64,7 +64,7 @@ class Monitor:
             "query-memory-size-summary": lambda a: board.memory_size_summary(),
             "query-name": lambda a: {},
             "query-qmp-schema": lambda a: introspection(),
-            "query-status": lambda a: {"status": "running", "singlestep": False, "running": True},
+            "query-status": lambda a: {"running": True, "singlestep": False, "status": "running"},
             "query-version": lambda a: version(),
             "quit": lambda a: self.quit("host-qmp-quit"),
         }

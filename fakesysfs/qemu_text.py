@@ -164,8 +164,9 @@ def as_qemu_keeps(members: Mapping[str, _T]) -> list[tuple[str, _T]]:
     Of several that are wrong, the first in this order is the one it complains of.
     """
 
-    # Names that clients make up may be long, and are not worth remembering.
-    return sorted(members.items(), key=lambda item: (_known_bucket if len(item[0]) < 64 else _bucket)(item[0]))
+    # In one bucket the last comes first. Names that clients make up may be long, and are not worth remembering.
+    backwards = list(members.items())[::-1]
+    return sorted(backwards, key=lambda item: (_known_bucket if len(item[0]) < 64 else _bucket)(item[0]))
 
 
 def _bucket(name: str) -> int:
@@ -372,10 +373,13 @@ def _parse(tokens: list[bytes]) -> Any:
     """
     stack: list[Any] = []
     keys: list[str] = []
+    as_key = 0  # how deep a list or object is that stands where a key should
     state = "value"
     for token in tokens:
         closes = b"}" if stack and isinstance(stack[-1], dict) else b"]" if stack else b""
         if state in ("first", "more") and token == closes:
+            if len(stack) == as_key:
+                raise JsonError("JSON parse error, key is not a string in object")
             value = stack.pop()
             if not stack:
                 return value
@@ -392,7 +396,12 @@ def _parse(tokens: list[bytes]) -> Any:
             state = "value"
             continue
         if state == "key" or (state == "first" and closes == b"}"):
-            key = _scalar(token) if token not in (b"{", b"[") else None
+            if token in (b"{", b"["):  # read to its end all the same: of several faults the first counts
+                stack.append({} if token == b"{" else [])
+                as_key = as_key or len(stack)
+                state = "first"
+                continue
+            key = _scalar(token)
             if not isinstance(key, str):
                 raise JsonError("JSON parse error, key is not a string in object")
             keys.append(key)
