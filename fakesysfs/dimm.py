@@ -321,7 +321,7 @@ class DimmBoard:
             )
             self._listing.add(backend.id)
             try:
-                backend.allocate()
+                backend.allocate(warn)
             except MonitorError:
                 self._listing.remove(backend.id, undo=True)
                 raise

@@ -125,7 +125,9 @@ class HmpInterpreter:
             table = self._infos
             name, rest = _command_name(rest)
             command = _find_command(table, name or "")
-        consumed = line[: len(line) - len(rest)].rstrip(_SPACE) if rest else line.rstrip(_SPACE)
+        consumed = line[: len(line) - len(rest)] if rest else line
+        if name:
+            consumed = consumed.rstrip(_SPACE)
         if command is None:
             raise _Refusal([f"unknown command: '{consumed}'"])
         try:

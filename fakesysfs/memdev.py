@@ -338,16 +338,17 @@ class Backend:
             return  # what has been allocated stays so
         self.values[name] = value
 
-    def allocate(self) -> None:
+    def allocate(self, warn: Warn | None = None) -> None:
         """Check what QEMU checks when it gets the memory from the host. Nothing is really allocated.
 
         The host imagined here has all the memory and all the NUMA nodes one asks for; only what no process can map is
         refused. Files are looked at and left alone.
 
+        :param warn: told what QEMU would warn of.
         :raises MonitorError: the host would refuse.
         """
         if self.qom_type == "memory-backend-file":
-            self.alignment = self._file_alignment()
+            self.alignment = self._file_alignment(warn)
         elif self.qom_type == "memory-backend-memfd":
             self.alignment = self._memfd_alignment()
         self._check_host()
@@ -377,6 +378,8 @@ class Backend:
 
     def _memfd_alignment(self) -> int:
         huge, size = self.values["hugetlb"], self.values["hugetlbsize"]
+        if size % 2:
+            size = 0  # an odd one is not noticed: QEMU looks at the lowest bit
         if size & (size - 1):
             raise MonitorError("Hugepage size must be a power of 2")
         if huge and size and size not in HUGE_PAGES:
@@ -388,7 +391,7 @@ class Backend:
         self._check_store(self.size)
         return alignment
 
-    def _file_alignment(self) -> int:
+    def _file_alignment(self, warn: Warn | None) -> int:
         """Look at the file, in the order in which QEMU does."""
         path, align = self.values["mem-path"], self.values["align"]
         mappable = True
@@ -415,6 +418,8 @@ class Backend:
         if align & (align - 1):
             raise MonitorError(f"alignment {align:#x} must be a power of two")
         self._check_host()
+        if self.values["pmem"] and self.values["share"] and warn:
+            warn("Using non DAX backing file with 'pmem=on' option is deprecated")
         if not mappable:
             raise MonitorError("unable to map backing store for guest RAM: No such device")
         alignment: int = max(page, align)

@@ -147,4 +147,4 @@ def _end(told: list[threading.Event], on_quit: Callable[[], object]) -> None:
 def version() -> dict[str, Any]:
     """What query-version returns: the QEMU whose words these are."""
     major, minor, micro = VERSION
-    return {"qemu": {"micro": micro, "minor": minor, "major": major}, "package": PACKAGE}
+    return {"qemu": {"major": major, "minor": minor, "micro": micro}, "package": PACKAGE}

@@ -110,16 +110,17 @@ class QmpSession:
         return self._monitor.execute(command, arguments)
 
     def _negotiate(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        if self.negotiated:
-            raise MonitorError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
         check_arguments("qmp_capabilities", arguments)
-        for i, capability in enumerate(arguments.get("enable", ())):
+        wanted = arguments.get("enable", ())
+        for i, capability in enumerate(wanted):
             if not isinstance(capability, str):
                 raise MonitorError(f"Invalid parameter type for 'enable[{i}]', expected: string")
             if capability != "oob":
                 # QEMU has forgotten the name by then
                 raise MonitorError(f"Parameter 'null' does not accept value '{capability}'")
-            self._oob = True
+        if self.negotiated:
+            raise MonitorError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+        self._oob = bool(wanted)
         self.negotiated = True
         return {}
 

@@ -174,7 +174,7 @@ def _objects(_: Request, real: bytes, our: bytes) -> bytes:
 
 def _commands(_: Request, real: bytes, our: bytes) -> bytes:
     """Only of those that a line cut short can be."""
-    unknown = (b'{"return": "unknown command: \'%s\'\\r\\n"}\r\n' % name for name in (b"info mem", b"i"))
+    unknown = (b'{"return": "unknown command: \'%s\'\\r\\n"}\r\n' % name for name in (b"info mem", b"i", b"o"))
     return our if our in unknown else real
 
 
@@ -183,7 +183,7 @@ KINDS = (
     Difference("status", "QEMU was started with -S, ours runs", _running),
     Difference("CPUs of query-acpi-ospm-status", "they come when the guest's firmware has run", _cpus),
     Difference("objects", "QEMU's root also has the connections of its monitors", _objects),
-    Difference("commands", "QEMU has `info mem`, about page tables, and `i`, which reads ports", _commands),
+    Difference("commands", "QEMU has `info mem`, about page tables, `i` and `o` for ports", _commands),
     Difference("help", "QEMU has objects and devices that are not memory", _fewer_lines),
 )
 
