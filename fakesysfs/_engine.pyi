@@ -118,6 +118,14 @@ class Engine:
         """
     def acpi_device_check(self, slot: int, nid: int, start: int, size: int, /) -> int:
         """Let the guest handle Notify(device check) of a DIMM slot; return its _OST status, 0 for success."""
+    def virtio_mem_probe(self, nid: int, addr: int, size: int, block: int, /) -> int:
+        """Let the guest's driver find a virtio-mem device; returns its number. ENODEV, EINVAL, EBUSY."""
+    def virtio_mem_request(self, number: int, requested: int, usable: int, /) -> None:
+        """Tell a virtio-mem device that another size is wanted, in bytes. Nothing is done yet."""
+    def virtio_mem_work(self, number: int, /) -> None:
+        """Let the driver plug and unplug. EBUSY, ENOMEM: some is left, try later; ENOSPC: it can add no more."""
+    def virtio_mem_size(self, number: int, /) -> int:
+        """How many bytes are plugged."""
     def acpi_eject_request(self, slot: int, /) -> int:
         """Let the guest handle an eject request: offline and remove all memory of the slot. May take long.
 

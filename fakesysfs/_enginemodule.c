@@ -298,7 +298,8 @@ static PyObject *payload_object(const char *payload)
 static PyObject *events_object(struct event *events, size_t nr)
 {
     static const char *const kinds[] = {[EVENT_UEVENT] = "uevent", [EVENT_STORE] = "store", [EVENT_STATE] = "state",
-                                        [EVENT_OST] = "ost", [EVENT_PAGE] = "page", [EVENT_FAULT] = "fault"};
+                                        [EVENT_OST] = "ost", [EVENT_PAGE] = "page", [EVENT_FAULT] = "fault",
+                                        [EVENT_VIRTIO_MEM] = "virtio-mem"};
     PyObject *list = PyList_New((Py_ssize_t)nr);
 
     for (size_t i = 0; i < nr; i++) {
@@ -414,6 +415,16 @@ METHOD(acpi_device_check, uint32_t slot; int nid; uint64_t start; uint64_t size,
        acpi_device_check(M, T, slot, nid, start, size), INTEGER)
 METHOD(acpi_eject_request, uint32_t slot, ARGS("O&:acpi_eject_request", to_u32, &slot), NULL,
        acpi_eject_request(M, T, slot), INTEGER)
+METHOD(virtio_mem_probe, int nid; uint64_t addr; uint64_t size; uint64_t block,
+       ARGS("iO&O&O&:virtio_mem_probe", &nid, to_u64, &addr, to_u64, &size, to_u64, &block), NULL,
+       virtio_mem_probe(M, T, nid, addr, size, block), INTEGER)
+METHOD(virtio_mem_request, uint32_t number; uint64_t requested; uint64_t usable,
+       ARGS("O&O&O&:virtio_mem_request", to_u32, &number, to_u64, &requested, to_u64, &usable), NULL,
+       virtio_mem_request(M, T, number, requested, usable), NONE)
+METHOD(virtio_mem_work, uint32_t number, ARGS("O&:virtio_mem_work", to_u32, &number), NULL,
+       virtio_mem_work(M, T, number), NONE)
+METHOD(virtio_mem_size, uint32_t number, ARGS("O&:virtio_mem_size", to_u32, &number), NULL,
+       virtio_mem_size(M, T, number), INTEGER)
 METHOD(allocate_pages, const char *kind; uint64_t nr_pages; int order = -1; const char *zone = NULL;
        int nid = -1; long long block = -1,
        ARGS("sO&|iziL:allocate_pages", &kind, to_u64, &nr_pages, &order, &zone, &nid, &block), NULL,
@@ -527,6 +538,10 @@ static PyMethodDef engine_methods[] = {
     ANY(add_memory, "nid, start, size", "Hot-add memory, as the kernel's __add_memory() does."),
     ANY(remove_memory, "start, size", "Remove memory whose blocks are offline."),
     ANY(acpi_device_check, "slot, nid, start, size", "Let the guest handle a device check; return its _OST."),
+    ANY(virtio_mem_probe, "nid, addr, size, block", "Let the guest find a virtio-mem device; return its number."),
+    ANY(virtio_mem_request, "number, requested, usable", "Tell a virtio-mem device the size that is wanted."),
+    ANY(virtio_mem_work, "number", "Let the driver of a virtio-mem device plug or unplug."),
+    ANY(virtio_mem_size, "number", "Return how many bytes of a virtio-mem device are plugged."),
     ANY(acpi_eject_request, "slot", "Let the guest handle an eject request; return its _OST."),
     ANY(allocate_pages, "kind, nr_pages, order=-1, zone=None, nid=-1, block=-1",
         "Let something use memory; return how many pages it got."),

@@ -29,9 +29,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from .cause import current, resumed
+from .devices import find_place, option_text
 from .errors import ConfigError, MonitorError
 from .memdev import (
-    RAM_ALIGNMENT,
     Backend,
     ListingOrder,
     check_identifier,
@@ -42,11 +42,12 @@ from .memdev import (
     unsigned,
 )
 from .qemu_text import Warn, as_qemu_keeps, parse_integer
+from .virtio_mem import DRIVER, Driver, Inner, VirtioMem, VirtioMems, make_virtio_mem, refuse_driver
 
 if TYPE_CHECKING:
     from .config import MachineConfig
 
-__all__ = ["Dimm", "DimmBoard", "HostEvent", "Numa", "device_help"]
+__all__ = ["Dimm", "DimmBoard", "HostEvent", "Numa"]
 
 DEVICE_CHECK: Final = 1  # the event codes of _OST: ACPI 6.4, 6.3.5
 EJECT_REQUEST: Final = 3
@@ -96,7 +97,7 @@ class Numa(NamedTuple):
     plugged_bytes: int
 
 
-class Guest(Protocol):
+class Guest(Driver, Protocol):
     """What this file needs of a Machine."""
 
     @property
@@ -145,9 +146,18 @@ class Dimm:
         return self.memdev.size
 
     @property
-    def end(self) -> int:
-        """First address behind it."""
-        return self.addr + self.size
+    def description(self) -> dict[str, Any]:
+        """What query-memory-devices says of it."""
+        data = {
+            "memdev": self.memdev.path,
+            "hotplugged": self.hotplugged,
+            "addr": self.addr,
+            "hotpluggable": True,
+            "size": self.size,
+            "slot": self.slot,
+            "node": self.node,
+        }
+        return {"type": "dimm", "data": data if self.id is None else data | {"id": self.id}}
 
 
 class _Slot:
@@ -163,14 +173,17 @@ class _Slot:
 
 
 class _Job:
-    """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it, as `source` asked."""
+    """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it, as `source` asked; or `work`."""
 
-    __slots__ = ("cause", "dimm", "done", "slot", "source")
+    __slots__ = ("cause", "dimm", "done", "slot", "source", "work")
 
-    def __init__(self, slot: int, dimm: Dimm | None, source: int = EJECT_REQUEST) -> None:
+    def __init__(
+        self, slot: int, dimm: Dimm | None, source: int = EJECT_REQUEST, work: Callable[[], None] | None = None
+    ) -> None:
         self.slot = slot
         self.dimm = dimm
         self.source = source
+        self.work = work
         self.cause = current()
         self.done = threading.Event()
 
@@ -202,16 +215,6 @@ class _Region(NamedTuple):
 _DIMM_PROPERTIES: Final = {"memdev": "link", "node": "uint32", "addr": "uint64", "slot": "int32", "realized": "bool"}
 _DIMM_READ_ONLY: Final = ("type", "parent_bus", "hotplugged", "hotpluggable", "legacy-memdev", "size")
 
-#: What `device_add pc-dimm,help` and `object_add TYPE,help` print of a property, with the text behind it
-_DIMM_HELP: Final = (
-    ("addr=<uint64>", " -  (default: 0)"),
-    ("memdev=<link<memory-backend>>", ""),
-    ("node=<uint32>", " -  (default: 0)"),
-    ("size=<uint64>", ""),
-    ("slot=<int32>", " -  (default: -1)"),
-)
-
-
 class DimmBoard:
     """The DIMM slots of a machine, and the memory that goes into them.
 
@@ -233,6 +236,7 @@ class DimmBoard:
         self._listing = ListingOrder()
         self._peripherals = {_PERIPHERAL: ListingOrder(), _ANON: ListingOrder()}
         self._slots = [_Slot() for _ in range(config.slots)]
+        self._virtio = VirtioMems(machine, config, self._ask_to, self._tell_of_size)
         self._unfinished: _Unfinished | None = None
         self._anonymous = 0
         self._jobs: deque[_Job] = deque()
@@ -256,6 +260,7 @@ class DimmBoard:
             except MonitorError as e:
                 self.close()
                 raise ConfigError(f"DIMM {dimm.id!r}: {e.desc}") from None
+            assert isinstance(plugged, Dimm)
             self._slots[plugged.slot].known = True
             self._check(plugged)  # what the guest makes of it is in its log; at boot there is no _OST
 
@@ -272,6 +277,7 @@ class DimmBoard:
             self._jobs.clear()
             self._subscribers.clear()
             self._work.notify_all()
+            self._virtio.close()
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
@@ -344,16 +350,17 @@ class DimmBoard:
     # ------------------------------------------------------------------------------------------------------------ DIMMs
 
     def device_add(self, driver: object, props: Mapping[str, Any], *, warn: Warn | None = None) -> None:
-        """Plug a DIMM, and let the guest look at it.
+        """Plug a DIMM or a virtio-mem device, and let the guest look at it.
 
-        :param driver: "pc-dimm"; None when it was not given.
-        :param props: id, memdev, slot, addr, node. Values are taken as QEMU takes options: numbers and words alike.
+        :param driver: "pc-dimm" or "virtio-mem-pci"; None when it was not given.
+        :param props: id, memdev, node; slot and addr, or requested-size, block-size, memaddr and so on. Values are taken
+            as QEMU takes options: numbers and words alike.
         :param warn: told what QEMU would warn of.
         :raises MonitorError: QEMU's reason not to.
         """
         with self._lock:
-            dimm = self._plug(driver, props, hotplugged=True, warn=warn)
-            job = self._ask(_Job(dimm.slot, dimm))
+            device = self._plug(driver, props, hotplugged=True, warn=warn)
+            job = self._ask(_Job(device.slot, device)) if isinstance(device, Dimm) else self._virtio.probe(device)
         self._wait(job)
 
     def device_del(self, name: str) -> None:
@@ -368,28 +375,35 @@ class DimmBoard:
             found = self._resolve(name) if name.startswith("/") else self._walk(_PERIPHERAL, name)
             if found is None:
                 raise MonitorError(f"Device '{name}' not found", "DeviceNotFound")
+            if isinstance(found, VirtioMem):
+                raise MonitorError("virtio based memory devices cannot be unplugged.")
+            if isinstance(found, Inner):
+                raise MonitorError("Bus 'virtio-bus' does not support hotplugging")
             if not isinstance(found, Dimm):
                 raise MonitorError(f"{name} is not a hotpluggable device")
             job = self._ask(_Job(found.slot, None))
         self._wait(job)
 
-    def _plug(self, driver: object, props: Mapping[str, Any], hotplugged: bool, warn: Warn | None) -> Dimm:
-        """Put a DIMM into a slot; the checks are in QEMU's order. Called with the lock held, or at the start."""
-        options = {key: value for key, value in ((k, _option(v)) for k, v in props.items()) if value is not None}
+    def _plug(self, driver: object, props: Mapping[str, Any], hotplugged: bool, warn: Warn | None) -> Dimm | VirtioMem:
+        """Make a device; the checks are in QEMU's order. Called with the lock held, or at the start."""
+        options = {key: value for key, value in ((k, option_text(v)) for k, v in props.items()) if value is not None}
         name = props.get("id")
         if not isinstance(name, str):
             name = None
         options.pop("id", None)
         if name is not None:
             check_identifier(name)
-        driver = _option(driver)
+        driver = option_text(driver)
         if driver is None:
             raise MonitorError("Parameter 'driver' is missing")
-        if driver not in ("pc-dimm", "nvdimm") or self._config.arch == "s390x":
+        refusal = refuse_driver(driver, options.get("bus"))
+        if refusal is not None:
+            raise refusal
+        if driver not in ("pc-dimm", "nvdimm", DRIVER) or self._config.arch == "s390x":
             raise MonitorError(f"'{driver}' is not a valid device model name")
-        if "bus" in options:
+        if "bus" in options and driver != DRIVER:
             raise MonitorError(f"Bus '{options['bus']}' not found")
-        if name is not None and any(dimm.id == name for dimm in self.dimms):
+        if name is not None and any(device.id == name for device in self.devices):
             raise MonitorError(f"Duplicate device ID '{name}'")
         path = f"{_PERIPHERAL}/{name}"
         if name is None:
@@ -400,6 +414,11 @@ class DimmBoard:
         self._peripherals[place].add(name_there)
         self._unfinished = _Unfinished(driver, path)
         try:
+            if driver == DRIVER:
+                device = make_virtio_mem(self._config, name, path, options, self.devices, self._find_backend, warn)
+                device.memdev.used = device
+                self._virtio.devices.append(device)
+                return device
             dimm = self._make_dimm(driver, name, path, options, hotplugged, warn)
         except MonitorError:
             self._peripherals[place].remove(name_there)
@@ -419,7 +438,7 @@ class DimmBoard:
         slot = self._free_slot(slot)
         if memdev is None:
             raise MonitorError("'memdev' property must be set")
-        addr = self._free_addr(addr, memdev, warn)
+        addr = find_place(self._config, self.devices, addr, memdev, warn)
         nodes = len(self._config.nodes)
         if node >= nodes:
             raise MonitorError(f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {nodes}")
@@ -484,47 +503,6 @@ class DimmBoard:
                 return number
         raise MonitorError("no free slots available")
 
-    def _free_addr(self, wanted: int, memdev: Backend, warn: Warn | None) -> int:
-        """Where in physical memory a DIMM of `memdev` goes: at `wanted`, or with 0 at the first place it fits."""
-        config, size = self._config, memdev.size
-        base, space = config.device_memory_base, config.device_memory_bytes
-        used = sum(dimm.size for dimm in self.dimms)
-        if used + size > config.device_memory_limit:
-            raise MonitorError(
-                f"not enough space, currently {used:#x} in use of total space for memory devices {config.device_memory_limit:#x}"
-            )
-        # Memory of the host is aligned for the host; a guest whose memory blocks are larger than that needs more.
-        align = memdev.alignment if config.dimm_alignment <= RAM_ALIGNMENT else max(memdev.alignment, config.dimm_alignment)
-        if base % align and warn:
-            warn(
-                f"the alignment ({align:#x}) exceeds the expected maximum alignment, memory will get fragmented and not"
-                " all 'maxmem' might be usable for memory devices."
-            )
-        if wanted % align:
-            raise MonitorError(f"address must be aligned to {align:#x} bytes")
-        if size % align:
-            raise MonitorError(f"backend memory size must be multiple of {align:#x}")
-        if wanted:
-            if wanted < base or wanted + size > base + space:
-                raise MonitorError(
-                    f"can't add memory device [{wanted:#x}:{size:#x}], usable range for memory devices [{base:#x}:{space:#x}]"
-                )
-            for dimm in self.dimms:
-                if wanted < dimm.end and dimm.addr < wanted + size:
-                    raise MonitorError(f"address range conflicts with memory device id='{dimm.id or '(unnamed)'}'")
-            return wanted
-        start = _align_up(base, align)
-        for dimm in self.dimms:
-            if dimm.addr >= start + size:
-                break
-            if dimm.end > start:
-                start = _align_up(dimm.end, align)
-        if start + size > base + space:
-            raise MonitorError(
-                "could not find position in guest address space for memory device - memory fragmented due to alignments"
-            )
-        return start
-
     # -------------------------------------------------------------------------------------------------------- the guest
 
     def _ask(self, job: _Job) -> _Job:
@@ -538,6 +516,11 @@ class DimmBoard:
             self._worker.start()
         self._work.notify()
         return job
+
+    def _ask_to(self, work: Callable[[], None]) -> _Job:
+        """Give the guest work of another kind."""
+        with self._lock:
+            return self._ask(_Job(-1, None, work=work))
 
     def _wait(self, job: _Job) -> None:
         """Wait for the guest's answer, but not long, and not at all for one known to be late."""
@@ -559,12 +542,14 @@ class DimmBoard:
                 job = self._jobs.popleft()
             try:
                 with resumed(job.cause):
-                    if job.dimm is None:
+                    if job.work is not None:
+                        job.work()
+                    elif job.dimm is None:
                         self._eject(job.slot, job.source)
                     else:
                         self._device_check(job.slot, job.dimm)
             except Exception:  # noqa: BLE001 - the worker outlives a fault of the engine; it is logged
-                _log_exception(f"the guest's work on DIMM slot {job.slot} failed")
+                _log_exception(f"the guest's work on slot {job.slot} failed")
             finally:
                 job.done.set()
 
@@ -622,6 +607,8 @@ class DimmBoard:
 
     def _on_machine_event(self, event: Any) -> None:
         """Somebody inside the guest has asked for an eject: "SLOT SOURCE"; or it reports: "SLOT SOURCE STATUS"."""
+        if event[2] == "virtio-mem":
+            self._virtio.on_event(event[3], event[4])
         if event[2] != "ost":
             return
         number, source, *reported = (int(word, 0) for word in event[4].split())
@@ -636,6 +623,10 @@ class DimmBoard:
             self._removed(number)
         # The machine delivers nothing else until this returns, so never wait here for who may be waiting for that.
         self._ost(number, source, status, wait=False)
+
+    def _tell_of_size(self, time_us: int, data: dict[str, Any]) -> None:
+        self._outgoing.append(HostEvent(time_us, "MEMORY_DEVICE_SIZE_CHANGE", data))
+        self._deliver(wait=False)  # as after _ost()
 
     def _emit(self, name: str, data: dict[str, Any]) -> None:
         self._outgoing.append(HostEvent(time.time_ns() // 1000, name, data))
@@ -684,35 +675,26 @@ class DimmBoard:
             return sorted((slot.dimm for slot in self._slots if slot.dimm is not None), key=lambda dimm: dimm.addr)
 
     @property
+    def devices(self) -> list[Dimm | VirtioMem]:
+        """All memory devices, by address."""
+        with self._lock:
+            return sorted([*self.dimms, *self._virtio.devices], key=lambda device: device.addr)
+
+    @property
     def backends(self) -> list[Backend]:
         """The memory backends, the machine's RAM among them, in the order in which QEMU lists them."""
         with self._lock:
             return [self._backends[name] for name in self._listing.names()]
 
     def memory_devices(self) -> list[dict[str, Any]]:
-        """What query-memory-devices returns: the DIMMs by address."""
-        return [
-            {
-                "type": "dimm",
-                "data": {
-                    "memdev": dimm.memdev.path,
-                    "hotplugged": dimm.hotplugged,
-                    "addr": dimm.addr,
-                    "hotpluggable": True,
-                    "size": dimm.size,
-                    "slot": dimm.slot,
-                    "node": dimm.node,
-                    **({} if dimm.id is None else {"id": dimm.id}),
-                },
-            }
-            for dimm in self.dimms
-        ]
+        """What query-memory-devices returns: DIMMs and virtio-mem devices by address."""
+        return [device.description for device in self.devices]
 
     def memory_size_summary(self) -> dict[str, int]:
-        """What query-memory-size-summary returns: bytes of RAM at boot, bytes of all DIMMs."""
+        """What query-memory-size-summary returns: bytes of RAM at boot, bytes plugged since."""
         return {
             "base-memory": self._config.memory_bytes,
-            "plugged-memory": sum(dimm.size for dimm in self.dimms),
+            "plugged-memory": sum(map(_plugged, self.devices)),
         }
 
     def memdevs(self) -> list[dict[str, Any]]:
@@ -732,8 +714,8 @@ class DimmBoard:
         if not self._slots and len(self._config.nodes) == 1:
             return []
         plugged: dict[int, int] = {}
-        for dimm in self.dimms:
-            plugged[dimm.node] = plugged.get(dimm.node, 0) + dimm.size
+        for device in self.devices:
+            plugged[device.node] = plugged.get(device.node, 0) + _plugged(device)
         return [
             Numa(node.id, node.cpus, node.bytes + plugged.get(node.id, 0), plugged.get(node.id, 0)) for node in self._config.nodes
         ]
@@ -771,6 +753,7 @@ class DimmBoard:
         :param text: the value is a string as people write it; else it is JSON.
         :raises MonitorError: QEMU's reason not to.
         """
+        job = None
         with self._lock:
             target = self._object(path, unique=False)
             qom_type = self._type(target)
@@ -780,8 +763,22 @@ class DimmBoard:
                 self._set_backend(target, name, value, text)
             elif isinstance(target, Dimm) and name in _DIMM_PROPERTIES:
                 self._set_dimm(target, name, value, text)
+            elif isinstance(target, VirtioMem | Inner) and name not in ("type", *_DIMM_READ_ONLY[1:4], "virtio-backend"):
+                job = self._set_virtio(target, name, value, text)
             else:
                 raise MonitorError(f"Property '{qom_type}.{name}' is not writable")
+        if job is not None:
+            self._wait(job)
+
+    def _set_virtio(self, target: VirtioMem | Inner, name: str, value: Any, text: bool) -> _Job | None:
+        device = target if isinstance(target, VirtioMem) else target.outer
+        if name == "realized":
+            if not read_value("bool", name, value, text):
+                raise MonitorError(f"Property '{_type_of(target)}.realized' cannot be set to false")
+            return None
+        if name == "memdev":
+            self._find_backend(name, read_value("str", name, value, text))
+        return self._virtio.request(device) if device.change(name, value, text) else None
 
     def _set_backend(self, backend: Backend, name: str, value: Any, text: bool) -> None:
         if name == "prealloc-context" and isinstance(value, str) and value and self._find(value):
@@ -818,7 +815,8 @@ class DimmBoard:
         if path.startswith("/"):
             target = self._resolve(path)
             return [] if target is None else [target]
-        starts: list[Any] = ["/", _OBJECTS, _MACHINE, _PERIPHERAL, _ANON, *self._backends.values(), *self.dimms]
+        inner = [Inner(device) for device in self._virtio.devices]
+        starts: list[Any] = ["/", _OBJECTS, _MACHINE, _PERIPHERAL, _ANON, *self._backends.values(), *self.devices, *inner]
         found: list[Any] = []
         for start in starts:
             target = self._walk(start, path)
@@ -867,7 +865,7 @@ class DimmBoard:
                 child("peripheral", _PERIPHERAL),
             ]
         elif target in (_PERIPHERAL, _ANON):
-            there: dict[str, Any] = {dimm.path: dimm for dimm in self.dimms}
+            there: dict[str, Any] = {device.path: device for device in self.devices}
             if self._unfinished:
                 there[self._unfinished.path] = self._unfinished
             paths = [f"{target}/{name}" for name in self._peripherals[target].names()]
@@ -888,8 +886,20 @@ class DimmBoard:
                 _Property("slot", "int32", target.slot),
                 _Property("size", "uint64", target.size),
             ]
+        elif isinstance(target, VirtioMem | Inner):
+            device = target if isinstance(target, VirtioMem) else target.outer
+            props += [
+                _Property("parent_bus", "link<bus>", ""),
+                _Property("realized", "bool", True),
+                _Property("hotplugged", "bool", True),
+                _Property("hotpluggable", "bool", True),
+                _Property("memdev", "link<memory-backend>", device.memdev.path, device.memdev),
+                *(_Property(*p) for p in device.properties(isinstance(target, Inner))),
+            ]
+            if isinstance(target, VirtioMem):
+                props.append(child("virtio-backend", Inner(target)))
         elif isinstance(target, _Region):
-            dimm = target.backend.used if isinstance(target.backend.used, Dimm) else None
+            dimm = target.backend.used if isinstance(target.backend.used, Dimm | VirtioMem) else None
             props += [
                 _Property("container", "link<memory-region>", f"{_MACHINE}/device-memory[0]" if dimm else ""),
                 _Property("addr", "uint64", dimm.addr - self._config.device_memory_base if dimm else 0),
@@ -902,27 +912,9 @@ class DimmBoard:
 # -------------------------------------------------------------------------------------------------------------- helpers
 
 
-def device_help(driver: str | None) -> list[str]:
-    """The lines of `device_add DRIVER,help`, and without a driver of `device_add help`.
-
-    :raises MonitorError: there is no such device.
-    """
-    if driver is None:
-        return ["Misc devices:", 'name "pc-dimm", desc "DIMM memory module"']
-    if driver != "pc-dimm":
-        raise MonitorError(f"Device '{driver}' not found", "DeviceNotFound")
-    return ["pc-dimm options:", *(f"  {option:<22}{rest}" if rest else f"  {option}" for option, rest in _DIMM_HELP)]
-
-
-def _option(value: object) -> str | None:
-    """A value as QEMU makes an option of it: text. What is no text, number or truth is left out."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.17g}" if isinstance(value, float) else None
+def _plugged(device: Dimm | VirtioMem) -> int:
+    """How much memory of a device there is."""
+    return device.size if isinstance(device, Dimm) else device.plugged
 
 
 def _type_of(target: Any) -> str:
@@ -930,13 +922,11 @@ def _type_of(target: Any) -> str:
         return target.qom_type
     if isinstance(target, Dimm):
         return "pc-dimm"
+    if isinstance(target, VirtioMem | Inner):
+        return DRIVER if isinstance(target, VirtioMem) else "virtio-mem"
     if isinstance(target, _Unfinished):
         return target.driver
     return "memory-region" if isinstance(target, _Region) else "container"
-
-
-def _align_up(value: int, unit: int) -> int:
-    return -(-value // unit) * unit
 
 
 def _ost_status(call: Callable[[], int]) -> int:

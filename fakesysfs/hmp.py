@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from .dimm import DimmBoard, device_help
+from .devices import device_help
+from .dimm import DimmBoard
 from .errors import MonitorError
 from .memdev import object_help
 from .qemu_text import PACKAGE, VERSION, JsonError, is_identifier, parse_json, parse_keyval, parse_options
@@ -336,6 +337,11 @@ class HmpInterpreter:
         for device in self._board.memory_devices():
             data = device["data"]
             yield f'Memory device [{device["type"]}]: "{data.get("id", "")}"'
+            if device["type"] == "virtio-mem":
+                yield f"  memaddr: {data['memaddr']:#x}"
+                for name in ("node", "requested-size", "size", "max-size", "block-size", "memdev"):
+                    yield f"  {name}: {data[name]}"
+                continue
             yield f"  addr: {data['addr']:#x}"
             yield f"  slot: {data['slot']}"
             yield f"  node: {data['node']}"

@@ -45,7 +45,8 @@ class Event(NamedTuple):
     :param seq: 1 for the first event of the machine, and so on without gaps.
     :param time_us: the machine's clock, in microseconds.
     :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (somebody inside the
-        guest asked for an eject: slot, source), "page" or "fault" (a fault rule fired).
+        guest asked for an eject: slot, source), "page", "fault" (a fault rule fired) or
+        "virtio-mem" (see virtio_mem_work()).
     :param path: the file or device in question.
     :param data: what was written, the action, the state, the rule ...
     :param errno: with what it failed; 0 when it did not.
@@ -336,6 +337,32 @@ class Machine(Engine):
         """
         try:
             return super().acpi_eject_request(slot)
+        finally:
+            self._deliver()
+
+    def virtio_mem_probe(self, nid: int, addr: int, size: int, block: int, /) -> int:
+        """Let the guest's driver find a virtio-mem device. Address and sizes in bytes.
+
+        :param block: what the device plugs at a time.
+        :returns: its number: the guest calls it virtio0, virtio1 ...
+        :raises OSError: ENODEV when the kernel has no driver; EBUSY when something is at the address; EINVAL.
+        """
+        try:
+            return super().virtio_mem_probe(nid, addr, size, block)
+        finally:
+            self._deliver()
+
+    def virtio_mem_work(self, number: int, /) -> None:
+        """Let the driver plug and unplug until the size is what virtio_mem_request() asked for. May take long.
+
+        Each step is an event of kind "virtio-mem": "size N" with the bytes that are plugged, or "work" when memory that
+        went online lets the driver go on: then this is to be called again.
+
+        :raises OSError: EBUSY, ENOMEM: some is left, and may be possible later; ENOSPC: the driver can add no more, for
+            now; others: it has given up.
+        """
+        try:
+            super().virtio_mem_work(number)
         finally:
             self._deliver()
 

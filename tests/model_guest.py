@@ -27,6 +27,7 @@ class ModelGuest:
         self.blocks: dict[int, set[int]] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.refuses = 0
+        self.devices = 0
         self.error: Exception | None = None
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -49,6 +50,21 @@ class ModelGuest:
         if not self.refuses:
             self.blocks.pop(slot, None)
         return self.refuses
+
+    def virtio_mem_probe(self, nid: int, addr: int, size: int, block: int, /) -> int:
+        self.calls.append(("probe", nid, addr, size, block))
+        if self.error:
+            raise self.error
+        self.devices += 1
+        return self.devices - 1
+
+    def virtio_mem_request(self, number: int, requested: int, usable: int, /) -> None:
+        self.calls.append(("request", number, requested, usable))
+
+    def virtio_mem_work(self, number: int, /) -> None:
+        self.calls.append(("work", number))
+        if self.error:
+            raise self.error
 
     def subscribe(self, subscriber: Callable[[Any], None], /) -> Callable[[], None]:
         self.subscribers.append(subscriber)

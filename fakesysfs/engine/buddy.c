@@ -185,6 +185,48 @@ void buddy_pin(struct machine *m, struct folio *folio, int delta)
     folio->pins = page->pins;
 }
 
+/* ---- a part of a section ---- */
+
+void buddy_split_at(struct machine *m, uint64_t pfn)
+{
+    struct folio folio;
+
+    if (!folio_at(m, pfn, &folio) || folio.kind != KIND_FREE || folio.pfn == pfn)
+        return;
+    detail(m, folio.s);
+    struct section *s = folio.s;
+    struct zone *z = zone_in_section(m, s, folio.offset);
+    uint64_t offset = folio.offset, target = pfn & (m->pages_per_section - 1);
+    unsigned order = folio.order, mt = s->map[offset].flags;
+    free_del(m, z, s, offset);
+    while (offset != target) {
+        order--;
+        uint64_t middle = offset + (1ull << order);
+        free_add(m, z, s, target < middle ? middle : offset, order, mt, false);
+        offset = target < middle ? offset : middle;
+    }
+    free_add(m, z, s, offset, order, mt, false);
+}
+
+void buddy_seize(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned kind)
+{
+    struct folio folio;
+
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn = folio.pfn + (1ull << folio.order)) {
+        if (!folio_at(m, pfn, &folio))
+            return;
+        detail(m, folio.s);
+        free_del(m, zone_in_section(m, folio.s, folio.offset), folio.s, folio.offset);
+    }
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pageblock_pages) {
+        struct section *s = section_of(m, pfn);
+        uint64_t offset = pfn & (m->pages_per_section - 1);
+        struct zone *z = zone_in_section(m, s, offset);
+        held_add(m, z, s, offset, kind, m->pageblock_order);
+        z->managed -= m->pageblock_pages;
+    }
+}
+
 /* ---- sections that become alike again ---- */
 
 static void section_fold_held(struct machine *m, struct section *s)
@@ -264,6 +306,17 @@ static void free_merge(struct machine *m, struct zone *z, struct section *s, uin
     free_add(m, z, s, offset, order, mt, to_tail);
     if (order == m->max_order && s->nr_free == m->pages_per_section)
         section_fold_free(m, s);
+}
+
+void buddy_rejoin(struct machine *m, uint64_t pfn)
+{
+    struct folio folio;
+
+    if (!folio_at(m, pfn, &folio) || folio.kind != KIND_FREE || folio.page == NULL)
+        return;
+    struct zone *z = zone_in_section(m, folio.s, folio.offset);
+    free_del(m, z, folio.s, folio.offset);
+    free_merge(m, z, folio.s, folio.offset, folio.order, false);
 }
 
 static inline void vacate(struct machine *m, struct zone *z, const struct folio *folio)
@@ -643,14 +696,15 @@ void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         for (uint64_t offset = 0; s->map != NULL && offset < m->pages_per_section;) {
             unsigned kind = s->map[offset].kind;
             uint64_t pages = 1ull << s->map[offset].order;
-            warn_on(m, kind != KIND_FREE && kind != KIND_POISONED && kind != KIND_MEMMAP_SELF &&
-                           kind != KIND_OFFLINE && kind != KIND_HOLE,
+            bool unmanaged = kind == KIND_MEMMAP_SELF || kind == KIND_HOLE || kind == KIND_UNPLUGGED;
+            warn_on(m, kind != KIND_FREE && kind != KIND_POISONED && !unmanaged &&
+                           kind != KIND_OFFLINE,
                     "a page goes offline that is held");
             if (kind == KIND_FREE)
                 free_del(m, z, s, offset);
             else
                 held_del(m, z, s, offset);
-            z->managed -= kind != KIND_MEMMAP_SELF && kind != KIND_HOLE ? pages : 0;
+            z->managed -= !unmanaged ? pages : 0;
             offset += pages;
         }
         section_drop_map(m, s);

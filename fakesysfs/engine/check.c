@@ -166,7 +166,7 @@ static int check_zone(struct machine *m, const struct zone *z, const struct coun
             return check_failed(m, kind_name(kind), z->start_pfn, count->kind_pages[kind], z->kind_pages[kind]);
         if (kind >= KIND_ANON && (err = check_list(m, &z->held[kind], z, kind, 0, 0)) != 0)
             return err;
-        held += kind >= KIND_POISONED && kind != KIND_MEMMAP_SELF ? count->kind_pages[kind] : 0;
+        held += kind >= KIND_POISONED && kind != KIND_MEMMAP_SELF && kind != KIND_UNPLUGGED ? count->kind_pages[kind] : 0;
     }
     if (z->free != free_pages || z->isolated_free != isolated)
         return check_failed(m, "free pages of a zone", z->start_pfn, free_pages + isolated, z->free + z->isolated_free);
@@ -247,6 +247,61 @@ static int check_groups(struct machine *m)
     return 0;
 }
 
+/* The pages of a block that is online: held by the driver where its units are not plugged, and nowhere else. */
+static int check_vmem_pages(struct machine *m, const struct virtio_mem *vm, uint64_t slot)
+{
+    uint64_t pfn = (vm->first + slot) * vm->block_bytes >> m->page_shift, end = pfn + (vm->block_bytes >> m->page_shift), next;
+    struct folio folio;
+    bool plugged;
+
+    for (; pfn < end; pfn = next) {
+        next = vmem_run(m, pfn, end, &plugged);
+        for (uint64_t at = pfn; at < next && folio_at(m, at, &folio); at = folio.pfn + (1ull << folio.order))
+            if ((folio.kind == KIND_UNPLUGGED) == plugged)
+                return check_failed(m, "pages of a virtio-mem device that are plugged", at, plugged, folio.kind);
+    }
+    return 0;
+}
+
+static int check_vmem(struct machine *m, struct virtio_mem *vm)
+{
+    uint64_t plugged = 0, offline = 0, count[NR_VMEM_STATES] = {0};
+    int err;
+
+    for (uint64_t slot = 0; slot < vm->nr; slot++) {
+        enum vmem_state state = vmem_state(vm, slot);
+        unsigned units = 0, online = 0, added = 0;
+        for (unsigned unit = 0; unit < vm->units; unit++)
+            units += vm->plugged_units[slot * vm->units + unit];
+        for (uint64_t at = 0; at < vm->block_bytes; at += m->block_bytes) {
+            const struct memory_block *b = radix_get(&m->blocks, ((vm->first + slot) * vm->block_bytes + at) / m->block_bytes);
+            added += b != NULL;
+            online += b != NULL && b->state == BLOCK_ONLINE;
+        }
+        count[state]++;
+        plugged += vm->big ? (state >= VMEM_ADDED || state == VMEM_PLUGGED) * vm->block_bytes : units * vm->unit_bytes;
+        if (state == VMEM_UNUSED || state == VMEM_PLUGGED)
+            continue; /* what somebody else has put there is his */
+        offline += (added - online) * m->block_bytes;
+        if (added != vm->block_bytes / m->block_bytes)
+            return check_failed(m, "memory blocks of a virtio-mem device", slot, vm->block_bytes / m->block_bytes, added);
+        if (!vm->big && (online != 0) != (state >= VMEM_KERNEL))
+            return check_failed(m, "the state of a block of a virtio-mem device", slot, online, state);
+        if (!vm->big && (units == vm->units) != (state == VMEM_OFFLINE || state == VMEM_KERNEL || state == VMEM_MOVABLE))
+            return check_failed(m, "plugged units of a block of a virtio-mem device", slot, units, state);
+        if ((err = check_vmem_pages(m, vm, slot)) != 0)
+            return err;
+    }
+    if (plugged != vm->plugged)
+        return check_failed(m, "plugged bytes of a virtio-mem device", vm->number, plugged, vm->plugged);
+    if (offline != vm->offline_bytes)
+        return check_failed(m, "offline bytes of a virtio-mem device", vm->number, offline, vm->offline_bytes);
+    for (unsigned state = 0; state < NR_VMEM_STATES; state++)
+        if (count[state] != vm->count[state])
+            return check_failed(m, "blocks of a virtio-mem device in a state", state, count[state], vm->count[state]);
+    return 0;
+}
+
 static int check_all(struct machine *m, struct count *counts)
 {
     uint64_t nr = 0, blocks = 0;
@@ -271,6 +326,9 @@ static int check_all(struct machine *m, struct count *counts)
         return err;
     if (!m->hotplug_held && (err = check_groups(m)) != 0)
         return err;
+    for (size_t i = 0; i < m->nr_vmems; i++)
+        if (!m->vmems[i]->working && !m->hotplug_held && (err = check_vmem(m, m->vmems[i])) != 0)
+            return err;
     if (m->tainted)
         return fail(m, -EIO, "the machine is tainted: see the kernel log");
     return 0;

@@ -38,6 +38,7 @@ struct boot_resource { /* one line of /proc/iomem at boot, pre-order; bytes, end
 };
 #define RES_BUSY 1u
 #define RES_SYSRAM 2u
+#define RES_IDLE 4u /* to resource_request(): others may claim what is within it */
 
 struct boot_firmware { /* one entry of the firmware's map; end inclusive */
     uint64_t start, end;
@@ -152,6 +153,16 @@ int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t
 int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start, uint64_t size_bytes);
 int acpi_eject_request(struct machine *m, struct task *task, unsigned slot);
 
+/* virtio_mem.c: a device with memory that is plugged in part, and the guest's driver of it */
+/* The driver finds the device; returns its number, or -ENODEV, -EINVAL, -EBUSY. device_block_bytes: of the host's device */
+int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t addr, uint64_t region_bytes,
+                     uint64_t device_block_bytes);
+/* The host wants another size, and lets only the first bytes of the region be used; nothing is done yet. */
+int virtio_mem_request(struct machine *m, struct task *task, unsigned number, uint64_t requested, uint64_t usable_bytes);
+/* Let the driver do what it can. 0, or why there is work left: -EBUSY, -ENOMEM: try again later; -ENOSPC: no more goes. */
+int virtio_mem_work(struct machine *m, struct task *task, unsigned number);
+int64_t virtio_mem_size(struct machine *m, struct task *task, unsigned number); /* bytes plugged */
+
 /* workload.c: who holds pages */
 struct page_info {
     uint64_t pfn, head_pfn;
@@ -169,7 +180,7 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn);
 int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info);
 
 /* record.c: what happened */
-enum event_kind { EVENT_UEVENT, EVENT_STORE, EVENT_STATE, EVENT_OST, EVENT_PAGE, EVENT_FAULT };
+enum event_kind { EVENT_UEVENT, EVENT_STORE, EVENT_STATE, EVENT_OST, EVENT_PAGE, EVENT_FAULT, EVENT_VIRTIO_MEM };
 struct event {
     uint64_t seq, time_us;
     uint64_t caller; /* task->caller of the call in which it happened; 0: of none */

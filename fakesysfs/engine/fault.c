@@ -30,6 +30,9 @@ static const char *const points[] = {
     "offline/notifier",     /* MEM_GOING_OFFLINE refused */
     "offline/dissolve",     /* dissolve_free_huge_pages() */
     "migrate/alloc",        /* no target page */
+    "virtio_mem/plug",      /* the host refuses to plug, or is busy */
+    "virtio_mem/unplug",    /* ... to unplug */
+    "virtio_mem/contig",    /* alloc_contig_range() of what is to be unplugged */
     "migrate/move",         /* the page itself cannot move */
 };
 enum { NR_POINTS = sizeof points / sizeof *points };

@@ -32,6 +32,9 @@
     X(dump_page_type)                /* ... and have a line `page_type:` */                                    \
     X(dump_folio)                    /* ... which only pages that have a type get; `page: ` comes without an address */\
     X(isolate_first_last)          /* isolation starts with the first and the last pageblock */                \
+    X(virtio_mem)                  /* there is a driver for virtio-mem */                                      \
+    X(virtio_mem_pageblock_unit)   /* its unit is a pageblock, not a largest chunk of the free lists */        \
+    X(virtio_mem_removes_later)    /* a block that is unplugged, but did not go offline, is tried again */     \
     X(pageoffline_skipped)         /* PageOffline pages pass isolation */                                      \
     X(offlined_pages_info)         /* `Offlined Pages N` is visible in the log */                              \
     X(fallback_order_line)         /* `Fallback order for Node N` before `Built N zonelists` */                \

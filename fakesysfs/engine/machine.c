@@ -223,6 +223,7 @@ void machine_destroy(struct machine *m)
     free(m->hotplug_nids);
     free(m->groups);
     free(m->dimms);
+    vmem_destroy_all(m);
     pthread_cond_destroy(&m->changed);
     pthread_mutex_destroy(&m->mutex);
     free(m);

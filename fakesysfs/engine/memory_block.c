@@ -343,6 +343,7 @@ struct addition {
     int nid;
     int16_t group;
     bool on_memory;
+    const char *driver; /* name in /proc/iomem of memory that a driver manages; NULL: it is the firmware's */
 };
 
 /* The device of a section's block, unless an earlier section has made it. */
@@ -392,15 +393,15 @@ static void link_blocks_to_node(struct machine *m)
     TRACE_LEAF(m, "memory_block_add_nid");
 }
 
-int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory)
+static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes, struct addition *add)
 {
     uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes;
-    struct addition add = {nid, group, on_memory};
+    const int nid = add->nid;
     bool new_node, devices_later = has(m, F_block_devices_after_add);
     int err;
 
-    TRACE(m, "__add_memory");
-    if ((err = range_claim(m, start, size_bytes)) != 0)
+    TRACE(m, add->driver != NULL ? "add_memory_driver_managed" : "__add_memory");
+    if ((err = range_claim(m, start, size_bytes, add->driver != NULL ? add->driver : "System RAM")) != 0)
         return err;
     {
         TRACE(m, "add_memory_resource");
@@ -412,24 +413,27 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
             err = fail(m, -EINVAL, "node %d is not possible on this machine", nid);
             goto failed_claimed;
         }
-        if (group >= 0)
+        if (add->group >= 0)
             TRACE_LEAF(m, "memory_group_find_by_id");
         TRACE_LEAF(m, "mem_hotplug_begin");
         if ((err = fault_at(m, "memory_add/node")) != 0)
             goto failed_claimed;
         new_node = !m->nodes[nid].online;
         node_bring_online(m, nid);
-        err = range_add(m, nid, start, size_bytes, on_memory, devices_later ? NULL : section_added, &add);
+        err = range_add(m, nid, start, size_bytes, add->on_memory, devices_later ? NULL : section_added, add);
         if (err != 0)
             goto failed_node;
         if (new_node && has(m, F_node_before_blocks))
             node_device_add(m, nid);
-        if (devices_later && (err = blocks_create(m, first, end, &add)) != 0)
+        if (devices_later && (err = blocks_create(m, first, end, add)) != 0)
             goto failed_added;
         if (new_node && !has(m, F_node_before_blocks))
             node_device_add(m, nid);
         link_blocks_to_node(m);
-        firmware_map_add(m, start, start + size_bytes - 1, "System RAM");
+        if (add->driver == NULL)
+            firmware_map_add(m, start, start + size_bytes - 1, "System RAM");
+        else
+            resource_merge(m, start);
         TRACE_LEAF(m, "mem_hotplug_done");
     }
     if (m->auto_online != TYPE_OFFLINE)
@@ -449,6 +453,20 @@ failed_node:
 failed_claimed:
     range_unclaim(m, start, size_bytes);
     return err;
+}
+
+int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory)
+{
+    struct addition addition = {.nid = nid, .group = group, .on_memory = on_memory};
+
+    return memory_add_as(m, start, size_bytes, &addition);
+}
+
+int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, const char *name)
+{
+    struct addition addition = {.nid = nid, .group = group, .driver = name};
+
+    return memory_add_as(m, start, size_bytes, &addition);
 }
 
 /* A node without memory and processors goes away. Linux: try_offline_node(). */
@@ -537,7 +555,11 @@ int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t
     machine_lock(m, task);
     int err = hotplug_lock(m);
     if (err == 0) {
-        err = memory_remove_locked(m, start, size_bytes);
+        for (uint64_t at = start; err == 0 && at - start < size_bytes; at += m->block_bytes)
+            if (vmem_owns(m, at >> m->page_shift))
+                err = fail(m, -EBUSY, "0x%llx is of a virtio-mem device, whose driver alone removes it", (unsigned long long)at);
+        if (err == 0)
+            err = memory_remove_locked(m, start, size_bytes);
         hotplug_unlock(m);
     }
     machine_unlock(m);

@@ -42,7 +42,7 @@ static int range_allowed(struct machine *m, uint64_t start, uint64_t size_bytes)
                 (unsigned long long)limit);
 }
 
-int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes)
+int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const char *name)
 {
     int err;
 
@@ -55,7 +55,7 @@ int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes)
     TRACE(m, "__request_region");
     TRACE_LEAF(m, "__request_resource");
     if (size_bytes != 0 && start + size_bytes - 1 >= start)
-        err = resource_request(m, start, start + size_bytes - 1, "System RAM", RES_BUSY | RES_SYSRAM,
+        err = resource_request(m, start, start + size_bytes - 1, name, RES_BUSY | RES_SYSRAM,
                                has(m, F_resource_busy_only));
     else
         err = -EEXIST;
@@ -251,8 +251,9 @@ bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes)
 
 /* ---- notifiers ---- */
 
-/* Tell the chain that memory is about to go online or offline. Subscribers of ours: error injection, fault points. */
-static int notify(struct machine *m, bool online)
+/* Tell the chain that memory is about to go online or offline. Subscribers of ours: error injection, fault
+ * points, and of what is to go online the driver of virtio-mem: what goes offline it lets go. */
+static int notify(struct machine *m, bool online, uint64_t start_pfn)
 {
     int injected = online ? m->inject_going_online : m->inject_going_offline;
     const char *action = online ? "MEM_GOING_ONLINE" : "MEM_GOING_OFFLINE";
@@ -264,7 +265,8 @@ static int notify(struct machine *m, bool online)
         klog(m, "Injecting error (%d) to %s", injected, action);
         return fail(m, injected, "%s was refused by error injection (%d)", action, injected);
     }
-    return fault_at(m, online ? "online/notifier" : "offline/notifier");
+    int err = fault_at(m, online ? "online/notifier" : "offline/notifier");
+    return err == 0 && online ? vmem_going_online(m, start_pfn) : err;
 }
 
 /* What the chains are told and nobody of ours has a say in: that it was called off, that it is done. */
@@ -379,9 +381,30 @@ static int sections_probed(struct machine *m, uint64_t start_pfn, uint64_t nr_pa
     return 0;
 }
 
+/* Of a block of a virtio-mem device only what is plugged is given; the rest is held. Returns the range's pages. */
+static uint64_t give_plugged(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    uint64_t end_pfn = start_pfn + nr_pages, next;
+    bool plugged;
+
+    for (uint64_t pfn = start_pfn; pfn < end_pfn; pfn = next) {
+        next = vmem_run(m, pfn, end_pfn, &plugged);
+        if (plugged)
+            buddy_give_range(m, pfn, next - pfn, has(m, F_fresh_at_tail));
+        for (uint64_t held = pfn; !plugged && held < next; held += m->pageblock_pages) {
+            struct section *s = section_of(m, held);
+            section_detail(m, s, NULL);
+            folio_link(m, s, held & (m->pages_per_section - 1), KIND_UNPLUGGED, m->pageblock_order);
+        }
+    }
+    return nr_pages;
+}
+
 /* Of a range that had holes when it was booted only the RAM goes online. Returns its pages. */
 static uint64_t give_ram(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
+    if (vmem_of(m, start_pfn) != NULL)
+        return give_plugged(m, start_pfn, nr_pages);
     uint64_t end_pfn = start_pfn + nr_pages, ram = resource_ram_pages(m, start_pfn, nr_pages);
 
     if (ram == nr_pages) {
@@ -425,7 +448,7 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
         return err;
     move_range_to_zone(m, start_pfn, nr_pages, z);
     node_notify(m, first_of_node);
-    if ((err = notify(m, true)) != 0)
+    if ((err = notify(m, true, start_pfn)) != 0)
         goto failed_notify;
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
         section_of(m, pfn)->kind = KIND_INSIDE;
@@ -460,6 +483,7 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     TRACE_LEAF(m, "kswapd_run");
     TRACE_LEAF(m, "kcompactd_run");
     node_notify(m, first_of_node);
+    vmem_online(m, start_pfn, nr_pages, z->type == ZONE_MOVABLE);
     if (!was_populated)
         load_kernel_noise(m, z);
     return 0;
@@ -584,7 +608,7 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     if ((err = isolate_range(m, start_pfn, nr_pages, &why)) != 0)
         goto failed_isolate;
     node_notify(m, last_of_node);
-    if ((err = notify(m, false)) != 0)
+    if ((err = notify(m, false, start_pfn)) != 0)
         goto failed_isolated;
     cond_resched(m);
     if ((err = empty_range(m, start_pfn, nr_pages)) != 0)
@@ -615,6 +639,7 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
         zone_build_zonelists(m, z->nid); /* N_MEMORY is cleared afterwards */
     }
     node_notify(m, last_of_node);
+    vmem_offline(m, start_pfn, nr_pages);
     remove_range_from_zone(m, start_pfn, nr_pages, z, has(m, F_span_shrink_at_offline));
     return 0;
 

@@ -47,7 +47,7 @@ static uint64_t target_nodes(struct machine *m, int nid)
 
 static void tell_failure(struct machine *m, const struct folio *folio, int ret, unsigned *told)
 {
-    if (*told >= TOLD_LIMIT && has(m, F_migrate_ratelimit))
+    if (told == NULL || (*told >= TOLD_LIMIT && has(m, F_migrate_ratelimit)))
         return;
     if (*told < 2 * TOLD_LIMIT) {
         klog(m, "migrating pfn %llx failed ret:%d%s", (unsigned long long)folio->pfn, ret, has(m, F_migrate_newline) ? "" : " ");
@@ -84,7 +84,8 @@ static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
 uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned *told)
 {
     struct folio folio;
-    uint64_t left = 0, nodes = 0, vacated_pfn = 0, nr_vacated = 0; /* one run of pages not freed yet */
+    uint64_t left = 0, nodes = told == NULL ? UINT64_MAX : 0;
+    uint64_t vacated_pfn = 0, nr_vacated = 0; /* one run of pages not freed yet */
     bool trace_on = m->trace_on;
 
     TRACE(m, "migrate_pages");

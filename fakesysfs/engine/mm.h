@@ -14,10 +14,12 @@
  *   node         a NUMA node here; "list node" is written out where the other one is meant
  *
  * Files call only files of earlier letters:
- *   a record.c fault.c rules.c   b sparse.c resource.c sysfs_parse.c sysfs_tree.c   c sysfs.c pageblock.c zone.c
- *   d buddy.c   e workload.c   f page_isolation.c   g migrate.c   h memory_hotplug.c memory_failure.c vmstat.c
+ *   a record.c fault.c rules.c   b sparse.c resource.c sysfs_parse.c sysfs_tree.c
+ *   c sysfs.c pageblock.c zone.c virtio_mem_state.c
+ *   d buddy.c   e workload.c   f page_isolation.c   g migrate.c
+ *   h contig.c memory_hotplug.c memory_failure.c vmstat.c
  *   i meminfo.c zoneinfo.c   j node_files.c procfs.c   k node.c memory_tree.c   l memory_block.c
- *   m acpi.c acpi_tree.c boot.c check.c memory_root.c   n machine.c   o fuse_ops.c
+ *   m acpi.c acpi_tree.c boot.c check.c memory_root.c virtio_mem.c   n machine.c   o fuse_ops.c
  *
  * Locks: hotplug (a flag under the mutex: one add, online, offline, remove at a time) before `mutex` (all data).
  * Public functions (engine.h) lock; everything here runs with the mutex held and does not.
@@ -50,6 +52,7 @@ enum page_kind {
     KIND_FREE,        /* in the buddy's lists */
     KIND_POISONED,    /* taken out of use by memory failure */
     KIND_MEMMAP_SELF, /* memmap_on_memory: the block's own memmap lives here; present, not managed */
+    KIND_UNPLUGGED,   /* of a virtio-mem block that is online, but not plugged in whole; present, not managed */
     KIND_ANON,
     KIND_FILE,
     KIND_SHMEM,
@@ -135,7 +138,7 @@ struct radix { /* two levels: chunk[nr >> RADIX_SHIFT][nr & (RADIX_SIZE - 1)] */
 /*
  * managed  = pages handed to the buddy so far and not taken back
  * managed  = free + isolated_free + sum of kind_pages[KIND_ANON ...] + kind_pages[KIND_POISONED]
- * present  = managed + kind_pages[KIND_RESERVED] + kind_pages[KIND_MEMMAP_SELF]
+ * present  = managed + kind_pages[KIND_RESERVED] + kind_pages[KIND_MEMMAP_SELF] + kind_pages[KIND_UNPLUGGED]
  * spanned  = end_pfn - start_pfn >= present; 0 for an empty zone
  * free     = sum over order and migratetype except isolate of free_area[o][mt].nr << o; isolated_free the same of isolate
  */
@@ -208,6 +211,39 @@ struct acpi_dimm { /* one PNP0C80 device */
     int nid;
     uint64_t start, size_bytes;
     int group;
+};
+
+/* Of a block of a virtio-mem device. The one after OFFLINE, KERNEL, MOVABLE is the same, plugged in part. */
+enum vmem_state {
+    VMEM_UNUSED,  /* not plugged, not added */
+    VMEM_PLUGGED, /* plugged, and yet not added: it could not be unplugged */
+    VMEM_OFFLINE, VMEM_OFFLINE_PARTIAL,
+    VMEM_KERNEL, VMEM_KERNEL_PARTIAL,
+    VMEM_MOVABLE, VMEM_MOVABLE_PARTIAL,
+    VMEM_ADDED,        /* big block mode: plugged and added */
+    VMEM_FAKE_OFFLINE, /* ... and about to go: what goes online of it now stays unplugged */
+    NR_VMEM_STATES
+};
+
+/*
+ * plugged       = unit_bytes * number of plugged units; block_bytes * number of blocks ADDED in big block mode; and
+ *                 of those PLUGGED in either
+ * offline_bytes = bytes of the memory blocks it has added and that are offline
+ * count[s]      = number of blocks with state s
+ */
+struct virtio_mem {
+    unsigned number; /* virtioN */
+    int nid, group;
+    uint64_t addr, region_bytes, usable_bytes, requested, plugged;
+    uint64_t host_requested, host_usable; /* what the host wants now; the driver has seen it when !config_changed */
+    bool config_changed, working, broken, left_over, removed; /* left_over: a block that is unplugged, but has not gone */
+    bool big; /* big block mode */
+    uint64_t block_bytes, unit_bytes; /* of its blocks: memory blocks, or larger; of what is plugged at a time */
+    unsigned units;                   /* per block */
+    uint64_t first;                   /* number of its first block: address / block_bytes */
+    uint64_t nr, cap;                 /* blocks ever used, the lowest ones */
+    uint8_t *state, *plugged_units;   /* of each block; of each unit of each block: 0 or 1 */
+    uint64_t count[NR_VMEM_STATES], offline_bytes, offline_most;
 };
 
 struct resource { /* a node of the tree behind /proc/iomem; end inclusive */
@@ -375,6 +411,8 @@ struct machine {
     size_t nr_groups;
     struct acpi_dimm *dimms;
     size_t nr_dimms;
+    struct virtio_mem **vmems;
+    size_t nr_vmems;
     unsigned nr_acpi_slots; /* that firmware describes: they have devices */
     uint64_t block_serial, nr_memory_blocks, blocks_changed_us;
     bool drivers_autoprobe[2]; /* memory, node */
@@ -498,6 +536,7 @@ void sparse_destroy(struct machine *m);
 /* ---- resource.c (b) ---- */
 /* As __request_region: 0, or -EEXIST. busy_only: descend into non-busy resources that contain the range. */
 int resource_request(struct machine *m, uint64_t start, uint64_t end, const char *name, unsigned flags, bool busy_only);
+void resource_merge(struct machine *m, uint64_t start); /* what is claimed there, with neighbours of its name */
 void resource_release(struct machine *m, uint64_t start, uint64_t end); /* may split or trim what it was part of */
 int resource_insert(struct machine *m, const struct boot_resource *list, size_t nr); /* the boot tree */
 /* Pages of busy System RAM in a range, as walk_system_ram_range() counts them. */
@@ -544,6 +583,20 @@ uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z); /* pages
 uint64_t total_managed(struct machine *m);
 uint64_t total_free(struct machine *m);
 
+/* ---- virtio_mem_state.c (c) ---- */
+struct virtio_mem *vmem_of(struct machine *m, uint64_t pfn); /* the device whose region it is in; NULL: none */
+enum vmem_state vmem_state(const struct virtio_mem *vm, uint64_t slot);
+void vmem_set_state(struct virtio_mem *vm, uint64_t slot, enum vmem_state state);
+uint64_t vmem_use_next(struct virtio_mem *vm); /* one more block is used: its slot */
+bool vmem_may_add(const struct virtio_mem *vm, uint64_t bytes); /* is little enough offline? */
+bool vmem_owns(struct machine *m, uint64_t pfn); /* is it in a block that a device has added? */
+/* From pfn on, up to where are all pages plugged, or none? Plugged is what is of no device. */
+uint64_t vmem_run(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *plugged);
+int vmem_going_online(struct machine *m, uint64_t start_pfn); /* of a memory block: 0 or -EPERM */
+void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool movable);
+void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
+void vmem_destroy_all(struct machine *m);
+
 /* ---- buddy.c (d) ---- */
 /* Take 2^order pages from this zone for this migratetype; false: none. The pages become one folio of `kind`. */
 bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind, bool nofragment,
@@ -573,6 +626,11 @@ bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
 /* A whole uniform free section at once, as folios of this kind and order, where single allocations would take the same
  * pages in the same order; false: they would not. */
 bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind);
+/* For taking away a part of a section. A free chunk that lies across pfn becomes several, none of which does ... */
+void buddy_split_at(struct machine *m, uint64_t pfn);
+void buddy_rejoin(struct machine *m, uint64_t pfn); /* ... and the free chunk at pfn is merged with its buddies again */
+/* Free pages that are whole pageblocks become folios of this kind, one for each; managed shrinks. */
+void buddy_seize(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned kind);
 void buddy_set_kind(struct machine *m, struct folio *folio, unsigned kind); /* a held folio changes hands */
 void buddy_pin(struct machine *m, struct folio *folio, int delta);
 void folio_link(struct machine *m, struct section *s, uint64_t offset, unsigned kind, unsigned order); /* reserved, hole */
@@ -597,19 +655,28 @@ uint64_t memory_available(struct machine *m);              /* MemAvailable, page
 struct unmovable { uint64_t pfn, head_pfn; unsigned kind; };
 int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct unmovable *why); /* 0, -EBUSY */
 void undo_isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned mt);
+/* Pageblocks within a section, whatever the sections they are in; nothing is logged. 0, -EBUSY. */
+int isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
+void undo_isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void dump_page(struct machine *m, uint64_t pfn, const char *reason);
 
 /* ---- migrate.c (f) ---- */
 /* First folio at or after start that can move. 0 and *pfn, -ENOENT: none, -EBUSY: a page that never will. */
 int scan_movable(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, uint64_t *pfn);
-/* One pass over a range: every folio that can move is moved. Returns folios left behind. `told`: failures logged. */
+/* One pass over a range: every folio that can move is moved. Returns folios left behind. `told`: failures
+ * logged; NULL: none is, and the pages may stay on their node. */
 uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned *told);
 int dissolve_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn); /* free huge pages go back to the buddy */
 
+/* ---- contig.c (h) ---- */
+/* Pageblocks that are online are emptied and become KIND_UNPLUGGED. 0; -EBUSY, -ENOMEM: as before. */
+int contig_take(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
+void contig_give(struct machine *m, uint64_t start_pfn, uint64_t nr_pages); /* they are free again */
+
 /* ---- memory_hotplug.c (g): pfn ranges ---- */
 /* The steps of adding memory, in their order; each failure leaves nothing of itself. */
-int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes);   /* register_memory_resource() */
+int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const char *name); /* register_memory_resource() */
 void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes);
 int range_check(struct machine *m, uint64_t start, uint64_t size_bytes);   /* check_hotplug_memory_range() */
 /* arch_add_memory(): sections and their memmap. self_memmap: it lives in the memory itself, nothing is allocated. */
@@ -633,6 +700,8 @@ int block_online(struct machine *m, struct memory_block *b);   /* device_online(
 int block_offline(struct machine *m, struct memory_block *b);  /* device_offline(): 1 when it was offline */
 /* __add_memory() and __remove_memory(), with the hotplug lock held. group: memory group or -1. */
 int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory);
+/* The same for a driver that manages the memory: it has a name of its own in /proc/iomem, where neighbours merge. */
+int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, const char *name);
 int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes);
 struct memory_block *block_create(struct machine *m, uint64_t id, int nid);
 void block_destroy_all(struct machine *m);

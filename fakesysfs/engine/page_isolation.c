@@ -290,6 +290,39 @@ void undo_isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages
     unisolate_range(m, start_pfn, nr_pages, mt);
 }
 
+/* ---- a part of a section ---- */
+
+void undo_isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pageblock_pages)
+        unisolate_block(m, pfn, MT_MOVABLE);
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
+        buddy_settle(m, section_of(m, pfn));
+}
+
+int isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    struct unmovable why;
+    int err = 0;
+
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages && err == 0; pfn += m->pageblock_pages) {
+        if ((err = fault_at(m, "offline/pageblock")) != 0)
+            break;
+        if (pageblock_isolated(m, pfn))
+            err = fail(m, -EBUSY, "somebody else isolates page 0x%llx", (unsigned long long)pfn);
+        else if (has_unmovable(m, pfn, pfn + m->pageblock_pages, &why))
+            err = fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)why.pfn, kind_name(why.kind));
+        if (err != 0)
+            break;
+        pageblock_set_isolated(m, pfn, true, NR_MT);
+        buddy_move_block(m, pfn, MT_ISOLATE);
+        zone_of(m, pfn)->nr_isolated_blocks++;
+    }
+    if (err != 0)
+        undo_isolate_part(m, start_pfn, nr_pages);
+    return err;
+}
+
 int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
     struct folio folio;
@@ -302,6 +335,7 @@ int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         if (folio.page == NULL && folio.kind == KIND_FREE)
             folio = (struct folio){.pfn = section_first_pfn(m, folio.s) + m->pages_per_section - 1};
         else if (folio.kind != KIND_FREE && folio.kind != KIND_POISONED && folio.kind != KIND_MEMMAP_SELF &&
+                 folio.kind != KIND_UNPLUGGED &&
                  folio.kind != KIND_HOLE)
             return -EBUSY;
     }

@@ -106,7 +106,9 @@ int resource_insert(struct machine *m, const struct boot_resource *list, size_t 
 int resource_request(struct machine *m, uint64_t start, uint64_t end, const char *name, unsigned flags,
                      bool busy_only)
 {
-    struct resource *parent = &m->iomem, *conflict, *res = resource_new(start, end, name, flags | RES_BUSY);
+    struct resource *parent = &m->iomem, *conflict, *res;
+
+    res = resource_new(start, end, name, (flags & RES_IDLE) != 0 ? flags & ~RES_IDLE : flags | RES_BUSY);
 
     m->iomem.end = root_end(m);
     /* A child that is not busy only bounds what may be claimed: what lies within it becomes its child. */
@@ -124,6 +126,36 @@ int resource_request(struct machine *m, uint64_t start, uint64_t end, const char
     return fail(m, -EEXIST, "0x%llx-0x%llx is taken: 0x%llx-0x%llx is %s", (unsigned long long)start,
                 (unsigned long long)end, (unsigned long long)conflict->start,
                 (unsigned long long)conflict->end, conflict->name);
+}
+
+void resource_merge(struct machine *m, uint64_t start)
+{
+    struct resource *parent = &m->iomem;
+    size_t at;
+
+    for (;;) {
+        at = child_from(parent, start);
+        if (at == parent->nr_children || parent->child[at]->start > start)
+            return;
+        if ((parent->child[at]->flags & RES_BUSY) != 0)
+            break;
+        parent = parent->child[at];
+    }
+    if (at != 0)
+        at--;
+    for (unsigned i = 0; i < 2 && at + 1 < parent->nr_children; i++) {
+        struct resource *left = parent->child[at], *right = parent->child[at + 1];
+        if (left->end + 1 != right->start || left->flags != right->flags || left->nr_children + right->nr_children != 0 ||
+            strcmp(left->name, right->name) != 0) {
+            at++;
+            continue;
+        }
+        left->end = right->end;
+        parent->nr_children--;
+        memmove(parent->child + at + 1, parent->child + at + 2,
+                (parent->nr_children - at - 1) * sizeof(struct resource *));
+        resource_free(right);
+    }
 }
 
 /* May `res` shrink to this range? Its children must stay within it. */

@@ -304,7 +304,8 @@ static int same_text(const char *before, const char *after)
 /*
  * One letter per page:  free  M movable  U unmovable  R reclaimable  I isolated
  *                       held  a anon, file, shmem  p pinned  u unmovable  h huge page  o balloon
- *                       r reserved  x poisoned  v memmap of the block itself  _ hole  - offline  . no memory at all
+ *                       r reserved  x poisoned  v memmap of the block itself  = not plugged
+ *                       _ hole  - offline  . no memory at all
  */
 static char page_letter(struct machine *m, uint64_t pfn)
 {
@@ -329,6 +330,8 @@ static char page_letter(struct machine *m, uint64_t pfn)
         return 'x';
     case KIND_MEMMAP_SELF:
         return 'v';
+    case KIND_UNPLUGGED:
+        return '=';
     case KIND_HOLE:
         return '_';
     default:

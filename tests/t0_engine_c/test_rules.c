@@ -80,7 +80,7 @@ static const char *listed_rules(struct machine *m)
 /* The youngest event, "kind path data errno", and all are taken. */
 static const char *last_event(struct machine *m)
 {
-    static const char *const kinds[] = {"uevent", "store", "state", "ost", "page", "fault"};
+    static const char *const kinds[] = {"uevent", "store", "state", "ost", "page", "fault", "virtio-mem"};
     static char copy[512];
     struct event *events;
     size_t nr = events_take(m, &events);

@@ -148,28 +148,65 @@ static int plug_with_own_memmap(struct machine *m, const struct shape *shape)
     return err;
 }
 
+/* A virtio-mem device between the two blocks, found once. Its size is told in what it plugs at a time. */
+static int want_units(struct machine *m, const struct shape *shape, uint64_t units)
+{
+    uint64_t base = shape->hotplug_base + m->block_bytes, bytes = 3 * m->block_bytes;
+
+    if (m->nr_vmems == 0 && virtio_mem_probe(m, &test_task, 0, base, bytes, m->page_bytes << m->pageblock_order) != 0)
+        return -ENODEV;
+    int err = virtio_mem_request(m, &test_task, 0, units * m->vmems[0]->unit_bytes, bytes);
+    return err != 0 ? err : virtio_mem_work(m, &test_task, 0);
+}
+
+static int want_none(struct machine *m, const struct shape *shape)
+{
+    return want_units(m, shape, 0);
+}
+
+static int want_one(struct machine *m, const struct shape *shape)
+{
+    return want_units(m, shape, 1);
+}
+
+static int want_two_online(struct machine *m, const struct shape *shape)
+{
+    int err = want_units(m, shape, 2);
+
+    for (uint64_t id = first_block(m, shape) + 1; err == 0 && block_get(m, id) != NULL && id < first_block(m, shape) + 4; id++)
+        if (block_get(m, id)->state == BLOCK_OFFLINE)
+            err = set_state(m, id, "online_movable");
+    return err;
+}
+
 struct scenario {
     const char *name;
     int (*before)(struct machine *m, const struct shape *shape); /* NULL: nothing */
     int (*tested)(struct machine *m, const struct shape *shape);
     int (*after)(struct machine *m, const struct shape *shape); /* when `tested` has succeeded in the end */
     const char *points[8];
-    bool new_node, own_memmap;
+    bool new_node, own_memmap, virtio_mem;
 };
 
 static const struct scenario scenarios[] = {
     {"add", NULL, add_two, remove_two,
-     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, false, false},
+     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, false, false, false},
     {"add to a new node", NULL, add_to_new_node, remove_one,
-     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, true, false},
+     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, true, false, false},
     {"plug", NULL, plug, eject,
-     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, false, false},
-    {"online", add_two, online, stop_and_remove, {"online/notifier"}, false, false},
-    {"online with its own memmap", plug_with_own_memmap, online, eject, {"online/memmap", "online/notifier"}, false, true},
-    {"offline", add_and_use, offline, remove_two, {"offline/isolate", "offline/notifier", "offline/dissolve"}, false, false},
+     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, false, false, false},
+    {"online", add_two, online, stop_and_remove, {"online/notifier"}, false, false, false},
+    {"online with its own memmap", plug_with_own_memmap, online, eject, {"online/memmap", "online/notifier"}, false, true, false},
+    {"offline", add_and_use, offline, remove_two, {"offline/isolate", "offline/notifier", "offline/dissolve"},
+     false, false, false},
     {"offline, used", add_and_fill, offline, empty_and_remove,
-     {"offline/isolate", "offline/pageblock", "offline/notifier", "migrate/alloc", "migrate/move"}, false, false},
-    {"eject", plug_and_use, eject, NULL, {"offline/isolate", "offline/notifier", "offline/dissolve"}, false, false},
+     {"offline/isolate", "offline/pageblock", "offline/notifier", "migrate/alloc", "migrate/move"}, false, false, false},
+    {"virtio-mem plugs", want_none, want_one, want_none,
+     {"virtio_mem/plug", "range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"},
+     false, false, true},
+    {"virtio-mem unplugs", want_two_online, want_one, want_none, {"virtio_mem/contig", "virtio_mem/unplug"},
+     false, false, true},
+    {"eject", plug_and_use, eject, NULL, {"offline/isolate", "offline/notifier", "offline/dissolve"}, false, false, false},
 };
 enum { NR_SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
@@ -191,7 +228,9 @@ static bool is_migration(const char *point)
 /* Where a loop would go on with the next page, or with a smaller piece, all of them must fail. */
 static uint64_t times_of(const char *point)
 {
-    return is_migration(point) || strcmp(point, "range_add/memmap") == 0 ? 1000000 : 1;
+    bool tried_again = strcmp(point, "range_add/memmap") == 0 || strcmp(point, "virtio_mem/contig") == 0;
+
+    return is_migration(point) || tried_again ? 1000000 : 1;
 }
 
 /* The oldest kernels leave pages on CPUs' lists when they go online, and take them back at any attempt to go offline. */
@@ -227,7 +266,7 @@ static void walk(const struct shape *shape, const struct kernel *kernel, const s
     struct machine *m = prepare(shape, kernel);
     bool has_own = !s->own_memmap || (has(m, F_memmap_on_memory) && (shape == &toy || shape == &toy_nodes));
 
-    if ((s->new_node && shape->nr_nodes < 3) || !has_own) {
+    if ((s->new_node && shape->nr_nodes < 3) || !has_own || (s->virtio_mem && !has(m, F_virtio_mem))) {
         machine_finish(m);
         return;
     }

@@ -660,6 +660,41 @@ def _(machine: Machine) -> object:
             machine.acpi_device_check(1, 0, (FIRST + 8) * BLOCK, BLOCK)]  # fmt: skip
 
 
+# virtio-mem
+
+
+def grown(machine: Machine, size: int) -> str:
+    """A device at 4 GiB is to have this size: what the driver says when it has done what it can."""
+    machine.virtio_mem_request(0, size, GIB)
+    return outcome(lambda: machine.virtio_mem_work(0))
+
+
+@case("virtio_mem", "ok", "ENODEV")
+def _(machine: Machine) -> object:
+    return outcome(lambda: machine.virtio_mem_probe(0, 4 * GIB, GIB, 2 * MIB))
+
+
+@case("virtio_mem_pageblock_unit", [6, "0x200000"], [4, "0x400000"])
+def _(machine: Machine) -> object:
+    """How much of 6 MiB is plugged, and the line that explains it."""
+    machine.virtio_mem_probe(0, 4 * GIB, GIB, 2 * MIB)
+    grown(machine, 6 * MIB)
+    unit = next(line for line in log(machine) if "subblock size" in line)
+    return [machine.virtio_mem_size(0) // MIB, unit.split()[-1]]
+
+
+@case("virtio_mem_removes_later", ["EBUSY", "ok", 0], ["ok", "ok", 1])
+def _(machine: Machine) -> object:
+    """A block of which all is unplugged and that does not go offline the first time: blocks left in the end."""
+    machine.virtio_mem_probe(0, 4 * GIB, GIB, 2 * MIB)
+    grown(machine, BLOCK)
+    state(machine, "online_movable")
+    machine.fault_set("offline/notifier", errno.ENOMEM, 1, 1)
+    first = grown(machine, 0)
+    again = outcome(lambda: machine.virtio_mem_work(0))
+    return [first, again, sum(block.id >= FIRST for block in machine.blocks())]
+
+
 # Bad pages
 
 BAD = 7 * PAGES // 2  # in boot memory
