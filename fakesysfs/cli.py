@@ -311,7 +311,7 @@ def events(instance: str | None, follow: bool, since: int) -> None:
     import json
 
     for event in _client(instance).stream("events", since=since, follow=follow):
-        click.echo(json.dumps(event))
+        print(json.dumps(event), flush=follow)
 
 
 @main.command(

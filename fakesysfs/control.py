@@ -411,16 +411,22 @@ class Server:
             _say(file, {"return": result})
             return
         for item in result:
-            # A follower yields None now and then: is anybody still there?
             if item is not None:
-                _say(file, {"item": item})
-            elif _hung_up(connection):
+                file.write(_line({"item": item}))
+                continue
+            # A follower yields None before it waits, and now and then meanwhile: is anybody still there?
+            file.flush()
+            if _hung_up(connection):
                 return
         _say(file, {"end": True})
 
 
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
 def _say(file: Any, message: dict[str, Any]) -> None:
-    file.write(json.dumps(message).encode() + b"\n")
+    file.write(_line(message))
     file.flush()
 
 
@@ -462,20 +468,18 @@ class EventLog:
 
     def read(self, since: int = 0, follow: bool = False) -> Iterator[dict[str, Any] | None]:
         """Events with a number greater than `since`, oldest first; with `follow` also those that come, and None
-        every second in which none does."""
+        when there are no more for now, and every second in which none comes."""
         while True:
-            new = self._machine.events(since)
-            for event in new:
+            for event in self._machine.events(since):
                 since = event.seq
                 yield event_as_json(event)
             if not follow:
                 return
+            yield None
             with self._changed:
                 # Not by asking the machine, which delivers: another thread that does would wait for this lock.
-                if self._newest <= since and not self._changed.wait(1.0):
-                    new = []
-            if not new:
-                yield None
+                if self._newest <= since:
+                    self._changed.wait(1.0)
 
 
 def event_as_json(event: Event) -> dict[str, Any]:
