@@ -1,10 +1,10 @@
 """How fast fakesysfs is: `make bench`. Every figure stands beside a reference that was taken in the same run.
 
-Three tables: the engine alone (engine.c, linked with the engine's own files), machines from 1 GiB to 64 TiB through
-Python, and what a user of `fakesysfs run` waits for (files.c reads its files). A figure is the median of many samples;
-of the tables' several runs the least disturbed one counts. A figure that has an aim says whether it is met; with
---strict a missed one is an error. On a machine that others use too, look at the references first. Progress goes to
-stderr.
+Four tables: the engine alone (engine.c, linked with the engine's own files), machines from 1 GiB to 64 TiB through
+Python, DIMMs plugged at the monitor, and what a user of `fakesysfs run` waits for (files.c reads its files). A figure
+is the median of many samples; of the tables' several runs the least disturbed one counts. A figure that has an aim says
+whether it is met; with --strict a missed one is an error. On a machine that others use too, look at the references
+first. Progress goes to stderr.
 
 Owns: what is compared with what, the aims, the tables. Does not own: what is timed within the engine (engine.c) and
 how a file is read (files.c).
@@ -252,6 +252,50 @@ def bench_scale(rounds: int) -> None:
           "(far end: Movable has one block at each end of memory, and loses the last one)", rows)  # fmt: skip
 
 
+# ---------------------------------------------------------------------------------------------------------- monitor
+
+
+def monitor_child(memory: str, size: str, count: int) -> dict[str, float]:
+    """Plug `count` DIMMs of `size`, ask about them, and unplug one of them, in a process of its own."""
+    from fakesysfs import Machine, MachineConfig
+    from fakesysfs.dimm import DimmBoard
+    from fakesysfs.monitor import Monitor
+    from fakesysfs.qmp import QmpSession
+
+    out: dict[str, float] = {}
+    with Machine.from_config(MachineConfig.from_options(memory=memory)) as machine, DimmBoard(machine) as board:
+        monitor = Monitor(board)
+        session = QmpSession(monitor)
+        session.receive(b'{"execute":"qmp_capabilities"}')
+        before, plugged = len(machine.blocks()), []
+        for number in range(count):
+            monitor.command(f"object_add memory-backend-ram,id=m{number},size={size}")
+            plugged.append(timed(lambda: monitor.command(f"device_add pc-dimm,id=d{number},memdev=m{number}")))  # noqa: B023
+        out["device_add"], out["last"] = median(plugged), median(plugged[-9:])
+        out["block"] = machine.block_bytes
+        out["dimms"], out["blocks"] = len(board.dimms), len(machine.blocks()) - before
+        for name in ("query-memory-devices", "query-memdev", "query-acpi-ospm-status"):
+            request = json.dumps({"execute": name}).encode()
+            out[name] = median(timed(lambda: session.receive(request)) for _ in range(11))  # noqa: B023
+        out["info memory-devices"] = median(timed(lambda: monitor.command("info memory-devices")) for _ in range(11))
+        out["device_del"] = timed(lambda: monitor.command("device_del d0"))
+    return out
+
+
+def bench_monitor(rounds: int) -> None:
+    progress("plugging DIMMs")
+    # The memmap of 1 TiB takes 16 GiB of the memory there is.
+    cases = {"128 MiB": ("1G,slots=256,maxmem=64G", "128M", "256"), "1 TiB": ("40G,slots=2,maxmem=4T", "1T", "2")}
+    found = {name: least([child("monitor", *case) for _ in range(rounds)]) for name, case in cases.items()}
+    columns = ("device_add", "last", "device_del", "query-memory-devices", "info memory-devices", "query-memdev")
+    rows = [["DIMMs of", "DIMMs", "blocks of them", *columns]]
+    for name, f in found.items():
+        times = (ns_text(f[column]) for column in columns)
+        rows.append([name, f"{f['dimms']:.0f}", f"{f['blocks']:.0f} of {f['block'] / MIB:.0f} MiB", *times])
+    table("The monitor: a DIMM's blocks are there when device_add is answered\n"
+          "(median, and of the last nine; the queries when all are plugged)", rows)  # fmt: skip
+
+
 # -------------------------------------------------------------------------------------------------------------- run
 
 
@@ -314,18 +358,22 @@ def bench_run(rounds: int) -> None:
 def main() -> int:
     """Print the tables asked for."""
     parser = argparse.ArgumentParser(description="How fast fakesysfs is.")
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="engine, scale, run; all when none is named")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="engine, scale, monitor, run; all when none is named")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--strict", action="store_true", help="end with status 1 when an aim is missed")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        json.dump(scale_child(options.child[0], options.child[1] == "same"), sys.stdout)
+        if options.child[0] == "monitor":
+            _, memory, size, count = options.child
+            json.dump(monitor_child(memory, size, int(count)), sys.stdout)
+        else:
+            json.dump(scale_child(options.child[0], options.child[1] == "same"), sys.stdout)
         return 0
-    wanted = options.tables or ["engine", "scale", "run"]
-    unknown = set(wanted) - {"engine", "scale", "run"}
+    wanted = options.tables or ["engine", "scale", "monitor", "run"]
+    unknown = set(wanted) - {"engine", "scale", "monitor", "run"}
     if unknown:
-        parser.error(f"no table is called {sorted(unknown)[0]}: there are engine, scale and run")
+        parser.error(f"no table is called {sorted(unknown)[0]}: there are engine, scale, monitor and run")
     sys.path.insert(0, f"{ROOT}")
     from fakesysfs import MachineConfig
 
@@ -336,6 +384,8 @@ def main() -> int:
         bench_engine(MachineConfig.from_options().features, 1 if options.quick else 5)
     if "scale" in wanted:
         bench_scale(1 if options.quick else 5)
+    if "monitor" in wanted:
+        bench_monitor(1 if options.quick else 5)
     if "run" in wanted:
         bench_run(5 if options.quick else 15)
     print()
