@@ -93,7 +93,7 @@ class Monitor:
         given = dict(arguments or {})
         if command not in _CHECK_THEMSELVES:
             check_arguments(command, given)
-        with caused_by(" ".join((f"qmp {command}", *(f"{key}={value}" for key, value in given.items())))):
+        with caused_by(" ".join((f"qmp {command}", *(f"{key}={_shown(value)}" for key, value in given.items())))):
             result = self._commands[command](given)
         return {} if result is None else result
 
@@ -142,6 +142,11 @@ def _end(told: list[threading.Event], on_quit: Callable[[], object]) -> None:
         gone.wait(2 * QUIT_PATIENCE)
     time.sleep(QUIT_PAUSE)
     on_quit()
+
+
+def _shown(value: object) -> str:
+    """A value in a line for people; what a list or object holds, and how deep, is the client's affair."""
+    return "[...]" if isinstance(value, list) else "{...}" if isinstance(value, dict) else f"{value}"
 
 
 def version() -> dict[str, Any]:

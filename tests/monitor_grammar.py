@@ -52,6 +52,7 @@ COMMANDS = (*QUERIES, "object-add", "object-del", "device_add", "device_del", "q
             "human-monitor-command", "qmp_capabilities")  # fmt: skip
 
 
+DEEP = b"[" * 1000 + b"]" * 1000
 NONSENSE = (
     "", " ", "/", "!", "nope", "nope x y", "info nope", "info memory", "object", "dev", "device_add", "device_del", "object_add",
     "object_del", "qom-get", "qom-set /objects", "qom-get /objects", "object_add help", "object_add memory-backend-ram,help",
@@ -64,7 +65,15 @@ CURIOSITIES = (
     b'{"execute":"query-name"' + b" " * 5000 + b"}", b"GET / HTTP/1.1\r\n\r\n", b'{"execute":null}',
     b'{"execute":"query-name","arguments":[]}', b'{"execute":"query-name","execute":"query-name"}',
     b"{'execute':'query-name'}", b'{"execute":"query-name"}' * 3, b'{"execute":"\\u0000"}', b'{"execute":"\\ud800"}',
-    b'{"execute":"query-name","id":' + b"[" * 1000 + b"]" * 1000 + b"}",
+    *(b'{"execute":"query-name",%s:' % key + DEEP + b"}" for key in (b'"id"', b'"arguments"', b'"x"')),
+    *(b'{"execute":"%s","arguments":{%s:' % each + DEEP + b"}}" for each in (
+        (b"object-del", b'"id"'), (b"device_add", b'"driver"'), (b"device_add", b'"driver":"pc-dimm","memdev"'),
+        (b"device_add", b'"driver":"pc-dimm","memdev":"m0","slot"'), (b"qom-get", b'"path"'), (b"query-name", b'"x"'),
+        (b"object-add", b'"qom-type":"memory-backend-ram","id":"x","size":1,"host-nodes"'),
+        (b"object-add", b'"qom-type":"memory-backend-ram","id":"x","size"'),
+        (b"qom-set", b'"path":"/objects/m0","property":"merge","value"'),
+        (b"qom-set", b'"path":"/objects/m0","property":"host-nodes","value"'),
+    )),
 )  # fmt: skip
 
 

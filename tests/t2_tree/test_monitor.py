@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 from model_guest import ModelGuest
+from monitor_grammar import CURIOSITIES, DEEP
 
 from fakesysfs import qmp_server
 from fakesysfs.dimm import DimmBoard, HostEvent
@@ -252,6 +253,18 @@ def test_help_names_every_command(board: DimmBoard) -> None:
     assert monitor.command("info") == monitor.command("help info")
     assert "memory-backend-ram" in monitor.command("object_add help")
     assert 'name "pc-dimm"' in monitor.command("device_add help")
+
+
+def test_nothing_is_too_deep(board: DimmBoard) -> None:
+    """Whatever is nested where it should not be is refused in QEMU's words, not in Python's."""
+    board.object_add("memory-backend-ram", {"id": "m0", "size": 1 << 21})
+    session = QmpSession(Monitor(board))
+    session.receive(b'{"execute":"qmp_capabilities"}')
+    deep = [request for request in CURIOSITIES if DEEP in request]
+    assert len(deep) > 10
+    for request in deep:
+        reply = parse_json(session.receive(request)[0].decode())
+        assert "internal" not in reply.get("error", {}).get("desc", ""), request.replace(DEEP, b"DEEP")
 
 
 def test_query_commands_are_all_there(board: DimmBoard) -> None:
