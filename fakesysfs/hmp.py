@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from .devices import device_help
 from .dimm import DimmBoard
 from .errors import MonitorError
+from .host_cpus import hotpluggable_cpus
 from .memdev import object_help
 from .qemu_text import PACKAGE, VERSION, JsonError, is_identifier, parse_json, parse_keyval, parse_options
 
@@ -87,6 +88,9 @@ class HmpInterpreter:
             _HmpCommand("quit|q", "", "quit the emulator", self._quit),
         ]  # fmt: skip
         self._infos = [
+            _HmpCommand(
+                "hotpluggable-cpus", "", "Show information about hotpluggable CPUs", self._info_hotpluggable_cpus
+            ),
             _HmpCommand("memdev", "", "show memory backends", self._info_memdev),
             _HmpCommand("memory-devices", "", "show memory devices", self._info_memory_devices),
             _HmpCommand(
@@ -366,6 +370,17 @@ class HmpInterpreter:
             yield f"  policy: {memdev['policy']}"
             yield f"  host nodes: {_ranges(memdev['host-nodes'])}"
         yield ""
+
+    def _info_hotpluggable_cpus(self, rest: str) -> Iterator[str]:
+        _end_of_line(rest)
+        cpus = hotpluggable_cpus(self._board)
+        yield "Hotpluggable CPUs:"
+        for cpu in cpus:
+            yield f'  type: "{cpu["type"]}"'
+            yield f'  vcpus_count: "{cpu["vcpus-count"]}"'
+            yield f'  qom_path: "{cpu["qom-path"]}"'
+            yield "  CPUInstance Properties:"
+            yield from (f'    {name}: "{number}"' for name, number in cpu["props"].items())
 
     def _info_numa(self, rest: str) -> Iterator[str]:
         _end_of_line(rest)

@@ -23,6 +23,7 @@ from .cause import caused_by
 from .dimm import DimmBoard
 from .errors import MonitorError
 from .hmp import HmpInterpreter
+from .host_cpus import hotpluggable_cpus
 from .qemu_text import PACKAGE, VERSION
 from .qmp_schema import check_arguments, command_names, introspection
 
@@ -59,6 +60,7 @@ class Monitor:
             "qom-set": lambda a: board.qom_set(a["path"], a["property"], a["value"]),
             "query-acpi-ospm-status": lambda a: board.ospm_status(),
             "query-commands": lambda a: [{"name": name} for name in command_names()],
+            "query-hotpluggable-cpus": lambda a: hotpluggable_cpus(board),
             "query-memdev": lambda a: board.memdevs(),
             "query-memory-devices": lambda a: board.memory_devices(),
             "query-memory-size-summary": lambda a: board.memory_size_summary(),

@@ -58,6 +58,7 @@ _ENTITIES: Final[Mapping[str, _Command | _Event]] = {
     "DEVICE_DELETED": _Event("device?: str, path: str"),
     "DEVICE_UNPLUG_GUEST_ERROR": _Event("device?: str, path: str"),
     "query-memdev": _Command(gives="[backend]"),
+    "query-hotpluggable-cpus": _Command(gives="[cpu]"),
     "query-memory-size-summary": _Command(gives="memory-size"),
     "query-memory-devices": _Command(gives="[memory-device]"),
     "MEMORY_DEVICE_SIZE_CHANGE": _Event("id?: str, size: int, qom-path: str"),
@@ -90,6 +91,8 @@ _OBJECTS: Final[Mapping[str, str | _Union]] = {
     "backend": "id?: str, size: int, merge: bool, dump: bool, prealloc: bool, share: bool, reserve?: bool,"
     " host-nodes: [int], policy: host-policy",
     "command-name": "name: str",
+    "cpu": "type: str, vcpus-count: int, props: cpu-place, qom-path?: str",
+    "cpu-place": "node-id?: int, socket-id?: int, die-id?: int, cluster-id?: int, core-id?: int, thread-id?: int",
     "dimm": "data: dimm-data",
     "dimm-data": "id?: str, addr: int, size: int, slot: int, node: int, memdev: str, hotplugged: bool, hotpluggable: bool",
     "memory-device": _Union(

@@ -44,9 +44,9 @@ ADDRESSES = ("0x100000000", "0x108000000", "0x140000000", "4294967296", "0x10000
              "0x7fffffe00000", "0xfffffffffffe0000", "-0x200000", "0x2c0000000", "0x300000000")  # fmt: skip
 DIMM_PROPERTIES = ("node", "slot", "addr", "memdev", "realized", "size", "hotplugged", "hotpluggable", "type", "parent_bus",
                    "legacy-memdev", "nope", "")  # fmt: skip
-TOPICS = ("memory-devices", "memory_size_summary", "memdev", "numa", "status", "name", "version")
+TOPICS = ("memory-devices", "memory_size_summary", "memdev", "numa", "status", "name", "version", "hotpluggable-cpus")
 QUERIES = ("query-memory-devices", "query-memory-size-summary", "query-memdev", "query-acpi-ospm-status", "query-status",
-           "query-name", "query-version")  # fmt: skip
+           "query-name", "query-version", "query-hotpluggable-cpus")  # fmt: skip
 VERBS = ("device_add", "device_del", "object_add", "object_del", "info", "help", "qom-list", "qom-get", "qom-set")
 COMMANDS = (*QUERIES, "object-add", "object-del", "device_add", "device_del", "qom-list", "qom-get", "qom-set",
             "human-monitor-command", "qmp_capabilities")  # fmt: skip

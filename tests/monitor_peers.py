@@ -39,12 +39,18 @@ class Machine(NamedTuple):
 
     def qemu_options(self) -> list[str]:
         """The same for QEMU, nodes as libvirt would write them."""
-        options = ["-m", self.memory]
+        options, last_cpu = ["-m", self.memory], 0
         for number, node in enumerate(self.nodes):
-            size, _, cpus = node.partition(",")
-            options += ["-object", f"memory-backend-ram,id=ram-node{number},size={size.removeprefix('memory=')}"]
-            options += ["-numa", f"node,nodeid={number},memdev=ram-node{number}{',' * bool(cpus)}{cpus}"]
-        return options
+            given = dict(part.split("=") for part in node.split(","))
+            numa = f"node,nodeid={number}"
+            if "memory" in given:
+                options += ["-object", f"memory-backend-ram,id=ram-node{number},size={given['memory']}"]
+                numa += f",memdev=ram-node{number}"
+            if "cpus" in given:
+                numa += f",cpus={given['cpus']}"
+                last_cpu = int(given["cpus"].rpartition("-")[2])
+            options += ["-numa", numa]
+        return [*options, "-smp", f"{last_cpu + 1}"]
 
 
 class StoppedGuest(ModelGuest):
@@ -154,7 +160,7 @@ def _running(_: Request, real: bytes, our: bytes) -> bytes:
 
 
 def _cpus(_: Request, real: bytes, our: bytes) -> bytes:
-    entry = b'{"source": 0, "status": 0, "slot": "0", "slot-type": "CPU"}'
+    entry = b", ".join(re.findall(rb'\{"source": 0, "status": 0, "slot": "\d+", "slot-type": "CPU"\}', our))
     return real.replace(b'"return": []', b'"return": [%s]' % entry).replace(b'"DIMM"}]', b'"DIMM"}, %s]' % entry)
 
 

@@ -17,7 +17,7 @@ VERSION = "7.2."
 
 SLOTS = Machine("1G,slots=4,maxmem=8G")
 NO_SLOTS = Machine("1G")
-NODES = Machine("1G,slots=3,maxmem=4G", ("memory=512M,cpus=0", "memory=512M"))
+NODES = Machine("1G,slots=3,maxmem=4G", ("memory=512M,cpus=0-1", "memory=512M", "cpus=2"))
 
 seeds, _, count = os.environ.get("FAKESYSFS_QEMU_SEEDS", "").partition(":")
 CASES = [(SLOTS, 1, 300), (NO_SLOTS, 2, 60), (NODES, 3, 60)]
