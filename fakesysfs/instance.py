@@ -122,6 +122,9 @@ class _Call(threading.Thread, Generic[Value]):
 
 def inside(arguments: Sequence[str]) -> NoReturn:
     """The life of the process inside the namespaces of `run`. `arguments` are from namespace.launch()."""
+    import gc
+
+    gc.disable()  # until the command starts: what is loaded stays, and looking for garbage in it takes milliseconds
     from .namespace import Inside
 
     process = Inside(arguments)
@@ -138,6 +141,8 @@ def inside(arguments: Sequence[str]) -> NoReturn:
 
 
 def _inside(process: Inside) -> NoReturn:
+    import gc
+
     from . import config, machine  # noqa: F401 - they take a while, and so does the launcher with the options
     from .view import checked_root, stage
 
@@ -184,6 +189,8 @@ def _inside(process: Inside) -> NoReturn:
     surroundings = environment(process.name)
     if rules is not None:
         rules.start(surroundings)
+    gc.freeze()
+    gc.enable()
     process.run(options["command"], surroundings, options)
 
 

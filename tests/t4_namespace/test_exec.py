@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -130,6 +131,26 @@ print(message.split(b"\\0")[0].decode(), flush=True)"""
             assert (result.returncode, result.stderr) == (0, "")
             assert process.stdout.readline() == "add@/devices/system/memory/memory32\n"
             assert process.wait(20) == 0
+
+
+@pytest.mark.skipif(not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)")
+def test_udevd_of_a_detached_run(person: Person) -> None:
+    """It works on, for whoever comes in; its rule sets the block online."""
+    with person.directory() as directory:
+        rule = directory / "80-hotplug.rules"
+        rule.write_text('SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="online"\n')
+        with detached(person, "--udev", "--rules", str(rule)) as number:
+            enter = ("fakesysfs", "exec", "--instance", number, "--", "sh", "-c")
+            assert person.run(*enter, f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe").returncode == 0
+            result = person.run(*enter, f"udevadm settle; cat {MEMORY}/memory32/state")
+            assert (result.stdout, result.stderr) == ("online\n", "")
+
+
+def test_with_the_hosts_network(me: Person) -> None:
+    with detached(me, "--net=host") as number:
+        look = f"{ONLY_COVERED} readlink /proc/self/ns/net"
+        result = me.run("fakesysfs", "exec", "--instance", number, "--", "sh", "-c", look)
+        assert (result.returncode, result.stdout.strip()) == (0, os.readlink("/proc/self/ns/net"))
 
 
 def test_what_an_exec_leaves_running_stays_until_the_instance_ends(person: Person) -> None:

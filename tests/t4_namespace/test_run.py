@@ -217,12 +217,22 @@ def test_the_environment(person: Person) -> None:
     assert rest == ["0", "mine"]
 
 
-def test_who_one_is(person: Person) -> None:
-    assert person.inside("id -u").stdout == "0\n"
-    uid = person.run("id", "-u").stdout
-    script = f"id -u; echo online > {MEMORY}/auto_online_blocks && cat {MEMORY}/auto_online_blocks"
-    assert person.inside(script, "--keep-uid").stdout == f"{uid}online\n"
-    assert person.run("fakesysfs", "run", "--keep-uid", "--", "sh", "-c", "exit 9").returncode == 9
+@pytest.mark.parametrize(("options", "root"), [((), True), (("--root",), True), (("--keep-uid",), False)])
+def test_who_one_is(person: Person, options: tuple[str, ...], root: bool) -> None:
+    """Whoever that is may write to files of mode 0644; with --keep-uid it may not do what takes more."""
+    uid = person.run("id", "-u").stdout.strip()
+    mine = "0" if root or person.name == "root" else uid
+    write = f"id -u; stat -c %a {MEMORY}/auto_online_blocks; echo online > {MEMORY}/auto_online_blocks"
+    plug = f"echo offline > {MEMORY}/auto_online_blocks; echo 0x100000000 > {MEMORY}/probe; chmem -e 128M"
+    result = person.inside(f"{write}; cat {MEMORY}/auto_online_blocks; {plug}; cat {MEMORY}/memory32/state", *options)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.split() == [mine, "644", "online", "online"]
+    capable = person.inside("mount -t tmpfs tmpfs /mnt", *options)
+    assert capable.returncode == 0 if mine == "0" else capable.returncode != 0
+    with person.directory() as directory:  # what it makes belongs to whoever started it
+        assert person.inside(f"touch {directory}/file", *options).returncode == 0
+        assert f"{(directory / 'file').stat().st_uid}" == uid
+    assert person.run("fakesysfs", "run", *options, "--", "sh", "-c", "exit 9").returncode == 9
 
 
 def test_in_a_directory_that_is_covered(me: Person) -> None:
