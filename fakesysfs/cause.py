@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 TEXT_LIMIT = 200  # of what was asked for, in characters
+SAME_SECONDS = 0.001  # so long a process keeps its name: it cannot become another program and write in less
 
 
 class Cause(NamedTuple):
@@ -32,6 +34,7 @@ class Cause(NamedTuple):
 
 
 _of_threads: dict[int, Cause] = {}
+_asked_last: tuple[int, str, float] = (0, "", 0.0)  # pid, comm and when
 
 
 class _Meanwhile:
@@ -91,9 +94,20 @@ def of_thread(thread: int) -> Cause | None:
 
 
 def _comm(pid: int) -> str:
+    # A program in a loop of writes would wait for this almost as long as for the write.
+    global _asked_last
+    last_pid, comm, then = _asked_last
+    now = time.monotonic()
+    if pid == last_pid and now - then < SAME_SECONDS:
+        return comm
+    comm = _read_comm(pid)
+    _asked_last = pid, comm, now
+    return comm
+
+
+def _read_comm(pid: int) -> str:
     if pid <= 0:
         return ""
-    # Not by open(): this is done for every write to a file, and would be half of its cost.
     try:
         fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
