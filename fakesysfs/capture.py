@@ -395,7 +395,7 @@ class _Draft:
         ):
             value = parameters.get(name, usual)
             if not re.fullmatch(pattern, value, re.ASCII):
-                raise ConfigError(f"module/memory_hotplug/parameters/{name}: {quote(value)} is no value of it")
+                raise ConfigError(f"{seen.parameters_path}/{name}: {quote(value)} is no value of it")
             if value != usual:
                 yield f"memory_hotplug.{name}={value}"
 

@@ -121,7 +121,9 @@ def _strtoull(text: str) -> tuple[int, str]:
     m = re.match(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)", text)
     if m is None:
         return 0, text
-    value = int(m[1], 16) if m[1] else int(m[2], 8) if m[2] else int(m[3])
+    value = int(m[1], 16) if m[1] else int(m[2], 8) if m[2] else 0
+    for digit in m[3] or "":  # int() takes no more than some thousand of them
+        value = (10 * value + int(digit)) & (1 << 64) - 1
     return value & (1 << 64) - 1, text[m.end() :]
 
 

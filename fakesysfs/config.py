@@ -16,6 +16,7 @@ firmware's table, which are inclusive as Linux prints them.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -452,7 +453,7 @@ def _find_machine(name: str) -> Path:
         preset = _HERE / "presets" / f"{name}.toml"
         if preset.is_file():
             return preset
-        if not Path(name).is_file():
+        if not os.path.isfile(name):  # Path.is_file() fails on a name that is too long
             raise ConfigError(f"--machine {name}: no such preset or file{suggest(name, names_in('presets'))}")
     return Path(name)
 
@@ -479,7 +480,7 @@ def load_presets() -> list[Preset]:
 # ------------------------------------------------------------------------------------------- text to numbers
 
 _SUFFIXES: Final = "bkmgtpe"
-_SIZE: Final = re.compile(r"(?:(0x[0-9a-f]+)|([0-9]+)(\.[0-9]+)?)([bkmgtpe]?)", re.ASCII | re.IGNORECASE)
+_SIZE: Final = re.compile(r"(?:(0x[0-9a-f]{1,30})|([0-9]{1,30})(\.[0-9]{1,30})?)([bkmgtpe]?)", re.ASCII | re.IGNORECASE)
 
 
 def parse_size(text: str, where: str, unit: str = "b") -> int:
@@ -744,7 +745,7 @@ def _parse_workload(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[Use
         entries = [(text.strip(), amount.strip()) for text, _, amount in split]
     elif isinstance(value, str):
         path = options.path("workload", value)
-        if not path.is_file():
+        if not os.path.isfile(path):
             known = ", ".join(WORKLOAD_KINDS)
             raise ConfigError(f"{place} {value}: neither kind=size nor a file; kinds: {known}")
         place, entries = str(path), _flat(read_toml(path))
@@ -768,7 +769,7 @@ def _parse_workload(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[Use
             raise ConfigError(f"{where}: no such use of memory{near}")
         nid = -1
         if dot:
-            m = re.fullmatch(r"node([0-9]+)", prefix, re.ASCII)
+            m = re.fullmatch(r"node([0-9]{1,4})", prefix, re.ASCII)
             if m is None or int(m[1]) >= len(nodes):
                 raise ConfigError(f"{where}: no `{prefix}`; the nodes are node0 to node{len(nodes) - 1}")
             nid = int(m[1])

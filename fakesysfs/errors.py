@@ -13,6 +13,8 @@ This file owns the names and the fields, no policy and no printing.
 
 from __future__ import annotations
 
+import re
+
 
 class FakesysfsError(Exception):
     """A mistake of the user or a limit of the host. `str()` says in one line what, where, and what to do."""
@@ -21,9 +23,17 @@ class FakesysfsError(Exception):
 
 
 class ConfigError(FakesysfsError):
-    """A machine that cannot be built from what was asked for."""
+    """A machine that cannot be built from what was asked for.
+
+    :param message: may quote whatever somebody wrote; `str()` is one line nevertheless, and of a length one can read.
+    """
 
     exit_status = 2
+
+    def __init__(self, message: str) -> None:
+        text = "".join(c if c.isprintable() else "?" for c in message)
+        text = re.sub(r"\S{400,}", lambda word: f"{word[0][:60]}...{word[0][-20:]}", text)
+        super().__init__(text if len(text) <= 1500 else f"{text[:1000]} ... {text[-300:]}")
 
 
 class EnvironmentProblem(FakesysfsError):

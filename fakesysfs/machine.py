@@ -473,6 +473,8 @@ class Machine(Engine):
         :returns: its number, for fault_rule_clear().
         :raises ConfigError: it is no rule, or no file can ever have such a name; nothing is changed.
         """
+        if "\0" in rule:
+            raise ConfigError(f"fault rule '{rule[:80]}': this is not text")
         problem = self._no_such_file(*rule.split()[:2])  # now: the rule may hide the very file
         try:
             number = super().fault_rule_add(rule)

@@ -74,6 +74,7 @@ class Survey:
     links_kept: bool = False
     going_offline: list[int] = field(default_factory=list)
     parameters: dict[str, str] | None = None
+    parameters_path: str = ""
     nodes: dict[int, NodeSeen] | None = None
     node_names: set[str] = field(default_factory=set)
     node_path: str = ""
@@ -362,7 +363,7 @@ def _look_at_sys(sys: Folder, seen: Survey) -> None:
     parameters = sys.folder("module/memory_hotplug/parameters")
     if parameters is not None:
         with parameters:
-            seen.parameters = {}
+            seen.parameters, seen.parameters_path = {}, parameters.path()
             for name in sorted(parameters.names())[:100]:
                 value = parameters.text(name)
                 seen.parameters[name] = value or ""
