@@ -235,6 +235,23 @@ def test_who_one_is(person: Person, options: tuple[str, ...], root: bool) -> Non
     assert person.run("fakesysfs", "run", *options, "--", "sh", "-c", "exit 9").returncode == 9
 
 
+@pytest.mark.parametrize("command", ["run", "run with options", "exec"])
+def test_arguments_limits_and_umask_arrive_as_they_are(me: Person, command: str) -> None:
+    start = {
+        "run": "fakesysfs run --",
+        "run with options": "fakesysfs run --seed 2",
+        "exec": "fakesysfs run -- fakesysfs exec --",
+    }[command]
+    show = """sh -c 'printf "%s|" "$@" | od -An -c; umask; ulimit -n; nice' sh"""
+    arguments = """'' "$(printf '\\377')" -- -d --detach 'two
+lines' '*'"""
+    script = "umask 027; ulimit -n 200; exec nice -n 3 "
+    result = me.run("sh", "-c", f"{script}{start} {show} {arguments}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == me.run("sh", "-c", f"{script}{show} {arguments}").stdout
+    assert "377" in result.stdout
+
+
 def test_in_a_directory_that_is_covered(me: Person) -> None:
     result = me.run("fakesysfs", "run", "--", "sh", "-c", "pwd; stat -f -c %t .; cat memory7/state", cwd=MEMORY)
     assert result.stdout.split() == [MEMORY, FUSE_MAGIC, "online"]

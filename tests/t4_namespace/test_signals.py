@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
+import random
 import re
 import select
 import signal
+import struct
 import sys
+import termios
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from t3_mount.host import Person, ended, environment
+
+from .test_kill import marked, nothing_left
 
 # Counts signals for a while and prints how many came.
 COUNTER = """
@@ -98,7 +105,15 @@ class Terminal:
                     return output
         pytest.fail(f"the terminal did not show {pattern!r}, but {output!r}")
 
-    def close(self) -> None:
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def close(self, *, hang_up: bool = False) -> None:
+        """End the shell, or take its terminal away, upon which it ends."""
+        if hang_up:
+            os.close(self._fd)
+            os.waitpid(self.pid, 0)
+            return
         with contextlib.suppress(OSError):
             os.kill(self.pid, signal.SIGKILL)
         os.close(self._fd)
@@ -179,4 +194,57 @@ def test_reading_in_the_background_stops(terminal: Terminal) -> None:
     terminal.type("typed\n")
     terminal.expect("typed\r\ntyped\r\n")
     terminal.type("\x04")
+    terminal.expect("%%% $")
+
+
+@pytest.mark.parametrize("way", ["run", "exec"])
+def test_a_stop_sent_to_the_process_outside_stops_the_command_too(me: Person, way: str) -> None:
+    """By `kill -TSTP`, not by the terminal; and SIGCONT lets both go on."""
+    command = ("sh", "-c", "echo ready; exec sleep 60")
+    start = ("fakesysfs", "run", "--") if way == "run" else ("fakesysfs", "run", "--", "fakesysfs", "exec", "--")
+    mark = f"{random.random()}"
+
+    def states() -> set[str]:
+        of_both = [process.pid, *(pid for pid, what in marked(mark).items() if what == "sleep 60")]
+        return {Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] for pid in of_both}
+
+    def become(wanted: str) -> None:
+        end = time.monotonic() + 20
+        while states() != {wanted} and time.monotonic() < end:
+            time.sleep(0.01)
+        assert states() == {wanted}
+
+    # A process group of its own in this session: in one of a session of its own SIGTSTP does nothing.
+    with ended(me.start(*start, *command, env={"MARK": mark}, process_group=0)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        become("S")
+        me.run("kill", "-TSTP", str(process.pid))
+        become("T")
+        me.run("kill", "-CONT", str(process.pid))
+        become("S")
+        process.terminate()
+        assert process.wait(20) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("way", ["run --", "run -- fakesysfs exec --"], ids=["run", "exec"])
+def test_when_the_terminal_is_closed_everything_ends(me: Person, way: str) -> None:
+    mark = f"{random.random()}"
+    opened = Terminal()
+    try:
+        opened.type(f"MARK={mark} fakesysfs {way} sh -c 'echo rea''dy; sleep 60; true'\n")
+        opened.expect("ready\r\n")
+    finally:
+        opened.close(hang_up=True)
+    assert nothing_left(mark, ()) == []
+
+
+def test_the_size_of_the_terminal(terminal: Terminal) -> None:
+    """A change of it arrives, once, and can be asked for."""
+    counter = "trap 'echo changed; stty size' WINCH; echo rea''dy; while :; do sleep 0.05; done"
+    terminal.type(f'fakesysfs run -- sh -c "{counter}"\n')
+    terminal.expect("ready\r\n")
+    terminal.resize(33, 111)
+    assert "33 111" in terminal.expect("changed\r\n.*\r\n")
+    terminal.type("\x03")
     terminal.expect("%%% $")
