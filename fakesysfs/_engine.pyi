@@ -240,6 +240,14 @@ class Engine:
         :returns: "" for nothing, "drop", "duplicate", "reorder" or "delay".
         """
 
+    def unplug_fault(self, device: str, /) -> tuple[str, int]:
+        """Return how the guest is to answer a request to eject the DIMM of this name, and after how many microseconds.
+
+        It counts as a pass: ask once for each.
+
+        :returns: "" for as it likes, "never", "refuse", "stay", "twice" or "delay".
+        """
+
     # Life.
 
     def fuse_ops(self, interrupted: int = 0, forget_poll: int = 0, /) -> dict[str, int]:

@@ -460,6 +460,9 @@ METHOD(rules_text, char *text = NULL; size_t size = 0, ":rules_text", NULL, (tex
 METHOD(uevent_fault, const char *action; const char *devpath; const char *effect = NULL; uint64_t delay_us,
        ARGS("ss:uevent_fault", &action, &devpath), NULL,
        (effect = uevent_fault(M, action, devpath, &delay_us), 0), Py_BuildValue("(sK)", effect, BIG(delay_us)))
+METHOD(unplug_fault, const char *device; const char *effect = NULL; uint64_t delay_us,
+       ARGS("s:unplug_fault", &device), NULL, (effect = unplug_fault(M, device, &delay_us), 0),
+       Py_BuildValue("(sK)", effect, BIG(delay_us)))
 METHOD(poll, long long handle, ARGS("L:poll", &handle), NULL, file_poll(M, handle), INTEGER)
 METHOD(fuse_ops, uint64_t interrupted = 0; uint64_t forget = 0,
        ARGS("|O&O&:fuse_ops", to_u64, &interrupted, to_u64, &forget), NULL,
@@ -563,6 +566,7 @@ static PyMethodDef engine_methods[] = {
     ANY(fault_rule_clear, "number=0", "Forget a fault rule, or all, and end the waits by it."),
     NIL(rules_text, "Return all fault rules: per line number, matched, fired, waiting, text."),
     ANY(uevent_fault, "action, devpath", "Say what is to happen to a uevent on its way."),
+    ANY(unplug_fault, "device", "Say how the guest is to answer a request to eject a DIMM."),
     ANY(poll, "handle", "Return the POLL* bits that hold for an open file."),
     ANY(fuse_ops, "interrupted=0, forget_poll=0", "Serve this machine to the native FUSE operations; return their addresses."),
     ENTRY(close, METH_NOARGS, "$self, /", "End the machine: every later call raises ValueError."),

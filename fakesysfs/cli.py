@@ -433,10 +433,11 @@ def _fate(about: dict[str, Any]) -> str:
     no_args_is_help=False,
     epilog="""\
 fakesysfs run --fault 'read memory5/* delay 100ms' --fault 'hide memory6' -- lsmem
-fakesysfs run -- sh -c 'fakesysfs fault add read memory7/state delay 300ms; lsmem; fakesysfs fault list'""",
+fakesysfs run -- sh -c 'fakesysfs fault add read memory7/state delay 300ms; lsmem; fakesysfs fault list'
+fakesysfs run --fault 'unplug d0 refuse x1' -- fakesysfs monitor 'info memory-devices'""",
 )
 def fault() -> None:
-    """Let files fail, hang or be missing, and uevents go astray.
+    """Let files fail, hang or be missing, uevents go astray, and DIMMs stay.
 
     A rule is one of these, here or as --fault of a machine, or in the list `fault` of a machine file:
 
@@ -445,6 +446,7 @@ def fault() -> None:
     list DIRECTORY ERRNO [xN|always] [nth=N] [p=P]
     hide|vanish FILE
     uevent [ACTION] DEVICE drop|duplicate|reorder|delay TIME|early [TIME] [xN|always] [nth=N] [p=P]
+    unplug DIMM never|refuse|stay|twice|delay TIME [xN|always] [nth=N] [p=P]
 
     FILE and DEVICE are patterns, relative to /sys/devices/system/memory or from / on; `*` also stands for a slash.
     ERRNO: a name or number; after delay TIME or hang, too. TIME: 2s, 250ms, 1500us.
@@ -454,6 +456,9 @@ def fault() -> None:
 
     hide: there is no such file. vanish: its directory names it, but it is gone when somebody looks. early: a block's
     files are not there until TIME after its uevent. hang: until `fault clear`, or a signal to the process.
+
+    unplug: how the guest answers when the host wants a DIMM back, whose name there is a pattern as well: not at all; it
+    refuses; it says that it has let go, and stays; it reports the outcome twice; it answers after TIME.
 
     While a write waits, FUSE keeps other writers of that file waiting, too, and those cannot be interrupted.
 

@@ -110,6 +110,9 @@ class Guest(Driver, Protocol):
     def acpi_eject_request(self, slot: int, /) -> int:
         """The guest is asked to let a DIMM go; returns what it reports by _OST."""
 
+    def unplug_fault(self, device: str, /) -> tuple[str, int]:
+        """How it is to answer that on purpose, and after how many microseconds."""
+
     def subscribe(self, subscriber: Callable[[Any], None], /) -> Any:
         """Have `subscriber` called with each event."""
 
@@ -244,6 +247,7 @@ class DimmBoard:
         self._worker: threading.Thread | None = None
         self._late = False  # somebody gave up waiting for the guest, which has not caught up since
         self._closed = False
+        self._ending = threading.Event()
         self._outgoing: deque[HostEvent] = deque()
         self._delivery = threading.RLock()
         self._delivering = False
@@ -274,6 +278,7 @@ class DimmBoard:
         """End the worker. What the guest is at goes on to its end; nothing new begins, and nobody is told any more."""
         with self._lock:
             self._closed = True
+            self._ending.set()
             self._jobs.clear()
             self._subscribers.clear()
             self._work.notify_all()
@@ -568,13 +573,18 @@ class DimmBoard:
 
     def _eject(self, number: int, source: int) -> None:
         slot = self._slots[number]
+        name = slot.dimm.id if slot.dimm is not None else None
+        how, delay_us = self._machine.unplug_fault(name or "") if slot.dimm is not None else ("", 0)
+        if how == "never" or self._ending.wait(delay_us / 1_000_000):
+            return
         self._ost(number, EJECT_REQUEST, OST_IN_PROGRESS)  # whoever asked: so Linux reports that it is at it
-        status = OST_SUCCESS
-        if slot.known:
+        status = OST_BUSY if how == "refuse" else OST_SUCCESS
+        if slot.known and how not in ("refuse", "stay"):
             status = _ost_status(lambda: self._machine.acpi_eject_request(number))
-        if status == OST_SUCCESS:
+        if status == OST_SUCCESS and how != "stay":
             self._removed(number)
-        self._ost(number, source, status)
+        for _ in range(2 if how == "twice" else 1):
+            self._ost(number, source, status)
 
     def _removed(self, number: int) -> None:
         """The guest has let go of a slot: its DIMM is no more."""

@@ -487,7 +487,7 @@ class Machine(Engine):
 
     def _no_such_file(self, access: str = "uevent", file: str = ".") -> str:
         """Why the file of a fault rule can never be there; "" when it may. Blocks and nodes may come later."""
-        if access == "uevent" or file in (".", "/"):
+        if access in ("uevent", "unplug") or file in (".", "/"):
             return ""
         *folders, name = (file if file.startswith("/") else f"{_MEMORY}/{file}").rstrip("/").split("/")
         whole = "/".join(folders)

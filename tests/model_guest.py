@@ -28,6 +28,7 @@ class ModelGuest:
         self.calls: list[tuple[Any, ...]] = []
         self.refuses = 0
         self.devices = 0
+        self.answers: dict[str, tuple[str, int]] = {}
         self.error: Exception | None = None
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -50,6 +51,9 @@ class ModelGuest:
         if not self.refuses:
             self.blocks.pop(slot, None)
         return self.refuses
+
+    def unplug_fault(self, device: str, /) -> tuple[str, int]:
+        return self.answers.get(device, ("", 0))
 
     def virtio_mem_probe(self, nid: int, addr: int, size: int, block: int, /) -> int:
         self.calls.append(("probe", nid, addr, size, block))

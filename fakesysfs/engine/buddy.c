@@ -331,14 +331,23 @@ void buddy_vacate(struct machine *m, const struct folio *folio)
     vacate(m, zone_in_section(m, folio->s, folio->offset), folio);
 }
 
-/* The largest chunk of one zone that begins here. */
+/* Are the pageblocks of two pages of a section on the same side of isolation? */
+static bool same_side(const struct machine *m, const struct section *s, uint64_t one, uint64_t other)
+{
+    return s->nr_isolated == 0 || (pageblock_mt_of(m, s, (unsigned)(one >> m->pageblock_order)) == MT_ISOLATE) ==
+                                      (pageblock_mt_of(m, s, (unsigned)(other >> m->pageblock_order)) == MT_ISOLATE);
+}
+
+/* The largest chunk of one zone, and of one side of isolation, that begins here. */
 static unsigned chunk_order(struct machine *m, const struct section *s, const struct zone *z, uint64_t offset,
                             uint64_t nr_pages)
 {
     unsigned order = 0;
 
     while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 && (2ull << order) <= nr_pages &&
-           (s->zones == NULL || order < m->pageblock_order || zone_in_section(m, s, offset + (1ull << order)) == z))
+           (order < m->pageblock_order ||
+            ((s->zones == NULL || zone_in_section(m, s, offset + (1ull << order)) == z) &&
+             same_side(m, s, offset, offset + (1ull << order)))))
         order++;
     return order;
 }
@@ -360,7 +369,10 @@ void buddy_free(struct machine *m, const struct folio *folio)
     struct zone *z = zone_in_section(m, folio->s, folio->offset);
 
     vacate(m, z, folio);
-    free_merge(m, z, folio->s, folio->offset, folio->order, false);
+    if (folio->order > m->pageblock_order && folio->s->nr_isolated != 0)
+        buddy_free_vacated(m, folio->pfn, 1ull << folio->order); /* a part of it may be isolated */
+    else
+        free_merge(m, z, folio->s, folio->offset, folio->order, false);
 }
 
 void buddy_free_section(struct machine *m, struct section *s)

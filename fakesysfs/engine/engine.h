@@ -222,6 +222,8 @@ char *rules_text(struct machine *m, size_t *size);
 void rules_end(struct machine *m); /* what waits by a rule fails with ENODEV, now and from now on */
 /* What is to happen to a uevent about to be delivered: "" (nothing), "drop", "duplicate", "reorder", "delay". */
 const char *uevent_fault(struct machine *m, const char *action, const char *devpath, uint64_t *delay_us);
+/* How the guest is to answer a request to eject a DIMM: "" (as it likes), "never", "refuse", "stay", "twice", "delay". */
+const char *unplug_fault(struct machine *m, const char *device, uint64_t *delay_us);
 
 /* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process that is mounted. */
 /* The machine they serve, and the addresses of libfuse's functions that say whether a request was interrupted, int (void),

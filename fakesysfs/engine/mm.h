@@ -474,8 +474,11 @@ int fault_at(struct machine *m, const char *point); /* 0, or the negative errno 
 void fault_destroy(struct machine *m);
 
 /* ---- rules.c (a) ---- */
-enum rule_op { RULE_OPEN, RULE_READ, RULE_WRITE, RULE_LIST, RULE_HIDE, RULE_VANISH, RULE_UEVENT };
-enum uevent_effect { UEVENT_PASS, UEVENT_DROP, UEVENT_DUPLICATE, UEVENT_REORDER, UEVENT_DELAY, UEVENT_EARLY };
+enum rule_op { RULE_OPEN, RULE_READ, RULE_WRITE, RULE_LIST, RULE_HIDE, RULE_VANISH, RULE_UEVENT, RULE_UNPLUG };
+enum uevent_effect { /* of rules for uevents, and then of rules for unplugging, which may also delay */
+    UEVENT_PASS, UEVENT_DROP, UEVENT_DUPLICATE, UEVENT_REORDER, UEVENT_DELAY, UEVENT_EARLY,
+    UNPLUG_NEVER, UNPLUG_REFUSE, UNPLUG_STAY, UNPLUG_TWICE
+};
 /* A pass: 0, or the negative errno to return instead. May give the mutex up. */
 int rules_apply(struct machine *m, enum rule_op op, const char *path);
 static inline int rules_at(struct machine *m, enum rule_op op, const char *path)

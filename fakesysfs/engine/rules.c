@@ -1,6 +1,7 @@
 /*
  * rules.c (a) - faults on purpose: rules by which opening, reading, writing or listing a file of the tree fails, or
- * takes long, or by which files are missing; and what is to happen to uevents on their way to the listeners.
+ * takes long, or by which files are missing; what is to happen to uevents on their way to the listeners; and how the
+ * guest answers when the host wants a DIMM back.
  *
  * Owns: the words of a rule, which rule fires on which pass, the waits, the veils over devices whose event comes early.
  * Does not own: the points inside the engine that can fail (fault.c), what a file says or does, delivery of uevents.
@@ -9,9 +10,11 @@
  *     list DIRECTORY ERRNO [nth=N] [xN | always] [p=P]
  *     hide|vanish FILE
  *     uevent [ACTION] DEVICE (drop | duplicate | reorder | delay TIME | early [TIME]) [nth=N] [xN | always] [p=P]
+ *     unplug DIMM (never | refuse | stay | twice | delay TIME) [nth=N] [xN | always] [p=P]
  *
  * FILE and DEVICE are patterns as of a shell, except that * and ? also stand for a slash: relative to
- * /sys/devices/system/memory, or from / on. They are compared with the name that no link is part of.
+ * /sys/devices/system/memory, or from / on. They are compared with the name that no link is part of. DIMM is a pattern
+ * of names that the host has given.
  *
  * A pass is an access that would otherwise be carried out: for `read` one show(), which is what a program that reads
  * the whole file causes, however many read(2) it takes. All rules see a pass, oldest first, until one gives an errno.
@@ -20,6 +23,8 @@
  *
  * `hide`: there is no such file. `vanish`: its directory still names it, but it is gone when somebody looks.
  * A listing does not wait, because a mount would make everybody wait who looks a name up in that directory.
+ * `unplug`: of a request to eject a DIMM, by whomever. The guest does not answer; it refuses without having tried; it
+ * says that it has let go and has not; it says everything it has to say in the end twice; it answers late.
  * A wait gives the mutex up; it ends in time, or when the rule is cleared, with EINTR by a signal, with ENODEV when the
  * machine ends. Chance is each rule's own and comes from the machine's seed, so that accesses move no page elsewhere.
  */
@@ -85,10 +90,13 @@ static const struct errno_name {
 static const char *const op_words[] = {
     [RULE_OPEN] = "open", [RULE_READ] = "read",     [RULE_WRITE] = "write",   [RULE_LIST] = "list",
     [RULE_HIDE] = "hide", [RULE_VANISH] = "vanish", [RULE_UEVENT] = "uevent",
+    [RULE_UNPLUG] = "unplug",
 };
 static const char *const effect_words[] = {
     [UEVENT_PASS] = "",          [UEVENT_DROP] = "drop",   [UEVENT_DUPLICATE] = "duplicate",
     [UEVENT_REORDER] = "reorder", [UEVENT_DELAY] = "delay", [UEVENT_EARLY] = "early",
+    [UNPLUG_NEVER] = "never",    [UNPLUG_REFUSE] = "refuse", [UNPLUG_STAY] = "stay",
+    [UNPLUG_TWICE] = "twice",
 };
 static const char *const actions[] = {"add", "remove", "change", "move", "online", "offline", "bind", "unbind"};
 #define COUNT_OF(list) (sizeof(list) / sizeof *(list))
@@ -327,11 +335,17 @@ static int rule_fault(struct machine *m, struct rule *rule, struct words *w, con
     return rule->delayed ? rule_time(m, rule, word_next(w)) : 0;
 }
 
-/* What happens to a uevent. */
+/* What happens to a uevent, or a request to unplug. */
 static int rule_effect(struct machine *m, struct rule *rule, struct words *w, const char *word)
 {
     int effect = word_index(word, effect_words, COUNT_OF(effect_words));
+    bool unplug = rule->op == RULE_UNPLUG;
 
+    if (effect != UEVENT_DELAY && unplug != (effect > UEVENT_EARLY))
+        effect = -1; /* a word of the other's */
+    if (effect < 0 && unplug)
+        return fail(m, -EINVAL, "`%.60s` is neither never, refuse, stay, twice nor delay TIME; nor xN, always, nth=N or "
+                                "p=P", word);
     if (effect < 0)
         return fail(m, -EINVAL, "`%.60s` is neither drop, duplicate, reorder, early nor delay TIME; nor xN, always, "
                                 "nth=N or p=P", word);
@@ -355,7 +369,7 @@ static int rule_parse(struct machine *m, struct rule *rule, struct words *w)
     int op = word_index(word, op_words, COUNT_OF(op_words)), err = 0;
 
     if (op < 0)
-        return fail(m, -EINVAL, "`%.60s`: a rule begins with open, read, write, list, hide, vanish or uevent", word);
+        return fail(m, -EINVAL, "`%.60s`: a rule begins with open, read, write, list, hide, vanish, uevent or unplug", word);
     rule->op = (enum rule_op)op;
     rule->chance = NANO;
     if (op != RULE_UEVENT)
@@ -363,22 +377,28 @@ static int rule_parse(struct machine *m, struct rule *rule, struct words *w)
     else if ((err = rule_device(m, rule, w, &word)) != 0)
         return err;
     if (word == NULL || is_keyword(word))
-        return fail(m, -EINVAL, op == RULE_UEVENT ? "of which device? write for instance `uevent add memory33 drop`"
-                                                  : "which file? write for instance `write memory40/state EBUSY`");
-    err = rule_pattern(m, rule, word);
+        return fail(m, -EINVAL, op == RULE_UEVENT   ? "of which device? write for instance `uevent add memory33 drop`"
+                                : op == RULE_UNPLUG ? "which DIMM? write for instance `unplug d0 refuse`"
+                                                    : "which file? write for instance `write memory40/state EBUSY`");
+    if (op == RULE_UNPLUG)
+        rule->pattern = xstrdup(word);
+    else
+        err = rule_pattern(m, rule, word);
     while (err == 0 && (word = word_next(w)) != NULL) {
         if (op == RULE_HIDE || op == RULE_VANISH)
             return fail(m, -EINVAL, "`%.60s`: `%s` takes a file and no more; it holds until it is cleared", word,
                         op_words[op]);
         err = rule_option(m, rule, word);
         if (err == 1)
-            err = op == RULE_UEVENT ? rule_effect(m, rule, w, word) : rule_fault(m, rule, w, word);
+            err = op >= RULE_UEVENT ? rule_effect(m, rule, w, word) : rule_fault(m, rule, w, word);
     }
     if (err == 0 && op <= RULE_LIST && rule->err == 0 && !rule->delayed && !rule->hang)
         return fail(m, -EINVAL, "what is to happen? an errno such as EBUSY%s",
                     op != RULE_LIST ? ", delay TIME, or hang" : "");
     if (err == 0 && op == RULE_UEVENT && rule->effect == UEVENT_PASS)
         return fail(m, -EINVAL, "what is to happen? drop, duplicate, reorder, early or delay TIME");
+    if (err == 0 && op == RULE_UNPLUG && rule->effect == UEVENT_PASS)
+        return fail(m, -EINVAL, "how is it to answer? never, refuse, stay, twice or delay TIME");
     if (rule->left == 0)
         rule->left = rule->nth != 0 ? 1 : ALWAYS;
     return err;
@@ -672,6 +692,23 @@ const char *uevent_fault(struct machine *m, const char *action, const char *devp
         *delay_us = rule->wait_us;
     }
     free(path);
+    machine_unlock(m);
+    return effect_words[effect];
+}
+
+const char *unplug_fault(struct machine *m, const char *device, uint64_t *delay_us)
+{
+    enum uevent_effect effect = UEVENT_PASS;
+
+    machine_lock(m, NULL);
+    *delay_us = 0;
+    for (size_t i = 0; effect == UEVENT_PASS && i < m->nr_rules; i++) {
+        struct rule *rule = &m->rules[i];
+        if (rule->op != RULE_UNPLUG || !pattern_matches(rule, device) || !rule_fires(m, rule, device))
+            continue;
+        effect = rule->effect;
+        *delay_us = rule->wait_us;
+    }
     machine_unlock(m);
     return effect_words[effect];
 }

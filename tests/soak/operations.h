@@ -52,7 +52,7 @@ static bool exhausted(const struct source *s)
 #define OPERATIONS(X)                                                                                       \
     X(online) X(online_file) X(offline) X(offline_file) X(probe) X(add) X(remove) X(plug) X(unplug)         \
     X(allocate) X(allocate_in_zone) X(allocate_in_block) X(free) X(free_page) X(pin) X(unpin)               \
-    X(soft_offline) X(hard_offline) X(fault) X(mend) X(inject) X(auto_online) X(parameter) X(read)
+    X(soft_offline) X(hard_offline) X(fault) X(mend) X(inject) X(auto_online) X(parameter) X(read) X(resize) X(drive)
 
 enum operation {
 #define X(name) OP_##name,
@@ -73,7 +73,7 @@ static const uint8_t weights[NR_OPERATIONS] = {
     [OP_remove] = 8, [OP_plug] = 6, [OP_unplug] = 8, [OP_allocate] = 12, [OP_allocate_in_zone] = 5,
     [OP_allocate_in_block] = 5, [OP_free] = 14, [OP_free_page] = 5, [OP_pin] = 4, [OP_unpin] = 6, [OP_soft_offline] = 1,
     [OP_hard_offline] = 1, [OP_fault] = 5, [OP_mend] = 5, [OP_inject] = 2, [OP_auto_online] = 2, [OP_parameter] = 2,
-    [OP_read] = 1,
+    [OP_read] = 1, [OP_resize] = 5, [OP_drive] = 2,
 };
 
 static enum operation choose_operation(struct source *s)
@@ -262,6 +262,24 @@ static int do_unplug(struct driver *d)
     return ret > 0 ? -EBUSY : ret;
 }
 
+/* One virtio-mem device behind the slots: the host wants another size of it, or its driver tries once more. */
+static int do_virtio_mem(struct driver *d, bool resize)
+{
+    enum { BLOCKS = 4 };
+    uint64_t region = BLOCKS * d->m->block_bytes, unit = d->m->page_bytes << d->m->pageblock_order;
+    uint64_t size = choose(d->source, 2) ? choose(d->source, BLOCKS + 1) * d->m->block_bytes : choose(d->source, 32) * unit;
+
+    snprintf(d->last, sizeof d->last, "%s virtio-mem, 0x%llx", resize ? "resize" : "drive", (unsigned long long)size);
+    if (d->m->nr_vmems == 0) {
+        int ret = virtio_mem_probe(d->m, &d->task, (int)choose(d->source, d->m->possible_nodes), slot_base(d, NR_SLOTS), region,
+                                   choose(d->source, 4) == 0 ? 2 * d->m->block_bytes : unit);
+        if (ret < 0)
+            return ret;
+    }
+    int err = resize ? virtio_mem_request(d->m, &d->task, 0, size < region ? size : region, region) : 0;
+    return err != 0 ? err : virtio_mem_work(d->m, &d->task, 0);
+}
+
 static int do_allocate(struct driver *d, const char *zone, int64_t block)
 {
     const char *kind = choose_kind(d);
@@ -406,6 +424,9 @@ static int do_operation(struct driver *d, enum operation op)
         return words(d, "auto_online_blocks", choose(d->source, 2) ? "offline" : online_words[choose(d->source, 4)]);
     case OP_parameter:
         return do_parameter(d);
+    case OP_resize:
+    case OP_drive:
+        return do_virtio_mem(d, op == OP_resize);
     default:
         return do_read(d);
     }
@@ -447,7 +468,7 @@ static const char *between_operations(const struct machine *m)
 }
 
 /* Does the next operation. NULL, or what is wrong afterwards. An eject that fails may leave blocks offline that it could
- * not bring back, so only the memory of others is counted. */
+ * not bring back, and virtio-mem gets as far as it can, so only the memory of others is counted. */
 static const char *driver_step(struct driver *d)
 {
     enum operation op = choose_operation(d->source);
@@ -460,7 +481,8 @@ static const char *driver_step(struct driver *d)
     d->done[op]++;
     d->succeeded[op] += ret >= 0;
     struct totals after = count_totals(d->m);
-    if (ret < 0 && op != OP_unplug && memcmp(&before, &after, sizeof before) != 0)
+    bool by_parts = op == OP_unplug || op == OP_resize || op == OP_drive;
+    if (ret < 0 && !by_parts && memcmp(&before, &after, sizeof before) != 0)
         return "an operation that failed has changed the amount of memory";
     if (ret < 0 && d->task.reason[0] == '\0' && ret != -ENOENT && ret != -EACCES && ret != -ENODEV)
         return "an operation that failed says no reason";

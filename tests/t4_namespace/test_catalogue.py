@@ -169,6 +169,19 @@ block = [{first = 0, node_link = false}, {first = 1, last = 6}, {first = 7, node
          "blocks 1; echo online_movable > $M/memory32/state & until fakesysfs fault list | grep -q waiting; do :; done;"
          "echo 1 > $M/memory32/online; fakesysfs fault clear; wait; cat $M/memory32/valid_zones",
          "* write error: Invalid argument\nNormal"),
+    Case(16, "virtio-mem whose memory nobody sets online gets no more", "",
+         "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=4G'"
+         " 'device_add virtio-mem-pci,id=vm0,memdev=m0,requested-size=2G' 'qom-get vm0 size'; cat $M/memory39/state",
+         "1073741824\noffline"),
+    Case(16, "virtio-mem gives back a part", "fakesysfs load pinned=+4K --block 32",
+         "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=4G'"
+         " 'device_add virtio-mem-pci,id=vm0,memdev=m0,requested-size=256M'; echo online_movable > $M/memory32/state; STAGE;"
+         "fakesysfs monitor 'qom-set vm0 requested-size 0' 'qom-get vm0 size'; ls $M | grep -c 'memory3[23]'",
+         "pinned +4 kB\n2097152\n1"),
+    Case(20, "the guest does not answer", "--fault 'unplug d0 never'",
+         "dimm 0 128M; fakesysfs monitor 'device_del d0' 'info memory-devices' | head -1; ls -d $M/memory32 | wc -l;"
+         "fakesysfs fault list",
+         'Memory device [dimm]: "d0"\n1\n  1  unplug d0 never  1 of 1'),
     Case(20, "the guest refuses to give a DIMM back", "fakesysfs load slab=+4K --block 32",
          "dimm 0 128M; echo online_kernel > $M/memory32/state; STAGE; fakesysfs monitor 'device_del d0'; echo $?;"
          "fakesysfs monitor 'info memory-devices' | head -1; cat $M/memory32/state",
@@ -192,7 +205,6 @@ block = [{first = 0, node_link = false}, {first = 1, last = 6}, {first = 7, node
 # fmt: on
 
 ELSEWHERE = {
-    16: "virtio-mem has tests of its own",
     25: "/sys/kernel/dlpar is not simulated; the probe file, which drmgr writes too, takes what recordings show",
 }
 
@@ -226,7 +238,8 @@ def test_every_bug_is_staged_or_there_is_a_reason() -> None:
 
 def test_the_table_of_the_readme_shows_lines_that_stand_here() -> None:
     table = (SOURCES / "README.md").read_text().partition("| to stage this | one line does |")[2].partition("\n\n")[0]
-    effects = {"drop", "delay 2s", "duplicate", "reorder"}  # of uevents: test_faults.py has them all
+    # Of uevents and of unplugging: test_faults.py and test_unplug_answers.py have them all.
+    effects = {"drop", "delay 2s", "duplicate", "reorder", "refuse", "stay", "twice"}
     shown = {code for row in table.splitlines()[2:] for code in re.findall("`([^`]+)`", row.rpartition(" | ")[2])} - effects
     known = {line for case in CASES for line in case.line.splitlines()} | {"--config STEP_DELAY_US=20000"}
     assert len(shown) > 10
