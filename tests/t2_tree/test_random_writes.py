@@ -38,6 +38,7 @@ ALLOWED = {
     r".*/notifier-error-inject/.*": "EINVAL ERANGE",
     r".*/compact": "",
     r".*/reclaim": "EINVAL EAGAIN",
+    r".*/PNP0C80:\w+/eject": "EINVAL ENODEV",
     r".*/hugepages-\w+/\w+": "EINVAL ENOMEM ERANGE",
     r".*/tracing/\w+": "EINVAL",
     r".*": "EACCES EPERM EIO",
