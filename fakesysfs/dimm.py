@@ -903,9 +903,10 @@ class DimmBoard:
                 _Property("realized", "bool", True),
                 _Property("hotplugged", "bool", True),
                 _Property("hotpluggable", "bool", True),
-                _Property("memdev", "link<memory-backend>", device.memdev.path, device.memdev),
                 *(_Property(*p) for p in device.properties(isinstance(target, Inner))),
             ]
+            memdev = _Property("memdev", "link<memory-backend>", device.memdev.path, device.memdev)
+            props.insert(5 if isinstance(target, Inner) else 6, memdev)  # where QEMU's table of them has it
             if isinstance(target, VirtioMem):
                 props.append(child("virtio-backend", Inner(target)))
         elif isinstance(target, _Region):

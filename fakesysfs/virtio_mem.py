@@ -101,9 +101,8 @@ class VirtioMem:
         self.requested_size: int = options.get("requested-size", 0)
         self.prealloc: bool = options.get("prealloc", False)
         self.inaccessible: str = options.get("unplugged-inaccessible", "auto")
-        if self.inaccessible == "auto":  # a guest that reads what is not plugged finds zeros, and that costs no memory
-            plain = memdev.qom_type == "memory-backend-ram" and not memdev.values["share"]
-            self.inaccessible = "off" if plain else "on"
+        if self.inaccessible == "auto":
+            self.inaccessible = "off" if _reads_as_zeros(memdev) else "on"
         self.plugged = 0
         self.number: int | None = None
         self._extent = _EXTENT.get(arch, _OTHER_EXTENT)
@@ -214,7 +213,7 @@ def make_virtio_mem(
         if key == "memdev":
             memdev = find_backend(key, value)
         elif key not in ("driver", "bus"):
-            values[key] = _read_option(key, value)
+            values[key] = _read_option(key, value, warn)
     if memdev is None:
         raise MonitorError("'memdev' property must be set")
     device = VirtioMem(name, path, memdev, values, config.arch)
@@ -225,21 +224,26 @@ def make_virtio_mem(
     if device.node >= nodes:
         # QEMU forgot a blank
         raise MonitorError(f"'node' property has value '{device.node}', which exceedsthe number of numa nodes: {nodes}")
+    if warn and values.get("unplugged-inaccessible") == "off" and not _reads_as_zeros(memdev):
+        warn("'unplugged-inaccessible' property set to 'off' with a memdev that does not support the shared zeropage.")
     page = memdev.alignment if memdev.alignment > RAM_ALIGNMENT else _HOST_PAGE
     if device.block_size < page:
         raise MonitorError(f"'block-size' property has to be at least the page size ({page:#x})")
+    default = _default_block(memdev)
+    if device.block_size < default and warn:
+        warn(f"'block-size' property is smaller than the default block size ({default >> 20:x} MiB)")
     if device.requested_size % device.block_size:
         raise MonitorError(f"'requested-size' property has to be multiples of 'block-size' ({device.block_size:#x})")
     return device
 
 
-def _read_option(key: str, value: str) -> Any:
+def _read_option(key: str, value: str, warn: Warn | None) -> Any:
     """The value of an option of device_add.
 
     :raises MonitorError: there is no such option, or it cannot have this value.
     """
     if key in ("requested-size", "block-size"):
-        size = parse_size(value)
+        size = parse_size(value, warn)
         if size is None:
             raise expects(key, "size")
         if key == "block-size" and size < _LEAST_BLOCK:
@@ -266,6 +270,11 @@ def _read_option(key: str, value: str) -> Any:
     if key in _READ_ONLY:
         raise MonitorError(f"Property '{DRIVER}.{key}' is not writable")
     raise MonitorError(f"Property '{DRIVER}.{key}' not found")
+
+
+def _reads_as_zeros(memdev: Backend) -> bool:
+    """Whether what is not plugged can be read, as zeros that take no memory of the host."""
+    return memdev.qom_type == "memory-backend-ram" and not memdev.values["share"]
 
 
 def _default_block(memdev: Backend) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -44,6 +45,16 @@ ADDRESSES = ("0x100000000", "0x108000000", "0x140000000", "4294967296", "0x10000
              "0x7fffffe00000", "0xfffffffffffe0000", "-0x200000", "0x2c0000000", "0x300000000")  # fmt: skip
 DIMM_PROPERTIES = ("node", "slot", "addr", "memdev", "realized", "size", "hotplugged", "hotpluggable", "type", "parent_bus",
                    "legacy-memdev", "nope", "")  # fmt: skip
+VIRTIO_OPTIONS = {
+    "requested-size": ("0", "2M", "128M", "64M", "1G", "4M", "6M", "3M", "1M"),
+    "block-size": ("2M", "4M", "128M", "1M", "3M", "512k", "0", "1G"),
+    "memaddr": ADDRESSES,
+    "node": ("0", "0", "1"),
+    "unplugged-inaccessible": ("on", "off", "auto"),
+    "prealloc": ("off",),
+}
+VIRTIO_PROPERTIES = ("requested-size", "size", "block-size", "memaddr", "node", "memdev", "unplugged-inaccessible", "type",
+                     "hotplugged", "realized", "nope")  # fmt: skip
 TOPICS = ("memory-devices", "memory_size_summary", "memdev", "numa", "status", "name", "version", "hotpluggable-cpus")
 QUERIES = ("query-memory-devices", "query-memory-size-summary", "query-memdev", "query-acpi-ospm-status", "query-status",
            "query-name", "query-version", "query-hotpluggable-cpus")  # fmt: skip
@@ -88,11 +99,13 @@ class Grammar(random.Random):
     """Requests from a seed.
 
     :param files: existing paths and paths to be for memory-backend-file.
+    :param virtio: with virtio-mem devices.
     """
 
-    def __init__(self, seed: int, files: Sequence[str] = ("/nonexistent/file",)) -> None:
+    def __init__(self, seed: int, files: Sequence[str] = ("/nonexistent/file",), virtio: bool = False) -> None:
         super().__init__(seed)
         self._files = files
+        self._virtio = virtio
 
     def requests(self, count: int) -> list[Request]:
         """That many."""
@@ -125,15 +138,19 @@ class Grammar(random.Random):
 
     def _path(self) -> str:
         backend, device = self._name(BACKENDS), self._name(DEVICES)
-        return self.choice((
+        inner = (f"{device}/virtio-backend", device) if self._virtio else ()
+        path: str = self.choice((
             "/", "/objects", "/machine/peripheral", "/machine/peripheral-anon", "objects", "peripheral", "/nope", "",
             "//objects", "/objects/", "/machine/peripheral-anon/device[0]", "peripheral-anon/device[1]", backend,
-            f"/objects/{backend}", f"/objects/{backend}",
+            f"/objects/{backend}", f"/objects/{backend}", *inner,
             f"/machine/peripheral/{device}", f"/machine/peripheral/{device}", device, f"/machine/peripheral/{device}/memdev",
             f"/objects/{backend}/{backend}[0]", f"peripheral/{device}", f"objects/{backend}", f"{device}/memdev",
         ))  # fmt: skip
+        return path
 
     def _property(self) -> str:
+        if self._virtio and self._often(0.5):
+            return self.choice(VIRTIO_PROPERTIES)
         if self._often(0.5):
             return self.choice((*COMMON_KEYS, "size", *FILE_KEYS, *MEMFD_KEYS))
         return self.choice(DIMM_PROPERTIES)
@@ -195,7 +212,20 @@ class Grammar(random.Random):
         head = kind if self._often(0.95) else f"qom-type={kind}"
         return f"object_add {','.join([head, *parts])}" if self._often(0.97) else f"object_add {','.join(parts)}"
 
+    def _virtio_add(self) -> dict[str, str]:
+        """Options of a virtio-mem-pci as text, id and memdev too."""
+        options = {"memdev": self._name(BACKENDS), "id": self._name(DEVICES)}
+        for key in self.sample(list(VIRTIO_OPTIONS), self.choice((0, 1, 1, 2, 3))):
+            options[key] = self.choice(VIRTIO_OPTIONS[key] if self._often(0.8) else (*NUMBERS, *BAD_SIZE_TEXTS, *WORDS))
+        if self._often(0.1):
+            del options[self.choice(list(options))]
+        return options
+
     def _device_add(self) -> str:
+        if self._virtio and self._often(0.6):
+            options = list(self._virtio_add().items())
+            self.shuffle(options)
+            return ",".join(["device_add virtio-mem-pci", *(f"{key}={value}" for key, value in options)])
         parts = [f"memdev={self._name(BACKENDS)}"] if self._often(0.95) else []
         if self._often(0.85):
             parts.append(f"id={self._name(DEVICES)}")
@@ -223,7 +253,9 @@ class Grammar(random.Random):
         if verb != "qom-list":
             name = self._property()
             line += f" {name}"
-            if verb == "qom-set":
+            if verb == "qom-set" and self._virtio and self._often(0.5):
+                line = f"qom-set {self._name(DEVICES)} requested-size {self.choice((*SIZE_TEXTS, *BAD_SIZE_TEXTS, *NUMBERS))}"
+            elif verb == "qom-set":
                 value = "off" if name in COSTLY else self.choice((*WORDS, *NUMBERS, *SIZE_TEXTS, "0-3,7", "bind", "m0"))
                 line += f" {value}"
                 if name not in COSTLY and self._often(0.2):
@@ -299,6 +331,9 @@ class Grammar(random.Random):
         return arguments
 
     def _qmp_device_add(self) -> dict[str, Any]:
+        if self._virtio and self._often(0.6):
+            given: dict[str, Any] = {"driver": "virtio-mem-pci", **self._virtio_add()}
+            return given | {key: int(value) for key, value in given.items() if re.fullmatch("[1-9][0-9]*", value)}
         arguments: dict[str, Any] = {"driver": "pc-dimm" if self._often(0.95) else self.choice(("nvdimm", "nope", "", 5, None))}
         if self._often(0.95):
             arguments["memdev"] = self._name(BACKENDS)
@@ -327,6 +362,9 @@ class Grammar(random.Random):
         return {"path": self._path(), "property": self._property()}
 
     def _qmp_qom_set(self) -> dict[str, Any]:
+        if self._virtio and self._often(0.5):
+            size = self.choice((*SIZES, *BAD_SIZES)) if self._often(0.9) else self._json_value(1)
+            return {"path": self._name(DEVICES), "property": "requested-size", "value": size}
         name = self._property()
         value = False if name in COSTLY else self._json_value(2)
         if name == "host-nodes" and self._often(0.5):

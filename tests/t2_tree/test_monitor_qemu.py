@@ -19,10 +19,12 @@ SLOTS = Machine("1G,slots=4,maxmem=8G")
 NO_SLOTS = Machine("1G")
 NODES = Machine("1G,slots=3,maxmem=4G", ("memory=512M,cpus=0-1", "memory=512M", "cpus=2"))
 
+VIRTIO = Machine("1G,slots=4,maxmem=8G", kind="pc")
+
 seeds, _, count = os.environ.get("FAKESYSFS_QEMU_SEEDS", "").partition(":")
-CASES = [(SLOTS, 1, 300), (NO_SLOTS, 2, 60), (NODES, 3, 60)]
+CASES = [(SLOTS, 1, 300), (NO_SLOTS, 2, 60), (NODES, 3, 60), (VIRTIO, 4, 100)]
 if seeds:
-    CASES = [((SLOTS, SLOTS, NO_SLOTS, NODES)[n % 4], n, 300) for n in range(int(seeds), int(seeds) + int(count or 1))]
+    CASES = [((VIRTIO, SLOTS, NO_SLOTS, NODES)[n % 4], n, 300) for n in range(int(seeds), int(seeds) + int(count or 1))]
 
 
 def files(directory: Path) -> list[str]:
@@ -39,7 +41,7 @@ def test_answers_as_qemu_does(machine: Machine, seed: int, count: int, tmp_path:
     if version is None or not version.startswith(VERSION):
         pytest.skip(f"{PROGRAM} {VERSION}x is not installed" + (f", but {version}" if version else ""))
     with qemu(machine) as real, ours(machine) as our:
-        found, unexplained = differences(Grammar(seed, files(tmp_path)).requests(count), real, our)
+        found, unexplained = differences(Grammar(seed, files(tmp_path), machine == VIRTIO).requests(count), real, our)
     for kind in KINDS:
         print(f"{len(found.get(kind.name, ())):4} x {kind.name}: {kind.why}")
     assert unexplained == [], f"{len(unexplained)} unexplained:\n" + "\n".join(unexplained[:5])
