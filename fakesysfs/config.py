@@ -451,9 +451,9 @@ class _Options:
 def _find_machine(name: str) -> Path:
     if "/" not in name and not name.endswith(".toml"):
         preset = _HERE / "presets" / f"{name}.toml"
-        if preset.is_file():
+        if os.path.isfile(preset):  # Path.is_file() fails on a name that is too long
             return preset
-        if not os.path.isfile(name):  # Path.is_file() fails on a name that is too long
+        if not os.path.exists(name):
             raise ConfigError(f"--machine {name}: no such preset or file{suggest(name, names_in('presets'))}")
     return Path(name)
 

@@ -216,6 +216,45 @@ def test_an_interrupted_writer_gets_eintr_and_the_block_is_online(mounted: Mount
     assert (tree / MEMORY / "memory32/valid_zones").read_text() == "Movable\n"
 
 
+def test_what_goes_on_during_a_long_offline(mounted: Mounter) -> None:
+    """Readers and writers of everything else are served; who needs the hotplug lock waits for it, and can be killed."""
+    tree = mounted(ME, "--config", "STEP_DELAY_US=50000")
+    memory = tree / MEMORY
+    monitor(tree, "object_add memory-backend-ram,id=m0,size=512M", "device_add pc-dimm,id=d0,memdev=m0")
+    (memory / "memory32/state").write_text("online_movable")
+    load = ME.run("fakesysfs", "load", "--instance", str(tree), "anon=+8M", "pinned=+4K", "--block", "32")
+    assert load.returncode == 0, load.stderr
+
+    def write(block: int, word: str) -> list[str]:
+        return ["bash", "-c", f"printf {word} > {memory}/memory{block}/state"]
+
+    with (
+        ended(ME.start(*write(32, "offline"))) as slow,
+        ended(ME.start(*write(33, "online_movable"))) as killed,
+        ended(ME.start(*write(34, "online_movable"))) as patient,
+    ):
+        end = time.monotonic() + 20
+        while (memory / "memory32/state").read_text() != "going-offline\n":
+            assert time.monotonic() < end
+            assert slow.poll() is None
+        readers = [
+            ME.start("bash", "-c", f"for i in {{1..20}}; do cat {memory}/memory*/state {tree}/proc/meminfo; done | grep -c going")
+            for _ in range(8)
+        ]
+        (memory / "auto_online_blocks").write_text("online_kernel")
+        (memory / "memory33/power/control").write_text("on")
+        assert [reader.communicate(timeout=60)[0] for reader in readers] == ["20\n"] * 8
+        waiting = {block: (memory / f"memory{block}/state").read_text() for block in (32, 33, 34)}
+        assert waiting == {32: "going-offline\n", 33: "offline\n", 34: "offline\n"}
+        killed.terminate()
+        assert killed.wait(20) == -signal.SIGTERM
+        free = ME.run("fakesysfs", "load", "--instance", str(tree), "pinned=-4K")
+        assert free.returncode == 0, free.stderr
+        assert (slow.wait(60), patient.wait(60)) == (0, 0)
+    states = [(memory / f"memory{block}/state").read_text().strip() for block in (32, 33, 34)]
+    assert states == ["offline", "offline", "online"]
+
+
 def monitor(tree: Path, *lines: str) -> None:
     result = ME.run("fakesysfs", "monitor", "--instance", str(tree), *lines)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
