@@ -113,7 +113,7 @@ def test_streams_status_directory_and_environment(person: Person) -> None:
         assert mask == person.run("grep", "-E", "SigBlk|SigIgn", "/proc/self/status").stdout
 
 
-def test_uevents_reach_it(person: Person) -> None:
+def test_uevents_reach_it(me: Person) -> None:
     """A listener in one exec hears what a write in another causes."""
     listener = """
 import socket
@@ -122,12 +122,12 @@ print("ready", flush=True)
 while b"/memory/" not in (message := s.recv(4096)):  # the host's own events reach root's runs, too
     pass
 print(message.split(b"\\0")[0].decode(), flush=True)"""
-    with detached(person) as number:
+    with detached(me) as number:
         enter = ("fakesysfs", "exec", "--instance", number, "--")
-        with ended(person.start(*enter, sys.executable, "-c", listener)) as process:
+        with ended(me.start(*enter, sys.executable, "-c", listener)) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            result = person.run(*enter, "sh", "-c", f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe")
+            result = me.run(*enter, "sh", "-c", f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe")
             assert (result.returncode, result.stderr) == (0, "")
             assert process.stdout.readline() == "add@/devices/system/memory/memory32\n"
             assert process.wait(20) == 0
@@ -153,12 +153,12 @@ def test_with_the_hosts_network(me: Person) -> None:
         assert (result.returncode, result.stdout.strip()) == (0, os.readlink("/proc/self/ns/net"))
 
 
-def test_what_an_exec_leaves_running_stays_until_the_instance_ends(person: Person) -> None:
-    with person.directory() as directory:
-        with detached(person) as number:
+def test_what_an_exec_leaves_running_stays_until_the_instance_ends(me: Person) -> None:
+    with me.directory() as directory:
+        with detached(me) as number:
             enter = ("fakesysfs", "exec", "--instance", number, "--")
             left = f"(trap '' TERM; while :; do sleep 0.05; echo x >> {directory}/beat; done) > /dev/null 2>&1 &"
-            assert person.run(*enter, "sh", "-c", left).returncode == 0
+            assert me.run(*enter, "sh", "-c", left).returncode == 0
             for _ in range(2):
                 before = (directory / "beat").stat().st_size if (directory / "beat").exists() else 0
                 time.sleep(0.5)
@@ -237,10 +237,8 @@ def test_a_detached_run_holds_neither_terminal_nor_streams(me: Person) -> None:
         (("--nosuch",), 2, "fakesysfs: No such option"),
     ],
 )
-def test_a_detached_run_that_cannot_start_says_why(
-    person: Person, arguments: tuple[str, ...], status: int, message: str
-) -> None:
-    result = person.run("fakesysfs", "run", "-d", *arguments)
+def test_a_detached_run_that_cannot_start_says_why(me: Person, arguments: tuple[str, ...], status: int, message: str) -> None:
+    result = me.run("fakesysfs", "run", "-d", *arguments)
     assert (result.returncode, result.stdout) == (status, "")
     assert len(lines(result.stderr)) == 1
     assert result.stderr.startswith(message)

@@ -162,9 +162,9 @@ def test_in_a_container_that_may_do_nothing(person: Person) -> None:
     ],
     ids=["no-device", "no-right-to-the-device", "no-libfuse", "no-proc", "no-udevd"],
 )
-def test_the_doctor_finds_what_lacks(person: Person, lack: str, finding: str, advice: str, works: bool) -> None:
-    strange = elsewhere(person, lack)
-    result = person.run(*strange, "fakesysfs", "doctor")
+def test_the_doctor_finds_what_lacks(me: Person, lack: str, finding: str, advice: str, works: bool) -> None:
+    strange = elsewhere(me, lack)
+    result = me.run(*strange, "fakesysfs", "doctor")
     assert result.returncode == (0 if works else 1), result.stdout
     assert result.stderr == ""
     at = next((n for n, line in enumerate(result.stdout.splitlines()) if line.startswith(finding)), None)
@@ -172,7 +172,7 @@ def test_the_doctor_finds_what_lacks(person: Person, lack: str, finding: str, ad
     assert advice in result.stdout.splitlines()[at + 1]
     # What `run` says of it, where it cannot: one line, and nothing printed by the command.
     option = () if works is False else ("--udev",)
-    result = person.run(*strange, "fakesysfs", "run", *option, "--", "echo", "reached")
+    result = me.run(*strange, "fakesysfs", "run", *option, "--", "echo", "reached")
     assert (result.returncode, result.stdout) == (1, "")
     assert len(lines(result.stderr)) == 1
     assert result.stderr.startswith("fakesysfs: ")
