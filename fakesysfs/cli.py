@@ -64,7 +64,7 @@ def machine_options(command: Command) -> Command:
 
 
 instance_option = click.option(
-    "--instance", metavar="DIR|NAME", help="Which running instance, if there are several: its directory or name."
+    "--instance", metavar="DIR|SOCKET|NAME", help="Which running instance: its directory, QMP socket, name or number."
 )
 qmp_option = click.option("--qmp", type=click.Path(), metavar="SOCKET", help="Serve QMP at this Unix socket.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say what is done.")
@@ -172,8 +172,9 @@ def run(**options: Any) -> int:
     In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents arrive on the real
     socket. Nothing outlives it. The exit status is the command's, or 128+N when signal N ended it.
 
-    Run by an ordinary user, COMMAND is root of a user namespace: what asks for root is content, and nothing outside
-    takes it for root. With --keep-uid it stays that user. Both may write what root may: the files are theirs.
+    Run by an ordinary user, COMMAND is root of a user namespace, so that what asks for root is content; outside it still
+    is that user. With --keep-uid it is that user inside, too, without capabilities. Either may write to files of mode
+    0644: they belong to it.
 
     With -d it returns when COMMAND has been started, and says how to enter the instance and how to end it. The streams
     of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
@@ -199,7 +200,8 @@ def exec_(instance: str | None, command: Sequence[str]) -> int:
     """Run one more command inside a running instance.
 
     It is where the command of `fakesysfs run` is, and behaves as if it had been started there: streams, terminal,
-    signals, exit status. The instance goes on when it ends; when the instance ends, it is killed.
+    signals, exit status. The instance goes on when it ends, and so does what it leaves running in there; when the
+    instance ends, all are killed.
     """
     from .control import environment
     from .enter import execute

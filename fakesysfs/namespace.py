@@ -426,14 +426,17 @@ class Inside(Minder):
         "user" is this process's, "command" the one of the command if that has another.
 
         :raises OSError: there is no /proc to find them in.
+        :raises EnvironmentProblem: it is not one of this pid namespace, where the command's could be found.
         """
         self._running.wait()
+        if self._keep_uid and os.readlink("/proc/self") != str(os.getpid()):
+            raise EnvironmentProblem("without a /proc of its own nobody can enter an instance that keeps the user", "run --root")
         found = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "mnt", "net", "pid")}
-        if self._keep_uid and os.readlink("/proc/self") == str(os.getpid()):
+        if self._keep_uid:
             # unshare(1), which becomes the command, may not have got so far.
             end = time.monotonic() + START_SECONDS
-            own = os.readlink("/proc/self/ns/user")
-            while (path := f"/proc/{self.command}/ns/user") and os.readlink(path) == own and time.monotonic() < end:
+            own, path = os.readlink("/proc/self/ns/user"), f"/proc/{self.command}/ns/user"
+            while os.readlink(path) == own and time.monotonic() < end:
                 time.sleep(0.005)
             found["command"] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return found

@@ -87,6 +87,21 @@ def test_root_enters_the_instance_of_a_user_as_that_user() -> None:
         assert "belongs to another user" in result.stderr
 
 
+@pytest.mark.may_skip("only root can cover a part of /proc for somebody else")
+@pytest.mark.skipif(
+    len(people()) < 2 or people()[1].prefix[:1] != ("setpriv",), reason="needs root, and a user in the same mounts"
+)
+def test_an_instance_that_keeps_the_user_where_its_proc_is_not_its_own() -> None:
+    """There the command's namespace cannot be found, and root's would be a wrong one."""
+    root, user = people()
+    covered = ("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs tmpfs /proc/tty; exec "$@"', "sh", *user.prefix)
+    for options, status in (((), 0), (("--keep-uid",), 1)):
+        result = root.run(*covered, "fakesysfs", "run", *options, "--", "fakesysfs", "exec", "--", "true")
+        assert result.returncode == status
+        assert len(lines(result.stderr)) == status
+        assert status == 0 or result.stderr.startswith("fakesysfs: without a /proc of its own nobody can enter")
+
+
 def test_streams_status_directory_and_environment(person: Person) -> None:
     with detached(person, "--", "sleep", "60") as number, person.directory() as directory:
         enter = ("fakesysfs", "exec", "--instance", number, "--")
