@@ -37,7 +37,7 @@ from contextlib import contextmanager, suppress
 from .command import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
 from .control import listen
 from .errors import EnvironmentProblem, FakesysfsError
-from .syscall import CLONE_NEWNET, call, loopback_up
+from .syscall import CLONE_NEWNET, call, enter_quiet_network, loopback_up
 from .view import Mounter, is_covered
 
 TYPE_CHECKING = False
@@ -358,7 +358,8 @@ class Inside(Minder):
         :raises EnvironmentProblem: there can be none.
         """
         try:
-            call("unshare", CLONE_NEWNET)
+            if self.uid != 0 or not enter_quiet_network():
+                call("unshare", CLONE_NEWNET)
         except OSError as e:
             raise EnvironmentProblem(
                 f"no network namespace can be made for uevents ({e.strerror})",

@@ -51,6 +51,39 @@ def end_with_parent() -> None:
     call("prctl", 1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
+def enter_quiet_network() -> bool:
+    """Put this thread into a new network namespace that gets none of the uevents of this host's devices.
+
+    The kernel sends those to each network namespace that belongs to the first user namespace (Linux:
+    lib/kobject_uevent.c uevent_net_init()); so a child makes it in a user namespace of its own, and hands it over.
+
+    :returns: False when there can be none: the host grants no user namespace, say.
+    """
+    import ctypes  # noqa: F401 - before there is a child, which must not wait for a lock of a thread it does not have
+
+    ours, theirs = socket.socketpair()
+    with ours:
+        child = os.fork()
+        if child == 0:
+            try:
+                call("unshare", CLONE_NEWUSER | CLONE_NEWNET)
+                socket.send_fds(theirs, [b"!"], [os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)])
+            finally:
+                os._exit(0)
+        theirs.close()
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    os.waitpid(child, 0)
+    if not descriptors:
+        return False
+    try:
+        call("setns", descriptors[0], CLONE_NEWNET)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptors[0])
+    return True
+
+
 def loopback_up() -> None:
     """Switch on the loopback device of this network namespace."""
     import fcntl

@@ -102,8 +102,7 @@ print(message.split(b"\\0")[0].decode())"""
 ls /sys/firmware; "$@"; fakesysfs exec -- echo entered"""
     run = ("fakesysfs", "run", "--verbose", "--", "sh", "-c", look, "sh", sys.executable, "-c", listener)
     result = me.run(*in_container("sys_admin"), *run)
-    assert lines(result.stderr) == ["fakesysfs: the loopback device cannot be switched on: Operation not permitted"]
-    assert result.returncode == 0
+    assert (result.returncode, result.stderr) == (0, "")
     online, memmap, uevent, entered = lines(result.stdout)
     assert (online, memmap, uevent) == ("online", "memmap", "add@/devices/system/memory/memory32")
     assert entered == "entered"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import select
 import shutil
 import socket
+import subprocess
 import sys
 
 import pytest
-from t3_mount.host import Person, lines
+from t3_mount.host import MEMORY, Person, ended, lines
 
 NETLINK_KOBJECT_UEVENT = 15
 
@@ -108,3 +109,24 @@ cat /sys/devices/system/memory/memory3[23]/state"""
     with person.directory() as directory:
         result = person.inside(script, "--udev", env={"D": str(directory)})
     assert result.stdout == "online\nonline\n", result.stderr
+
+
+def test_uevents_of_the_hosts_devices_are_not_heard(person: Person) -> None:
+    """A mount of a FUSE file system makes a device, for which the kernel sends uevents."""
+    listener = f"""
+import socket
+import subprocess
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15); s.bind((0, 1)); s.settimeout(20)
+print("ready", flush=True)
+input()
+with open("{MEMORY}/probe", "w") as file: file.write("0x100000000")
+print(s.recv(4096).split(b"\\0")[0].decode())"""
+    command = ("fakesysfs", "run", "--", sys.executable, "-c", listener)
+    with ended(person.start(*command, stdin=subprocess.PIPE)) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert person.run("fakesysfs", "run", "--net=host", "--", "true").returncode == 0
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "add@/devices/system/memory/memory32\n"
