@@ -6,6 +6,7 @@ never answers anything. Every kind of difference has a check of its own, which s
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,10 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from model_guest import ModelGuest
-from monitor_grammar import Request
+from monitor_grammar import Grammar, Request
 
 from fakesysfs.dimm import DimmBoard
 from fakesysfs.monitor import Monitor
@@ -237,6 +239,31 @@ def differences(requests: Sequence[Request], left: Peer, right: Peer) -> tuple[d
         elif kind == "":
             unexplained.append(f"{request.shown}\n  QEMU: {real!r}\n  ours: {our!r}")
     return kinds, unexplained
+
+
+def record(path: Path, sessions: Sequence[tuple[Machine, int, int]]) -> None:
+    """Write what QEMU answers to generated commands, for where there is none. Files that QEMU would change are left out.
+
+    :param sessions: machine, seed and number of commands.
+    """
+    said = f"QEMU {installed()}, started with -S: generated commands and the answers, bytes as latin-1; DIR is a directory"
+    with path.open("w") as out, tempfile.TemporaryDirectory() as directory:
+        out.write(f'{{"about": {json.dumps(said)},\n"sessions": [\n')
+        for number, (machine, seed, count) in enumerate(sessions):
+            steps = []
+            with qemu(machine) as peer:
+                for request in Grammar(seed, files(Path(directory)), machine.kind == "pc").requests(count):
+                    texts = (request.shown.encode(), request.data, b"".join(peer(request.data)))
+                    steps.append(json.dumps([text.replace(directory.encode(), b"DIR").decode("latin1") for text in texts]))
+            lines = ",\n  ".join(steps)
+            out.write(f'{"," * bool(number)}{{"machine": {json.dumps(machine)}, "steps": [\n  {lines}\n]}}\n')
+        out.write("]}\n")
+
+
+def files(directory: Path) -> list[str]:
+    """Paths for memory-backend-file that QEMU does not change: of a file of some size, and what is none."""
+    (directory / "small").write_bytes(b"x" * (1 << 20))
+    return [*(f"{directory / name}" for name in ("small", "none/new")), f"{directory}", "", "/dev/null"]
 
 
 def installed() -> str | None:
