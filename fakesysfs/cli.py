@@ -306,7 +306,8 @@ fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fak
 def events(instance: str | None, follow: bool, since: int) -> None:
     """Print the events of a running instance as JSON.
 
-    One object a line. seq: its number; time_us: the machine's clock; kind: uevent, store, state, ost, page or fault;
+    One object a line. seq: its number; time_us: the machine's clock; kind: uevent, store, state, ost, page, fault or
+    virtio-mem;
     path; data; errno; payload: the strings of a uevent; cause: what was asked for, the pid and the name (comm) of the
     process that asked, as seen in the run.
     """

@@ -41,7 +41,7 @@ def memory_map(snapshot: Mapping[str, Any]) -> Table:
     """
     block_bytes = snapshot["block_bytes"]
     blocks = [Block(*values) for values in snapshot["blocks"]]
-    dimms = [device["data"] for device in snapshot["dimms"]]
+    devices = [_device(device["type"], device["data"]) for device in snapshot["dimms"]]
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption=_legend(blocks))
     table.add_column("ADDRESS")
     table.add_column("SIZE", justify="right")
@@ -50,9 +50,9 @@ def memory_map(snapshot: Mapping[str, Any]) -> Table:
     table.add_column("IN USE", min_width=8)
     table.add_column("ZONES")
     table.add_column("DIMM")
-    for run in _runs(blocks, dimms, block_bytes):
+    for run in _runs(blocks, devices, block_bytes):
         start, end = run[0].start, run[-1].start + block_bytes
-        inside = [dimm for dimm in dimms if dimm["addr"] < end and start < dimm["addr"] + dimm["size"]]
+        inside = [device for device in devices if device.start < end and start < device.end]
         table.add_row(
             f"{start:#012x}-{end - 1:#012x}",
             size(end - start),
@@ -60,7 +60,7 @@ def memory_map(snapshot: Mapping[str, Any]) -> Table:
             f"memory{run[0].id}" + (f"-{run[-1].id}" if len(run) > 1 else ""),
             _bar(run),
             _zones(run),
-            ", ".join(f"{dimm.get('id') or '(no id)'} in slot {dimm['slot']}" for dimm in inside),
+            ", ".join(device.label for device in inside),
         )
     return table
 
@@ -73,9 +73,25 @@ def size(size_bytes: int) -> str:
     return f"{size_bytes}B"
 
 
-def _runs(blocks: Sequence[Block], dimms: Sequence[Mapping[str, Any]], block_bytes: int) -> Iterator[list[Block]]:
-    """Blocks without a hole between them, of one node and on the same DIMM or none."""
-    starts = {dimm["addr"] for dimm in dimms} | {dimm["addr"] + dimm["size"] for dimm in dimms}
+class _Device(NamedTuple):
+    """A memory device: where it is, and what to call it."""
+
+    start: int
+    end: int
+    label: str
+
+
+def _device(kind: str, data: Mapping[str, Any]) -> _Device:
+    name = data.get("id") or "(no id)"
+    if kind == "virtio-mem":
+        start, most = data["memaddr"], data["max-size"]
+        return _Device(start, start + most, f"{name}, {size(data['size'])} of {size(most)}")
+    return _Device(data["addr"], data["addr"] + data["size"], f"{name} in slot {data['slot']}")
+
+
+def _runs(blocks: Sequence[Block], devices: Sequence[_Device], block_bytes: int) -> Iterator[list[Block]]:
+    """Blocks without a hole between them, of one node and on the same device or none."""
+    starts = {device.start for device in devices} | {device.end for device in devices}
     run: list[Block] = []
     for block in blocks:
         here = range(block.start, block.start + block_bytes)

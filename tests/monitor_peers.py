@@ -38,11 +38,13 @@ class Machine(NamedTuple):
 
     :param nodes: as the option --node has them.
     :param kind: QEMU's machine type.
+    :param ports: PCI slots for hotplug, rp0 and so on, which a q35 has none of by itself.
     """
 
     memory: str
     nodes: tuple[str, ...] = ()
     kind: str = "q35"
+    ports: int = 0
 
     def qemu_options(self) -> list[str]:
         """The same for QEMU, nodes as libvirt would write them."""
@@ -57,6 +59,8 @@ class Machine(NamedTuple):
                 numa += f",cpus={given['cpus']}"
                 last_cpu = int(given["cpus"].rpartition("-")[2])
             options += ["-numa", numa]
+        for port in range(self.ports):
+            options += ["-device", f"pcie-root-port,id=rp{port},slot={port},chassis={port}"]
         return [*options, "-smp", f"{last_cpu + 1}"]
 
 

@@ -5,18 +5,22 @@ The dialogue is QEMU 7.2's, and sizes, blocks and MemTotal are what Debian's 6.1
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import monitor_peers
 import pytest
 from model_guest import ModelGuest
+from monitor_peers import installed, ours, qemu
 
 from fakesysfs import Machine, MachineConfig, virtio_mem
 from fakesysfs.dimm import DimmBoard, HostEvent
 from fakesysfs.errors import MonitorError
 from fakesysfs.monitor import Monitor
+from fakesysfs.render import memory_map
 from fakesysfs.virtio_mem import Throttle
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -180,6 +184,37 @@ def test_what_qemu_refuses(host: Host, line: str) -> None:
     assert host.board.memory_devices() == before
 
 
+ALSO_SAID = [
+    "info memory-devices", "info memory_size_summary", "info memdev", "info numa", "object_del m0",
+    "qom-set vm0 requested-size 2G", "qom-get vm0 requested-size", "qom-set vm0/virtio-backend requested-size 1G",
+    "qom-get vm0 requested-size", "qom-get vm0 size", "qom-get vm0 block-size", "qom-get vm0 memaddr", "qom-get vm0 memdev",
+    "qom-get vm0 prealloc", "qom-get vm0 unplugged-inaccessible", "qom-get vm0/virtio-backend type",
+    "qom-get vm0/virtio-backend legacy-memdev", "qom-get vm0 bogus", "qom-set vm0 prealloc on",
+    "device_add pc-dimm,id=d0,memdev=m3", "device_add virtio-mem-pci,memdev=m1,block-size=1M,requested-size=1M,bus=rp1",
+    "info memory-devices", "device_add virtio-mem-pci,id=vm2,memdev=m4,bus=rp2,block-size=8M,realized=off",
+    "info memory-devices", "info memory_size_summary", "device_del /machine/peripheral/vm0",
+]  # fmt: skip
+
+
+@pytest.mark.may_skip("a QEMU is much to install for one test; what it said is in REFUSED")
+def test_qemu_says_the_same() -> None:
+    version = installed()
+    if version is None or not version.startswith("7.2."):
+        pytest.skip("there is no QEMU 7.2 here")
+    machine = monitor_peers.Machine("1G,slots=4,maxmem=40G", ports=3)
+    sizes = {"m0": "8G", "m1": "1G", "m2": "3M", "m3": "1G", "m4": "304M"}
+    lines = [f"object_add memory-backend-ram,id={name},size={size},reserve=off" for name, size in sizes.items()]
+    lines.append("device_add virtio-mem-pci,id=vm0,memdev=m0,bus=rp0")
+    for line in REFUSED:
+        if "cxl-type3" not in line:
+            lines.append(f"{line},bus=rp1" if "virtio-mem-pci" in line and "bus=" not in line else line)
+    with qemu(machine) as real, ours(machine) as our:
+        for line in [*lines, *ALSO_SAID]:
+            arguments = {"command-line": line}
+            request = json.dumps({"execute": "human-monitor-command", "arguments": arguments}).encode()
+            assert our(request) == real(request), line
+
+
 @pytest.mark.parametrize("value", ["2G", True, None, 1.5])
 def test_sizes_over_qmp_are_numbers(host: Host, value: object) -> None:
     host.say("device_add virtio-mem-pci,id=vm0,memdev=m0")
@@ -266,6 +301,17 @@ def test_grow_to_4_gib_and_shrink_with_part_of_it_in_use(host: Host) -> None:
     host.until(lambda: host.events[-1].data["size"] == 2 * MIB)
     assert {event.name for event in host.events} == {"MEMORY_DEVICE_SIZE_CHANGE"}
     assert host.total() - total == 2048
+
+
+def test_the_map_has_the_device(host: Host) -> None:
+    """Where a part of its blocks is plugged, with how much of it is."""
+    host.say("device_add virtio-mem-pci,id=vm0,memdev=m0,requested-size=200M")
+    snapshot = {
+        "block_bytes": host.machine.block_bytes, "blocks": host.machine.blocks(), "dimms": host.board.memory_devices(),
+    }  # fmt: skip
+    table = memory_map(snapshot)
+    assert [f"{cell}" for cell in table.columns[3].cells] == ["memory0-7", "memory32-33"]
+    assert [f"{cell}" for cell in table.columns[6].cells] == ["", "vm0, 200M of 8G"]
 
 
 def test_the_driver_tries_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
