@@ -12,6 +12,7 @@
 
 #include "mm.h"
 
+#define MODALIAS "acpi:PNP0C80:"
 #define CONTAINER "/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04"
 
 enum { NAME_BYTES = 96, OST_OSPM_EJECT = 0x103, STATUS_THERE = 0xf };
@@ -74,14 +75,14 @@ static int uid_show(struct machine *m, const struct sysfs_node *node, struct tex
 static int modalias_show(struct machine *m, const struct sysfs_node *node, struct text *out)
 {
     (void)m, (void)node;
-    text_printf(out, "acpi:PNP0C80:\n");
+    text_printf(out, MODALIAS "\n");
     return 0;
 }
 
 static int uevent_show(struct machine *m, const struct sysfs_node *node, struct text *out)
 {
     (void)m, (void)node;
-    text_printf(out, "MODALIAS=acpi:PNP0C80:\n");
+    text_printf(out, "MODALIAS=" MODALIAS "\n");
     return 0;
 }
 
@@ -91,7 +92,7 @@ static int64_t uevent_store(struct machine *m, const struct sysfs_node *node, co
 
     device_name(path, CONTAINER "/", node->id);
     device_name(name, "acpi ", node->id);
-    return uevent_synthesize(m, buf, count, path, "acpi", name, true);
+    return uevent_synthesize_alias(m, buf, count, path, "acpi", name, true, MODALIAS);
 }
 
 /* Only asks: the guest's kacpi_hotplug does it some time later, and reports to the board alone how it went. */

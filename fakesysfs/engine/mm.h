@@ -510,6 +510,9 @@ int parse_s64(const char *s, int64_t *value);             /* simple_strtoll as d
  * or NULL; send: false for devices whose events are filtered. Returns count or -EINVAL. */
 int64_t uevent_synthesize(struct machine *m, const char *buf, size_t count, const char *devpath, const char *subsystem,
                           const char *devname, bool send);
+/* The same for a device that adds its MODALIAS. */
+int64_t uevent_synthesize_alias(struct machine *m, const char *buf, size_t count, const char *devpath,
+                                const char *subsystem, const char *devname, bool send, const char *modalias);
 extern const struct sysfs_class sysfs_power_class; /* power/ with its five files; dies with the directory it is in */
 uint32_t sysfs_name_hash(const char *name);        /* kernfs_name_hash(): the order of readdir */
 

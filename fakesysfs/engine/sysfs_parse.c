@@ -205,10 +205,18 @@ static const char *synthetic_parse(struct synthetic *event, const char *buf, siz
 int64_t uevent_synthesize(struct machine *m, const char *buf, size_t count, const char *devpath,
                           const char *subsystem, const char *devname, bool send)
 {
+    return uevent_synthesize_alias(m, buf, count, devpath, subsystem, devname, send, NULL);
+}
+
+int64_t uevent_synthesize_alias(struct machine *m, const char *buf, size_t count, const char *devpath,
+                                const char *subsystem, const char *devname, bool send, const char *modalias)
+{
     struct synthetic event = {0};
     int64_t ret = (int64_t)count;
     const char *wrong = synthetic_parse(&event, buf, count);
 
+    if (wrong == NULL && modalias != NULL && !env_add(&event, "MODALIAS", 8, modalias, strlen(modalias)))
+        wrong = "failed to send uevent";
     if (wrong != NULL) {
         klog(m, "synth uevent: %s: %s", devpath, wrong);
         if (devname != NULL)

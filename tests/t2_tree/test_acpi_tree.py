@@ -155,7 +155,7 @@ def test_uevent_of_a_device(host: Host) -> None:
     assert machine.read_text(f"{DEVICES}/PNP0C80:02/uevent") == "MODALIAS=acpi:PNP0C80:\n"
     machine.store(f"{DEVICES}/PNP0C80:02/uevent", "change")
     assert [(event.path, event.data) for event in told] == [(f"{CONTAINER.removeprefix('/sys')}/PNP0C80:02", "change")]
-    assert "SUBSYSTEM=acpi" in told[0].payload
+    assert told[0].payload[-3:] == ("SUBSYSTEM=acpi", "SYNTH_UUID=0", "MODALIAS=acpi:PNP0C80:")
 
 
 def test_odd_dimm_makes_the_next_one_odd(host: Host) -> None:
