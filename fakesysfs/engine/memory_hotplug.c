@@ -485,7 +485,7 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     node_notify(m, first_of_node);
     vmem_online(m, start_pfn, nr_pages, z->type == ZONE_MOVABLE);
     if (!was_populated)
-        load_kernel_noise(m, z);
+        load_expect_users(m, z);
     return 0;
 
 failed_notify:
@@ -604,6 +604,7 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
             return fail(m, -EINVAL, "memory holes");
     }
     bool last_of_node = nr_pages >= m->nodes[z->nid].present;
+    load_first_users(m);
     pcp_disable(m, z);
     if ((err = isolate_range(m, start_pfn, nr_pages, &why)) != 0)
         goto failed_isolate;
@@ -641,6 +642,7 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     node_notify(m, last_of_node);
     vmem_offline(m, start_pfn, nr_pages);
     remove_range_from_zone(m, start_pfn, nr_pages, z, has(m, F_span_shrink_at_offline));
+    load_slabs_shrunk(m);
     return 0;
 
 failed_isolated:
@@ -648,6 +650,7 @@ failed_isolated:
     memory_notify(m);
     node_notify(m, last_of_node);
     pcp_enable(m, z);
+    load_slabs_shrunk(m);
     return err;
 failed_isolate:
     if (has(m, F_cancel_offline_always))

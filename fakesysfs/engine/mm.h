@@ -158,6 +158,7 @@ struct zone {
     uint64_t lowmem_reserve[NR_ZONES];
     uint64_t allocated, numa_hit, numa_miss, numa_foreign, numa_local, numa_other; /* pages, or events */
     unsigned pcp_disabled;
+    uint64_t users_due; /* the kernel itself starts to use it when nr_accesses gets here; 0: it does already, or never will */
 };
 
 struct node {
@@ -387,6 +388,8 @@ struct machine {
     struct resource iomem;
 
     /* c: zone.c */
+    enum zone_type policy_zone; /* the highest kernel zone that ever had memory */
+    uint64_t nr_accesses; /* calls of show() and store(); a long text counts for several, see workload.c */
     struct node nodes[MAX_NODES];
     struct zone *zones[MAX_NODES * NR_ZONES]; /* by index */
     unsigned possible_nodes;
@@ -654,7 +657,9 @@ int pages_alloc(struct machine *m, unsigned kind, unsigned order, enum zone_type
 void hugetlb_count(struct machine *m, unsigned kind, int64_t nr_pages); /* the pool grows or shrinks, if it is the kind */
 void pages_free(struct machine *m, uint64_t pfn);
 int load_boot(struct machine *m, const struct machine_config *config);
-void load_kernel_noise(struct machine *m, struct zone *z); /* the kernel uses a kernel zone as soon as it has pages */
+void load_expect_users(struct machine *m, struct zone *z);  /* the zone has got its first pages */
+void load_first_users(struct machine *m);  /* to be called before it matters where they are */
+void load_slabs_shrunk(struct machine *m); /* they are about to come */
 uint64_t memory_available(struct machine *m);              /* MemAvailable, pages */
 
 /* ---- page_isolation.c (e) ---- */

@@ -191,6 +191,7 @@ static int sysfs_show(struct machine *m, struct open_file *file, struct text *ou
     /* a page, and sysfs_emit() keeps its last byte for a NUL */
     out->limit = (attr->flags & (ATTR_LARGE | ATTR_PROC)) != 0 ? 0 : page_size(m) - 1;
     err = attr->show(m, &place->node, out);
+    m->nr_accesses += 1 + out->len / 1024; /* each takes memory, long ones more */
     return err < 0 ? err : 0;
 }
 
@@ -309,9 +310,10 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
         ; /* it does not come to a store */
     else if (user != NULL)
         ret = user_store(user, buf, count);
-    else if (node->attr->store != NULL)
+    else if (node->attr->store != NULL) {
+        m->nr_accesses++;
         ret = node->attr->store(m, node, buf, count);
-    else
+    } else
         ret = fail(m, -EIO, "nothing can be written to %s", node->attr->name);
     store_event(m, file->path, buf, count, ret);
     free(buf);

@@ -744,17 +744,56 @@ int load_boot(struct machine *m, const struct machine_config *config)
     return 0;
 }
 
-void load_kernel_noise(struct machine *m, struct zone *z)
+/*
+ * A kernel zone that has just got pages is where the kernel takes its next ones from, if it is the highest one of a node
+ * with processors. It needs new ones when what it has is used up: after some files were read, or when slabs were given
+ * back for a block that goes offline (slub's MEM_GOING_OFFLINE). So the block that was first there can go offline again
+ * at once, and soon after no more; measured.
+ */
+enum { ACCESSES_PER_SLAB = 8 };
+
+void load_expect_users(struct machine *m, struct zone *z)
+{
+    z->users_due = 0;
+    for (int higher = (int)z->type + 1; higher <= ZONE_NORMAL; higher++)
+        if (zone_populated(&m->nodes[z->nid].zones[higher]))
+            return;
+    if (z->type <= ZONE_NORMAL && m->nodes[z->nid].nr_cpus != 0)
+        z->users_due = m->nr_accesses + ACCESSES_PER_SLAB;
+}
+
+static void take_first_pages(struct machine *m, struct zone *z)
 {
     static const struct { uint8_t kind, nr; } first_users[] = {{KIND_SLAB, 22}, {KIND_PAGETABLES, 6}, {KIND_KERNEL, 4}};
     uint64_t pfn;
 
-    if (z->type > ZONE_NORMAL)
-        return;
     for (unsigned i = 0; i < sizeof first_users / sizeof *first_users; i++)
         for (unsigned n = 0; n < first_users[i].nr; n++)
             if (!buddy_alloc(m, z, 0, MT_UNMOVABLE, first_users[i].kind, true, &pfn))
                 return;
+}
+
+void load_slabs_shrunk(struct machine *m)
+{
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        for (int type = ZONE_DMA; type <= ZONE_NORMAL; type++) {
+            struct zone *z = &m->nodes[nid].zones[type];
+            if (z->users_due > m->nr_accesses)
+                z->users_due = m->nr_accesses + 1;
+        }
+}
+
+void load_first_users(struct machine *m)
+{
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        for (int type = ZONE_DMA; type <= ZONE_NORMAL; type++) {
+            struct zone *z = &m->nodes[nid].zones[type];
+            if (z->users_due == 0 || m->nr_accesses < z->users_due)
+                continue;
+            z->users_due = 0;
+            if (zone_populated(z))
+                take_first_pages(m, z);
+        }
 }
 
 /* Linux: mm/page_alloc.c si_mem_available() */

@@ -459,14 +459,13 @@ static void print_fallback(struct machine *m, const struct node *node)
 static void print_built(struct machine *m)
 {
     unsigned nr_online = 0;
-    enum zone_type policy = ZONE_DMA;
 
     for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
         const struct node *node = &m->nodes[nid];
         nr_online += node->online;
         for (int type = ZONE_DMA; type <= ZONE_NORMAL; type++)
-            if (zone_populated(&node->zones[type]) && type > (int)policy)
-                policy = (enum zone_type)type;
+            if (zone_populated(&node->zones[type]) && type > (int)m->policy_zone)
+                m->policy_zone = (enum zone_type)type; /* and so it stays when the zone empties: check_highest_zone() */
     }
     TRACE_LEAF(m, "nr_free_zone_pages");
     uint64_t pages = pages_above_high(m, ZONE_MOVABLE);
@@ -474,7 +473,7 @@ static void print_built(struct machine *m)
     klog(m, "Built %u zonelists, mobility grouping %s.  Total pages: %llu", nr_online, grouping ? "on" : "off",
          (unsigned long long)pages);
     if (configured(m, CONFIG_NUMA))
-        klog(m, "Policy zone: %s", zone_names[policy]);
+        klog(m, "Policy zone: %s", zone_names[m->policy_zone]);
 }
 
 void zone_build_zonelists(struct machine *m, int leaving)

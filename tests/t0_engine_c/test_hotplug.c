@@ -267,16 +267,56 @@ TEST(memmap_on_memory_by_force)
     machine_finish(m);
 }
 
-/* The first block of a kernel zone is used by the kernel at once, and will not go offline again. */
+/* The first block of a kernel zone goes offline again at once, but not when files were read in between. */
 TEST(the_kernel_uses_a_new_kernel_zone)
 {
     struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
 
     CHECK_EQ(store(m, "probe", "0x100000000"), 0);
     CHECK_EQ(block_store(m, 32, "online"), 0);
-    check_state(m, 32, "online", "Normal");
-    CHECK_EQ(zone_at(m, 0, ZONE_NORMAL)->kind_pages[KIND_SLAB], 22);
+    CHECK_EQ(block_store(m, 32, "offline"), 0);
+    CHECK_EQ(block_store(m, 32, "online"), 0);
+    for (int i = 0; i < 4; i++)
+        check_state(m, 32, "online", "Normal");
     CHECK_EQ(block_store(m, 32, "offline"), -EBUSY);
+    CHECK_EQ(zone_at(m, 0, ZONE_NORMAL)->kind_pages[KIND_SLAB], 22);
+    machine_finish(m);
+}
+
+/* When a block goes offline, slabs are shrunk; the next ones come from the new zone, where it is lowest. */
+TEST(offlining_makes_the_kernel_use_a_new_zone)
+{
+    struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
+    const uint64_t blocks[] = {32, 33, 34};
+
+    for (unsigned i = 0; i < 3; i++)
+        plug(m, blocks[i], 0);
+    for (unsigned i = 0; i < 3; i++)
+        CHECK_EQ(block_store(m, blocks[i], "online"), 0);
+    CHECK_EQ(block_store(m, 32, "offline"), 0);
+    CHECK_EQ(block_store(m, 33, "offline"), -EBUSY);
+    CHECK_EQ(block_store(m, 34, "offline"), 0);
+    machine_finish(m);
+}
+
+/* The log calls Normal the policy zone as soon as it has memory, and still when it has none any more. */
+TEST(the_policy_zone_stays)
+{
+    struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
+    size_t size;
+
+    plug(m, 32, 0);
+    CHECK_EQ(block_store(m, 32, "online_kernel"), 0);
+    CHECK_EQ(block_store(m, 32, "offline"), 0);
+    char *log = klog_text(m, 0, &size);
+    unsigned dma32 = 0, normal = 0;
+    for (const char *at = log; (at = strstr(at, "Policy zone: ")) != NULL; at++) {
+        dma32 += strncmp(at, "Policy zone: DMA32", 18) == 0;
+        normal += strncmp(at, "Policy zone: Normal", 19) == 0;
+    }
+    CHECK_EQ(dma32, 1);
+    CHECK_EQ(normal, 2);
+    free(log);
     machine_finish(m);
 }
 

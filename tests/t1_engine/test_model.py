@@ -149,14 +149,17 @@ class Twins:
     def read(self, path: str) -> str:
         handle = self.engine.open(path, os.O_RDONLY)
         try:
-            return self.engine.read(handle, MIB, 0).decode()
+            text = self.engine.read(handle, MIB, 0).decode()
         finally:
             self.engine.release(handle)
+        self.model.accesses += 1 + len(text) // 1024
+        return text
 
     def store(self, path: str, text: str, looks: int = 1000) -> int:
         """Write to a file of memory/; 0 or the errno."""
         handle = self.engine.open(f"{MEMORY}/{path}", os.O_WRONLY)
         self.signal.looks = looks
+        self.model.accesses += 1
         try:
             self.engine.write(handle, text.encode(), self.signal.address)
         except OSError as error:
