@@ -134,8 +134,7 @@ def test_uevents_reach_it(me: Person) -> None:
 import socket
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15); s.bind((0, 1)); s.settimeout(20)
 print("ready", flush=True)
-while b"/memory/" not in (message := s.recv(4096)):  # the host's own events reach root's runs, too
-    pass
+message = s.recv(4096)
 print(message.split(b"\\0")[0].decode(), flush=True)"""
     with detached(me) as number:
         enter = ("fakesysfs", "exec", "--instance", number, "--")

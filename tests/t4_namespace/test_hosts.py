@@ -95,8 +95,7 @@ def test_in_a_container(me: Person) -> None:
 import os, socket, subprocess
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15); s.bind((0, 1)); s.settimeout(20)
 with open("/sys/devices/system/memory/probe", "w") as file: file.write("0x100000000")
-while b"/memory32" not in (message := s.recv(4096)): pass
-print(message.split(b"\\0")[0].decode())"""
+print(s.recv(4096).split(b"\\0")[0].decode())"""
     look = f"""
 {ONLY_COVERED} lsmem --noheadings --summary=never -o STATE
 ls /sys/firmware; "$@"; fakesysfs exec -- echo entered"""
