@@ -54,6 +54,9 @@ def run(arguments: list[str]) -> int:
 
         return parse_run(arguments)
 
+    if arguments[:1] == ["--"] and len(arguments) > 1:
+        # There are no options. Loading what parses them takes half as long as all the rest.
+        return launch(arguments, lambda: {"command": arguments[1:]})
     # Where it may be --detach the options come first, and say whether it is.
     before = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if any(word.startswith("--d") or (word[:1] == "-" and word[1:2] != "-" and "d" in word) for word in before):

@@ -163,7 +163,7 @@ def _inside(process: Inside) -> NoReturn:
         server_class()
 
     where = {"directory": None, "command": " ".join(options["command"])}
-    roots = [checked_root(directory) for directory in options["bind_roots"]]
+    roots = [checked_root(directory) for directory in options["bind_roots"] or ()]
     parts = Parts(options, where, on_quit=lambda: process.end(0), meanwhile=load)
     from .control import Descriptors, environment, listen_as
     from .mount import Mount

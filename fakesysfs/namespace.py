@@ -51,6 +51,8 @@ START_SECONDS = 5.0
 STOP_SECONDS = 5.0  # how long a command may take to end after SIGTERM
 # What runs in an instance without a command, so that there is always a process to follow into its namespaces.
 WAITING = ("sleep", "infinity")
+# What an option of `run` is when nobody has given it; every other one is false then.
+DEFAULTS = {"net": "own", "root": True}
 
 
 # ------------------------------------------------------------------------------------------------------ the launcher
@@ -264,6 +266,13 @@ def remove_socket(path: str, identity: str) -> None:
 # ---------------------------------------------------------------------------------------------------- inside, as pid 1
 
 
+class Options(dict[str, "Any"]):
+    """The options of `run` by name, of which those that were not given may be missing."""
+
+    def __missing__(self, name: str) -> Any:
+        return DEFAULTS.get(name)
+
+
 class Inside(Minder):
     """The process inside the namespaces: pid 1.
 
@@ -298,7 +307,7 @@ class Inside(Minder):
 
     def options(self) -> dict[str, Any]:
         """The options of `run`, "command" among them, once the launcher has parsed them. To be called once."""
-        options = self._options.get()
+        options = Options(self._options.get())
         options["command"] = self._arguments[len(self._arguments) - options["command"] :] or list(WAITING)
         return options
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from t3_mount.host import FUSE_MAGIC, MEMORY, Person, ended, lines
 
+from fakesysfs.cli import parse_run
+from fakesysfs.namespace import DEFAULTS
+
 COVERED = """\
 /proc/buddyinfo /proc/iomem /proc/meminfo /proc/pagetypeinfo /proc/vmstat /proc/zoneinfo
 /sys/bus/memory /sys/bus/node /sys/devices/system/memory /sys/devices/system/node /sys/firmware/memmap
@@ -164,6 +167,12 @@ def test_wrong_options(person: Person, options: tuple[str, ...], status: int, me
     assert (result.returncode, result.stdout) == (status, "")
     assert len(lines(result.stderr)) == 1
     assert result.stderr.startswith(message)
+
+
+def test_options_that_are_not_given_are_false_but_for_a_few() -> None:
+    """A `run` without options does not ask the command line what they are by default."""
+    given = {name: value for name, value in parse_run(["--", "true"]).items() if value and name != "command"}
+    assert given == DEFAULTS
 
 
 FORBID = "echo 0 > /proc/sys/user/max_mnt_namespaces && exec "
