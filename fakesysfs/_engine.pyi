@@ -61,6 +61,11 @@ class Engine:
 
         :raises OSError: what the attribute says: EINVAL, EBUSY, EEXIST, ...; ENODEV when the device is gone.
         """
+    def await_stores(self, handle: int, interrupted: int = 0, /) -> None:
+        """Wait until nobody else stores to this file, if it is open for writing only, and not with O_NONBLOCK.
+
+        :raises OSError: EINTR, EBADF; ENODEV when the machine ends.
+        """
     def poll(self, handle: int, /) -> int:
         """Return which of select.POLLIN, POLLPRI, ... hold for an open file; it does not wait.
 

@@ -463,6 +463,8 @@ METHOD(uevent_fault, const char *action; const char *devpath; const char *effect
 METHOD(unplug_fault, const char *device; const char *effect = NULL; uint64_t delay_us,
        ARGS("s:unplug_fault", &device), NULL, (effect = unplug_fault(M, device, &delay_us), 0),
        Py_BuildValue("(sK)", effect, BIG(delay_us)))
+METHOD(await_stores, long long handle; uint64_t interrupted = 0, ARGS("L|O&:await_stores", &handle, to_u64, &interrupted), NULL,
+       file_await_stores(M, ask(T, interrupted), handle), NONE)
 METHOD(poll, long long handle, ARGS("L:poll", &handle), NULL, file_poll(M, handle), INTEGER)
 METHOD(fuse_ops, uint64_t interrupted = 0; uint64_t forget = 0,
        ARGS("|O&O&:fuse_ops", to_u64, &interrupted, to_u64, &forget), NULL,
@@ -567,6 +569,7 @@ static PyMethodDef engine_methods[] = {
     NIL(rules_text, "Return all fault rules: per line number, matched, fired, waiting, text."),
     ANY(uevent_fault, "action, devpath", "Say what is to happen to a uevent on its way."),
     ANY(unplug_fault, "device", "Say how the guest is to answer a request to eject a DIMM."),
+    ANY(await_stores, "handle, interrupted=0", "Wait until nobody else stores to a file that is open for writing only."),
     ANY(poll, "handle", "Return the POLL* bits that hold for an open file."),
     ANY(fuse_ops, "interrupted=0, forget_poll=0", "Serve this machine to the native FUSE operations; return their addresses."),
     ENTRY(close, METH_NOARGS, "$self, /", "End the machine: every later call raises ValueError."),

@@ -463,7 +463,8 @@ def fault() -> None:
     unplug: how the guest answers when the host wants a DIMM back, whose name there is a pattern as well: not at all; it
     refuses; it says that it has let go, and stays; it reports the outcome twice; it answers after TIME.
 
-    While a write waits, FUSE keeps other writers of that file waiting, too, and those cannot be interrupted.
+    While a write waits, FUSE keeps other writers of that file waiting, too. Who opens it to write waits there, and a
+    signal ends that; for who had it open before, nothing does but the end of the first write.
 
     To let the way of a block offline last, and not an access, there is --config STEP_DELAY_US=20000 of a machine: it waits
     that long at each step, which is a pageblock of 2 MiB whose pages move, and a round of trying. Others go on meanwhile

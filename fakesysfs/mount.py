@@ -113,7 +113,13 @@ class Operations:
 
     def open(self, path: str, flags: int) -> int:
         """Open an attribute."""
-        return self._machine.open(path, flags, self._interrupted)
+        handle = self._machine.open(path, flags, self._interrupted)
+        try:  # see engine/fuse_ops.c
+            self._machine.await_stores(handle, self._interrupted)
+        except OSError:
+            self._machine.release(handle)
+            raise
+        return handle
 
     def read(self, path: str, size: int, offset: int, handle: int) -> bytes:
         """Read of the text made when the file was opened or rewound."""

@@ -136,6 +136,8 @@ int64_t file_readdir(struct machine *m, struct task *task, const char *path, str
 int64_t file_open(struct machine *m, struct task *task, const char *path, int flags); /* a handle > 0 */
 int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *buf, size_t size, uint64_t offset);
 int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf, size_t size);
+/* Wait until no other open file stores to this one, if it is for writing only: see fuse_ops.c. */
+int file_await_stores(struct machine *m, struct task *task, int64_t handle);
 int file_poll(struct machine *m, int64_t handle); /* POLL* bits that hold now */
 int file_release(struct machine *m, int64_t handle);
 int file_fstat(struct machine *m, struct task *task, int64_t handle, struct file_stat *st);

@@ -131,6 +131,10 @@ static int op_readlink(const char *path, char *buf, size_t size)
     return m != NULL ? op_end(file_readlink(m, &task, path, buf, size)) : -ENODEV;
 }
 
+/*
+ * FUSE lets one write(2) to a file go on at a time; the next waits in the kernel, and no signal ends that. So who opens
+ * a file to write to it waits here for the write under way, where a signal does.
+ */
 static int op_open(const char *path, struct fuse_file_info *fi)
 {
     struct task task;
@@ -141,6 +145,11 @@ static int op_open(const char *path, struct fuse_file_info *fi)
     int64_t handle = file_open(m, &task, path, fi->flags);
     if (handle < 0)
         return op_end((int)handle);
+    int err = file_await_stores(m, &task, handle);
+    if (err != 0) {
+        file_release(m, handle);
+        return op_end(err);
+    }
     fi->fh = (uint64_t)handle;
     fi->direct_io = 1; /* st_size is not the length of the text */
     return op_end(0);

@@ -355,6 +355,7 @@ struct machine {
     struct rule *rules; /* by number */
     struct veil *veils;
     size_t nr_rules, nr_veils;
+    size_t awaiting_stores; /* calls of file_await_stores() */
     size_t nr_hiding; /* rules that hide something, and veils: 0 for a walk that need not ask */
     uint64_t rule_number;
     atomic_bool ending;

@@ -26,6 +26,7 @@ struct open_file {
     size_t len, from;
     uint64_t read_pos; /* the offset at which a read continues with `from` */
     bool shown;        /* show() has run for it */
+    unsigned stores;   /* under way, or held up by a fault rule */
 };
 
 static bool wants_read(int flags)
@@ -302,6 +303,7 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
         return 0;
     char *buf = xcalloc(count + 1, 1);
     memcpy(buf, data, count);
+    file->stores++;
     int64_t ret = rules_at(m, RULE_WRITE, file->path);
     if (ret == 0 && !place_alive(m, &file->place))
         ret = fail(m, -ENODEV, "the device is gone");
@@ -317,7 +319,40 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
         ret = fail(m, -EIO, "nothing can be written to %s", node->attr->name);
     store_event(m, file->path, buf, count, ret);
     free(buf);
+    file->stores--;
+    if (m->awaiting_stores != 0)
+        pthread_cond_broadcast(&m->changed);
     return ret;
+}
+
+static bool others_store(const struct machine *m, const struct open_file *file)
+{
+    for (size_t i = 0; i < m->nr_files; i++)
+        if (m->files[i] != NULL && m->files[i] != file && m->files[i]->stores != 0 && strcmp(m->files[i]->path, file->path) == 0)
+            return true;
+    return false;
+}
+
+int file_await_stores(struct machine *m, struct task *task, int64_t handle)
+{
+    int err = 0;
+
+    machine_lock(m, task);
+    struct open_file *file = file_get(m, handle);
+    if (file == NULL)
+        err = -EBADF;
+    m->awaiting_stores++;
+    while (err == 0 && (file->flags & (O_ACCMODE | O_NONBLOCK)) == O_WRONLY && others_store(m, file)) {
+        if (atomic_load(&m->ending))
+            err = fail(m, -ENODEV, "the machine ended");
+        else
+            err = wait_changed(m);
+    }
+    m->awaiting_stores--;
+    if (file != NULL)
+        file_put(file);
+    machine_unlock(m);
+    return err;
 }
 
 int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf, size_t size)

@@ -135,6 +135,46 @@ def test_a_writer_that_hangs(mounted: Mounter) -> None:
     assert '"data": "online", "errno": 4' in events
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
+def test_the_writer_behind_a_writer_that_hangs_can_be_killed(mounted: Mounter, native: bool) -> None:
+    """It waits where it opens the file; in write(2) nothing could end it, because there it is FUSE that waits."""
+    tree = mounted(ME, "--fault=write memory4/state hang x1", native=native)
+    state = tree / MEMORY / "memory4/state"
+    with processes(1, "sh", "-c", f"printf online > {state}") as (first,):
+        until(lambda: waiting(tree) == 1)
+        with (
+            processes(2, "sh", "-c", f"printf online > {state}") as (truncates, patient),
+            processes(1, "dd", f"of={state}", "if=/dev/zero", "bs=4", "count=1", "conv=notrunc") as (other,),
+        ):
+            time.sleep(0.3)
+            with pytest.raises(BlockingIOError, match="time out"), opening_times_out():
+                os.open(state, os.O_WRONLY)
+            os.close(os.open(state, os.O_RDWR))  # only who would do nothing but write waits
+            os.close(os.open(state, os.O_WRONLY | os.O_NONBLOCK))
+            assert [process.poll() for process in (first, truncates, patient, other)] == [None] * 4
+            for process, number in ((truncates, signal.SIGTERM), (other, signal.SIGKILL)):
+                process.send_signal(number)
+                assert process.wait(10) == -number
+            assert ME.run("fakesysfs", "fault", "clear", "--instance", str(tree)).returncode == 0
+            assert (first.wait(10), patient.wait(10)) == (1, 1)  # it is online: EINVAL
+
+
+@contextmanager
+def opening_times_out() -> Iterator[None]:
+    """A signal comes after a while, whose handler raises."""
+
+    def late(*_: object) -> None:
+        raise BlockingIOError("time out")
+
+    old = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
 def test_the_end_of_the_server_is_the_end_of_the_wait(mounted: Mounter) -> None:
     tree = mounted(ME, "--fault=read memory4/state hang")
     with processes(1, "cat", str(tree / MEMORY / "memory4/state")) as (reader,):

@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -228,15 +229,13 @@ def test_what_goes_on_during_a_long_offline(mounted: Mounter) -> None:
     def write(block: int, word: str) -> list[str]:
         return ["bash", "-c", f"printf {word} > {memory}/memory{block}/state"]
 
-    with (
-        ended(ME.start(*write(32, "offline"))) as slow,
-        ended(ME.start(*write(33, "online_movable"))) as killed,
-        ended(ME.start(*write(34, "online_movable"))) as patient,
-    ):
+    with ExitStack() as started:
+        slow = started.enter_context(ended(ME.start(*write(32, "offline"))))
         end = time.monotonic() + 20
         while (memory / "memory32/state").read_text() != "going-offline\n":
             assert time.monotonic() < end
             assert slow.poll() is None
+        killed, patient = (started.enter_context(ended(ME.start(*write(n, "online_movable")))) for n in (33, 34))
         readers = [
             ME.start("bash", "-c", f"for i in {{1..20}}; do cat {memory}/memory*/state {tree}/proc/meminfo; done | grep -c going")
             for _ in range(8)
