@@ -461,7 +461,8 @@ def fault() -> None:
     files are not there until TIME after its uevent. hang: until `fault clear`, or a signal to the process.
 
     unplug: how the guest answers when the host wants a DIMM back, whose name there is a pattern as well: not at all; it
-    refuses; it says that it has let go, and stays; it reports the outcome twice; it answers after TIME.
+    refuses; it says that it has let go, and stays; it reports the outcome twice; it answers after TIME. A virtio-mem device
+    of that name does not shrink, or after TIME.
 
     While a write waits, FUSE keeps other writers of that file waiting, too. Who opens it to write waits there, and a
     signal ends that; for who had it open before, nothing does but the end of the first write.

@@ -110,9 +110,6 @@ class Guest(Driver, Protocol):
     def acpi_eject_request(self, slot: int, /) -> int:
         """The guest is asked to let a DIMM go; returns what it reports by _OST."""
 
-    def unplug_fault(self, device: str, /) -> tuple[str, int]:
-        """How it is to answer that on purpose, and after how many microseconds."""
-
     def subscribe(self, subscriber: Callable[[Any], None], /) -> Any:
         """Have `subscriber` called with each event."""
 

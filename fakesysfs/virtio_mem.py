@@ -305,6 +305,9 @@ class Driver(Protocol):
     def virtio_mem_work(self, number: int, /) -> None:
         """Its driver plugs and unplugs. EBUSY, ENOMEM: some is left for later."""
 
+    def unplug_fault(self, device: str, /) -> tuple[str, int]:
+        """How it is to answer on purpose when memory is asked back, and after how many microseconds."""
+
 
 class VirtioMems(Generic[_Job]):
     """The virtio-mem devices of a board, and what their driver in the guest is to do when.
@@ -328,12 +331,14 @@ class VirtioMems(Generic[_Job]):
         self._throttle: Throttle[tuple[int, dict[str, Any]]] = Throttle(lambda change: tell(*change), EVENT_SECONDS)
         self._lock = threading.Lock()
         self._closed = False
+        self._ending = threading.Event()
         self._retries: dict[int, threading.Timer] = {}  # by the number of the device
 
     def close(self) -> None:
         """Tell nobody any more, and try nothing again."""
         with self._lock:
             self._closed = True
+            self._ending.set()
             for timer in self._retries.values():
                 timer.cancel()
         self._throttle.close()
@@ -368,9 +373,14 @@ class VirtioMems(Generic[_Job]):
         self._request(device)
 
     def _request(self, device: VirtioMem) -> None:
-        if device.number is not None:
-            self._driver.virtio_mem_request(device.number, device.requested_size, device.usable)
-            self._work(device.number)
+        if device.number is None:
+            return
+        if device.requested_size < device.plugged:
+            how, delay_us = self._driver.unplug_fault(device.id or "")
+            if how in ("never", "refuse", "stay") or self._ending.wait(delay_us / 1_000_000):
+                return  # there are no words in which a driver could refuse: it keeps what it has
+        self._driver.virtio_mem_request(device.number, device.requested_size, device.usable)
+        self._work(device.number)
 
     def _work(self, number: int, again: float = RETRY_SECONDS) -> None:
         """Let the driver work. What it could not do it tries again, in `again` seconds, as Linux does."""

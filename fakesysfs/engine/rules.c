@@ -24,7 +24,8 @@
  * `hide`: there is no such file. `vanish`: its directory still names it, but it is gone when somebody looks.
  * A listing does not wait, because a mount would make everybody wait who looks a name up in that directory.
  * `unplug`: of a request to eject a DIMM, by whomever. The guest does not answer; it refuses without having tried; it
- * says that it has let go and has not; it says everything it has to say in the end twice; it answers late.
+ * says that it has let go and has not; it says everything it has to say in the end twice; it answers late. Of a request
+ * to make a virtio-mem device smaller: it stays as it is, or shrinks late.
  * A wait gives the mutex up; it ends in time, or when the rule is cleared, with EINTR by a signal, with ENODEV when the
  * machine ends. Chance is each rule's own and comes from the machine's seed, so that accesses move no page elsewhere.
  */

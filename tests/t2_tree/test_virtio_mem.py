@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -327,6 +328,28 @@ def test_the_driver_tries_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> 
     host.machine.unpin(pinned)
     host.until(lambda: host.device["size"] == 0)
     assert host.blocks() == {}
+
+
+@pytest.mark.parametrize("how", ["never", "refuse", "stay"])
+def test_a_guest_that_does_not_shrink(host: Host, how: str) -> None:
+    host.say("device_add virtio-mem-pci,id=vm0,memdev=m0,requested-size=256M")
+    host.machine.fault_rule_add(f"unplug vm* {how} x1")
+    host.resize(128 * MIB)
+    assert (host.device["requested-size"], host.device["size"]) == (128 * MIB, 256 * MIB)
+    host.resize(384 * MIB)  # to grow is not to unplug
+    assert host.device["size"] == 384 * MIB
+    host.resize(128 * MIB)
+    assert host.device["size"] == 128 * MIB
+    assert list(host.blocks()) == [32]
+
+
+def test_a_guest_that_shrinks_late(host: Host) -> None:
+    host.say("device_add virtio-mem-pci,id=vm0,memdev=m0,requested-size=256M")
+    host.machine.fault_rule_add("unplug vm0 delay 200ms")
+    began = time.monotonic()
+    host.resize(0)
+    host.until(lambda: host.device["size"] == 0)
+    assert time.monotonic() - began >= 0.2
 
 
 def test_a_guest_without_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
