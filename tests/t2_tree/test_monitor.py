@@ -470,13 +470,16 @@ def test_message_in_pieces(clients: list[Client]) -> None:
     ],
     ids=lambda junk: repr(junk[:12]),
 )
-def test_junk_hurts_only_its_sender(clients: list[Client], junk: bytes) -> None:
+def test_junk_hurts_only_its_sender(clients: list[Client], board: DimmBoard, guest: ModelGuest, junk: bytes) -> None:
     bad, good, other = clients
+    before = [board.memdevs(), board.memory_devices(), board.ospm_status()]
     sender = threading.Thread(target=_send_and_go, args=(bad, junk))
     sender.start()
     for _ in range(20):
         assert good.call("query-name") == {"return": {}}
     sender.join()
+    assert [board.memdevs(), board.memory_devices(), board.ospm_status()] == before
+    assert guest.calls == []
     plug(other)
     assert "d0" in other.hmp("info memory-devices")
 

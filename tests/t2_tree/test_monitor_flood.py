@@ -105,7 +105,8 @@ class Fuzzer(threading.Thread):
         if chance.random() < 0.7:
             self._send(sock, b'{"execute":"qmp_capabilities"}')
         manner = chance.choice(("grammar", "grammar", "bits", "bytes", "endless", "never fetches", "slow", "vanishes"))
-        requests = [request.data for request in Grammar(chance.randrange(1 << 30)).requests(20)]
+        grammar = Grammar(chance.randrange(1 << 30), virtio=chance.random() < 0.3)
+        requests = [request.data for request in grammar.requests(20)]
         if manner == "grammar":
             for data in requests:
                 self._send(sock, data)
