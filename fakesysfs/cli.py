@@ -440,7 +440,7 @@ fakesysfs run -- sh -c 'fakesysfs fault add read memory7/state delay 300ms; lsme
 fakesysfs run --fault 'unplug d0 refuse x1' -- fakesysfs monitor 'info memory-devices'""",
 )
 def fault() -> None:
-    """Let files fail, hang or be missing, uevents go astray, and DIMMs stay.
+    """Let files fail, hang or be missing, uevents stray, DIMMs stay.
 
     A rule is one of these, here or as --fault of a machine, or in the list `fault` of a machine file:
 
