@@ -36,18 +36,22 @@ SHOWN = {"op", "path", "data", "mode", "cmd", "line", "execute", "arguments"}  #
 LSMEM_VERSION = "2.38.1"  # of the recordings; others may print other columns
 
 STORIES = [
+    "automovable",
     "autoonline",
     "biscuitos",
     "bootparams",
+    "crooked",
     "dimm",
     "grammar",
     "inject",
     "kernelcore",
+    "memmap",
     "nodes",
     "numa",
     "pageoffline",
     "policy",
     "probe",
+    "refusals",
     "semantics",
     "tools",
     "tree",
