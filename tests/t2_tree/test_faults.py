@@ -202,6 +202,32 @@ def test_a_hang_ends_with_the_machine() -> None:
     assert result.errno == errno.ENODEV
 
 
+@pytest.mark.parametrize("end", ["clear", "close"])
+def test_who_waits_for_the_store_of_another(end: str) -> None:
+    """As a mount lets those wait who open a file to write to it."""
+    path = f"{MEMORY}/memory1/state"
+    machine = machine_with("write memory1/state hang")
+    alone = machine.open(path, os.O_WRONLY)
+    machine.await_stores(alone)
+    first = Call(lambda: machine.write(alone, b"online"))
+    until(lambda: waiting(machine) == 1)
+    machine.await_stores(alone)  # its own
+    for flags, other in ((os.O_RDWR, path), (os.O_WRONLY | os.O_NONBLOCK, path), (os.O_WRONLY, f"{MEMORY}/memory2/state")):
+        machine.await_stores(machine.open(other, flags))
+    second = machine.open("/sys/bus/memory/devices/memory1/state", os.O_WRONLY)
+    waits = Call(lambda: machine.await_stores(second))
+    time.sleep(0.05)
+    assert waits.is_alive()
+    if end == "clear":
+        machine.fault_rule_clear()
+        assert waits.end() is None
+        assert isinstance(first.end(), OSError)
+    machine.close()
+    results = [call.end() for call in (waits, first)]
+    numbers = [result.errno for result in results if isinstance(result, OSError)]
+    assert numbers == ([errno.EINVAL] if end == "clear" else [errno.ENODEV] * 2)
+
+
 # Uevents
 
 
