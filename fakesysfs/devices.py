@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from .errors import MonitorError
-from .memdev import RAM_ALIGNMENT
+from .memdev import BACKEND_TYPES, RAM_ALIGNMENT
 
 if TYPE_CHECKING:
     from .config import MachineConfig
@@ -131,6 +131,8 @@ def device_help(driver: str | None) -> list[str]:
     """
     if driver is None:
         return ["Misc devices:", 'name "virtio-mem-pci", bus PCI', 'name "pc-dimm", desc "DIMM memory module"']
+    if driver in (*BACKEND_TYPES, "memory-backend"):
+        raise MonitorError("Parameter 'typename' expects a non-abstract device type")
     if driver not in _HELP:
         raise MonitorError(f"Device '{driver}' not found", "DeviceNotFound")
     return [f"{driver} options:", *(f"  {option:<22}{rest}" if rest else f"  {option}" for option, rest in _HELP[driver])]

@@ -289,7 +289,9 @@ class HmpInterpreter:
 
     def _qom_set(self, rest: str) -> Iterator[str]:
         as_json = False
-        while len(rest) > 1 and rest[0] == "-":
+        if rest == "-":  # QEMU prints the NUL behind it, and so no line end
+            raise _Refusal(['qom-set: unsupported option -Try "help qom-set" for more information'])
+        if rest[:1] == "-":
             if rest[1] != "j":
                 raise _Usage(f"unsupported option -{rest[1]}")
             as_json, rest = True, rest[2:].lstrip(_SPACE)
@@ -312,7 +314,10 @@ class HmpInterpreter:
         return iter(())
 
     def _help(self, rest: str) -> Iterator[str]:
-        words = _words(rest)
+        try:
+            words = _words(rest)
+        except _Usage:  # of a string without end QEMU says nothing
+            return
         if not words:
             yield from _help_lines("", self._commands)
             return
@@ -474,9 +479,6 @@ def _end_of_line(rest: str) -> None:
 def _words(text: str) -> list[str]:
     words = []
     while text.strip(_SPACE):
-        try:
-            word, text = _string(text)
-        except _Usage:
-            break
+        word, text = _string(text)
         words.append(word)
     return words

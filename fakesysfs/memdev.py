@@ -19,6 +19,7 @@ from .errors import MonitorError
 from .qemu_text import Warn, as_qemu_keeps, is_identifier, parse_integer, parse_size
 
 __all__ = [
+    "BACKEND_TYPES",
     "RAM_ALIGNMENT",
     "Backend",
     "HintedError",
@@ -97,6 +98,8 @@ _TYPES: Final[Mapping[str, tuple[_Member, ...]]] = {
     ),
     "memory-backend-ram": _COMMON,
 }
+
+BACKEND_TYPES: Final = tuple(_TYPES)
 
 #: QOM properties of backends: type as qom-list shows it, and value when nobody gave one; in the order qom-list has
 _COMMON_PROPERTIES: Final[Mapping[str, tuple[str, Any]]] = {
@@ -313,7 +316,13 @@ class Backend:
         if fixed and name in _FIXED_UNSEEN:
             raise MonitorError(fixed)
         kind = next(member.kind for member in _TYPES[self.qom_type] if member.name == name)
-        read = read_value(kind, name, _number_list(value) if kind == "uint16s" and text else value, text)
+        if text and kind == "uint16s":
+            value = _number_list(value)
+        elif text and kind == "uint32":
+            number = parse_integer(value)
+            if number is None or not -_U64 <= number <= _U64:
+                raise expects(name, "uint64")
+        read = read_value(kind, name, value, text)
         if fixed:
             raise MonitorError(fixed)
         self._set(name, read)
@@ -362,9 +371,9 @@ class Backend:
         if not nodes and policy != "default":
             raise MonitorError(f"host-nodes must be set for policy {policy}")
 
-    def _check_host(self) -> None:
-        """No process can map as much as that."""
-        if self.size >= HOST_LIMIT:
+    def _check_host(self, align: int = 0) -> None:
+        """No process can map more, or find a place at a multiple of `align`, than it has addresses."""
+        if self.size + align >= HOST_LIMIT:
             if self.qom_type == "memory-backend-ram":
                 name = self.path if self.values["x-use-canonical-path-for-ramblock-id"] else self.id
                 raise MonitorError(f"cannot set up guest memory '{name}': Cannot allocate memory")
@@ -417,7 +426,7 @@ class Backend:
             raise MonitorError(f"alignment {align:#x} must be multiples of page size {page:#x}")
         if align & (align - 1):
             raise MonitorError(f"alignment {align:#x} must be a power of two")
-        self._check_host()
+        self._check_host(align)
         if self.values["pmem"] and self.values["share"] and warn:
             warn("Using non DAX backing file with 'pmem=on' option is deprecated")
         if not mappable:
@@ -566,14 +575,20 @@ def check_identifier(name: str) -> None:
         )
 
 
-def _number_list(value: object) -> list[str]:
-    """The numbers of "0-2,5", each as text; what is no such list stays as it is, for the reader to refuse."""
+def _number_list(value: str) -> list[str]:
+    """The numbers of "0-2,5", each as text.
+
+    :raises MonitorError: it is no such list.
+    """
     numbers: list[str] = []
-    for part in str(value).split(","):
-        first, dash, last = part.partition("-")
-        low, high = parse_integer(first), parse_integer(last)
-        if dash and low is not None and high is not None and 0 <= low <= high < 1 << 16:
-            numbers += [str(number) for number in range(low, high + 1)]
-        else:
-            numbers.append(part)
+    for part in value.split(","):
+        low = high = parse_integer(part)
+        if low is not None and -_U64 <= low < 0:  # wrapped, as anywhere
+            low = high = low & _U64
+        elif low is None:
+            first, _, last = part.partition("-")
+            low, high = parse_integer(first), parse_integer(last)
+        if low is None or high is None or not 0 <= low <= high <= min(_U64, low + 0xFFFF):
+            raise expects("null", "list of uint64 values or ranges")  # QEMU has forgotten the name by then
+        numbers += [str(number) for number in range(low, high + 1)]
     return numbers
