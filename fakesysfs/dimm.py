@@ -754,10 +754,11 @@ class DimmBoard:
                     return p.value
             raise MonitorError(f"Property '{self._type(target)}.{name}' not found")
 
-    def qom_set(self, path: str, name: str, value: Any, *, text: bool = False) -> None:
+    def qom_set(self, path: str, name: str, value: Any, *, text: bool = False, warn: Warn | None = None) -> None:
         """Give a property a value.
 
         :param text: the value is a string as people write it; else it is JSON.
+        :param warn: told what QEMU would warn of.
         :raises MonitorError: QEMU's reason not to.
         """
         job = None
@@ -771,13 +772,15 @@ class DimmBoard:
             elif isinstance(target, Dimm) and name in _DIMM_PROPERTIES:
                 self._set_dimm(target, name, value, text)
             elif isinstance(target, VirtioMem | Inner) and name not in ("type", *_DIMM_READ_ONLY[1:4], "virtio-backend"):
-                job = self._set_virtio(target, name, value, text)
+                job = self._set_virtio(target, name, value, text, warn)
             else:
                 raise MonitorError(f"Property '{qom_type}.{name}' is not writable")
         if job is not None:
             self._wait(job)
 
-    def _set_virtio(self, target: VirtioMem | Inner, name: str, value: Any, text: bool) -> _Job | None:
+    def _set_virtio(
+        self, target: VirtioMem | Inner, name: str, value: Any, text: bool, warn: Warn | None
+    ) -> _Job | None:
         device = target if isinstance(target, VirtioMem) else target.outer
         if name == "realized":
             if not read_value("bool", name, value, text):
@@ -785,7 +788,7 @@ class DimmBoard:
             return None
         if name == "memdev":
             self._find_backend(name, read_value("str", name, value, text))
-        return self._virtio.request(device) if device.change(name, value, text) else None
+        return self._virtio.request(device) if device.change(name, value, text, warn) else None
 
     def _set_backend(self, backend: Backend, name: str, value: Any, text: bool) -> None:
         if name == "prealloc-context" and isinstance(value, str) and value and self._find(value):

@@ -305,8 +305,11 @@ class HmpInterpreter:
                 value = parse_json(rest)
             except JsonError as e:
                 raise MonitorError(str(e)) from None
-        self._board.qom_set(path, name, value, text=not as_json)
-        return iter(())
+        warnings: list[str] = []
+        try:
+            self._board.qom_set(path, name, value, text=not as_json, warn=warnings.append)
+        finally:
+            yield from (f"warning: {warning}" for warning in warnings)
 
     def _quit(self, rest: str) -> Iterator[str]:
         _end_of_line(rest)

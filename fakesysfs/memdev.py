@@ -426,6 +426,9 @@ class Backend:
             raise MonitorError(f"alignment {align:#x} must be multiples of page size {page:#x}")
         if align & (align - 1):
             raise MonitorError(f"alignment {align:#x} must be a power of two")
+        mapped = -(-self.size // HOST_PAGE) * HOST_PAGE & _U64
+        if mapped < page:
+            raise MonitorError(f"memory size {mapped:#x} must be equal to or larger than page size {page:#x}")
         self._check_host(align)
         if self.values["pmem"] and self.values["share"] and warn:
             warn("Using non DAX backing file with 'pmem=on' option is deprecated")

@@ -21,6 +21,7 @@ __all__ = [
     "JsonStream",
     "as_qemu_keeps",
     "is_identifier",
+    "is_size_too_large",
     "parse_integer",
     "parse_json",
     "parse_keyval",
@@ -87,6 +88,12 @@ def parse_size(text: str, warn: Warn | None = None) -> int | None:
             return None
         size = ((int(m["whole"]) << 64 | fraction) << shift) + (1 << 63) >> 64
     return size if size <= _U64 else None
+
+
+def is_size_too_large(text: str) -> bool:
+    """Whether it is a size but for taking more than 64 bits."""
+    m = _SIZE.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
+    return m is not None and parse_size(text) is None and (bool(m["unit"]) or not (m["part"] or "").strip("0"))
 
 
 # ------------------------------------------------------------------------------------------------------------ key=value

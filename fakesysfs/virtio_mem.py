@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, Typ
 from .devices import find_place
 from .errors import MonitorError
 from .memdev import RAM_ALIGNMENT, HintedError, expects, read_value, unsigned
-from .qemu_text import Warn, as_qemu_keeps, parse_size
+from .qemu_text import Warn, as_qemu_keeps, is_size_too_large, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -152,7 +152,7 @@ class VirtioMem:
             order = ["memaddr", "node", "requested-size", "block-size", "prealloc", "unplugged-inaccessible", "size"]
         return [(name, *both.get(name, ("str", ""))) for name in order]
 
-    def change(self, name: str, value: Any, text: bool) -> bool:
+    def change(self, name: str, value: Any, text: bool, warn: Warn | None = None) -> bool:
         """Give a property a value. Returns whether the guest is to be told.
 
         :param text: the value is a string as people write it; else it is JSON.
@@ -167,7 +167,7 @@ class VirtioMem:
             raise MonitorError("'block-size' cannot be changed")
         if name != "requested-size":
             raise MonitorError(f"Attempt to set property '{name}' on anonymous device (type '{TYPE}') after it was realized")
-        size = _read_size(name, value, text)
+        size = _read_size(name, value, text, warn)
         if size % self.block_size:
             raise MonitorError(f"'requested-size' has to be multiples of 'block-size' ({self.block_size:#x})")
         if size > self.size:
@@ -281,10 +281,12 @@ def _default_block(memdev: Backend) -> int:
     return max(RAM_ALIGNMENT, memdev.alignment)
 
 
-def _read_size(name: str, value: Any, text: bool) -> int:
+def _read_size(name: str, value: Any, text: bool, warn: Warn | None) -> int:
     if not text:
         return unsigned(name, value, False)
-    size = parse_size(str(value))
+    size = parse_size(str(value), warn)
+    if size is None and is_size_too_large(str(value)):
+        raise MonitorError(f"Value '{value}' is out of range for parameter '{name}'")
     if size is None:
         raise HintedError(
             f"Parameter '{name}' expects a non-negative number below 2^64",
