@@ -409,7 +409,7 @@ struct zonelists {
     unsigned load[MAX_NODES]; /* how many nodes have it as the first of several that are equally far */
 };
 
-/* Itself, then nodes with memory: the near before the far, the next before those under it, those without processors
+/* Itself (if it has memory, later kernels say), then nodes with memory: the near before the far, the next before those under it, those without processors
  * before those with, and of what is still equal the one that is less asked. Linux: mm/page_alloc.c
  * find_next_best_node(), build_zonelists(). */
 static void build_fallback(struct machine *m, struct node *node, struct zonelists *lists)
@@ -418,8 +418,9 @@ static void build_fallback(struct machine *m, struct node *node, struct zonelist
     bool taken[MAX_NODES] = {false};
 
     node->nr_fallback = 0;
-    node->fallback[node->nr_fallback++] = node->nid;
     taken[nid] = true;
+    if (!has(m, F_fallback_skips_memoryless) || node_has_memory(node) || (int)nid == lists->leaving)
+        node->fallback[node->nr_fallback++] = node->nid;
     for (;;) {
         uint64_t least = UINT64_MAX;
         unsigned best = nid;
@@ -452,7 +453,7 @@ static void print_fallback(struct machine *m, const struct node *node)
         return;
     for (unsigned i = 0; i < node->nr_fallback; i++)
         text_printf(&order, "%d ", node->fallback[i]);
-    klog(m, "Fallback order for Node %d: %s", node->nid, order.data);
+    klog(m, "Fallback order for Node %d: %s", node->nid, order.data != NULL ? order.data : "");
     text_free(&order);
 }
 

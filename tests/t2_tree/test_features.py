@@ -518,6 +518,14 @@ def _(machine: Machine) -> object:
     return new_lines(machine, lambda: state(machine, "online"), "Fallback")
 
 
+@case(
+    "fallback_skips_memoryless", ["Fallback order for Node 1: 0 "], ["Fallback order for Node 1: 1 0 "],
+    nodes=["memory=1G,cpus=0", "memory=0"],
+)  # fmt: skip
+def _(machine: Machine) -> object:
+    return new_lines(machine, lambda: add(machine, node=1), "Fallback")
+
+
 # What is said about a page in the way
 
 
