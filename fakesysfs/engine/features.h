@@ -38,7 +38,8 @@
     X(pageoffline_skipped)         /* PageOffline pages pass isolation */                                      \
     X(offlined_pages_info)         /* `Offlined Pages N` is visible in the log */                              \
     X(fallback_order_line)         /* `Fallback order for Node N` before `Built N zonelists` */                \
-    X(fallback_skips_memoryless)   /* ... which does not name the node itself unless it has memory */          \
+    X(fallback_skips_memoryless)   /* ... which does not name a node that has no memory (any more) */          \
+    X(demotion_targets_line)       /* `Demotion targets for Node N` when a node gets or loses all its memory */ \
     X(migrate_newline)             /* `migrating pfn` ends its line before the dump */                         \
     X(migrate_ratelimit)           /* migration failures are rate limited */                                   \
     X(remove_online_ebusy)         /* removing online memory is EBUSY */                                       \

@@ -484,6 +484,8 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     TRACE_LEAF(m, "kcompactd_run");
     node_notify(m, first_of_node);
     vmem_online(m, start_pfn, nr_pages, z->type == ZONE_MOVABLE);
+    if (first_of_node)
+        zone_print_demotion(m);
     if (!was_populated)
         load_expect_users(m, z);
     return 0;
@@ -637,9 +639,11 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     }
     if (!zone_populated(z)) {
         TRACE_LEAF(m, "zone_pcp_reset");
-        zone_build_zonelists(m, z->nid); /* N_MEMORY is cleared afterwards */
+        zone_build_zonelists(m, has(m, F_fallback_skips_memoryless) ? -1 : z->nid); /* N_MEMORY is cleared before, or after */
     }
     node_notify(m, last_of_node);
+    if (last_of_node)
+        zone_print_demotion(m);
     vmem_offline(m, start_pfn, nr_pages);
     remove_range_from_zone(m, start_pfn, nr_pages, z, has(m, F_span_shrink_at_offline));
     load_slabs_shrunk(m);

@@ -588,6 +588,7 @@ void zone_update_watermarks(struct machine *m);       /* init_per_zone_wmark_min
 int node_of_address(const struct machine *m, uint64_t address); /* of memory that is added without saying which */
 /* build_all_zonelists(), with its lines in the log; a node that lost its last memory just now counts if `leaving`, else -1 */
 void zone_build_zonelists(struct machine *m, int leaving);
+void zone_print_demotion(struct machine *m); /* to where nodes demote pages: the log, when their number has changed */
 void zone_build_own_zonelist(struct machine *m, struct node *node); /* ... of a node that is added, for itself alone */
 uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z); /* pages that CPUs' lists take at once; 0: 1 */
 uint64_t total_managed(struct machine *m);

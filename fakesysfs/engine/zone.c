@@ -409,9 +409,11 @@ struct zonelists {
     unsigned load[MAX_NODES]; /* how many nodes have it as the first of several that are equally far */
 };
 
-/* Itself (if it has memory, later kernels say), then nodes with memory: the near before the far, the next before those under it, those without processors
- * before those with, and of what is still equal the one that is less asked. Linux: mm/page_alloc.c
- * find_next_best_node(), build_zonelists(). */
+/*
+ * Itself (if it has memory, later kernels say), then nodes with memory: the near before the far, the next before those
+ * under it, those without processors before those with, and of what is still equal the one that is less asked.
+ * Linux: mm/page_alloc.c find_next_best_node(), build_zonelists().
+ */
 static void build_fallback(struct machine *m, struct node *node, struct zonelists *lists)
 {
     unsigned nid = (unsigned)node->nid, previous = nid;
@@ -466,7 +468,7 @@ static void print_built(struct machine *m)
         nr_online += node->online;
         for (int type = ZONE_DMA; type <= ZONE_NORMAL; type++)
             if (zone_populated(&node->zones[type]) && type > (int)m->policy_zone)
-                m->policy_zone = (enum zone_type)type; /* and so it stays when the zone empties: check_highest_zone() */
+                m->policy_zone = (enum zone_type)type; /* for good: check_highest_zone() */
     }
     TRACE_LEAF(m, "nr_free_zone_pages");
     uint64_t pages = pages_above_high(m, ZONE_MOVABLE);
@@ -504,4 +506,14 @@ void zone_build_own_zonelist(struct machine *m, struct node *node)
     build_fallback(m, node, &lists);
     print_fallback(m, node);
     print_built(m);
+}
+
+/* Linux: mm/memory-tiers.c dump_demotion_targets(): all nodes are of one tier, none is below another. */
+void zone_print_demotion(struct machine *m)
+{
+    if (!has(m, F_demotion_targets_line) || !configured(m, CONFIG_NUMA))
+        return;
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        if (node_has_memory(&m->nodes[nid]))
+            klog(m, "Demotion targets for Node %u: null", nid);
 }

@@ -526,6 +526,16 @@ def _(machine: Machine) -> object:
     return new_lines(machine, lambda: add(machine, node=1), "Fallback")
 
 
+@case(
+    "demotion_targets_line", [f"Demotion targets for Node {n}: null" for n in (0, 1, 0)], [],
+    nodes=["memory=1G,cpus=0", "memory=0"],
+)  # fmt: skip
+def _(machine: Machine) -> object:
+    """The node gets its first memory, and loses its last."""
+    add(machine, node=1)
+    return new_lines(machine, lambda: [state(machine, word) for word in ("online_movable", "offline")], "Demotion")
+
+
 # What is said about a page in the way
 
 
