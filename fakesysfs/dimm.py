@@ -308,6 +308,7 @@ class DimmBoard:
             parts = [(f"ram-node{node.id}", node.bytes) for node in config.nodes if node.bytes]
         for name, size in parts:
             backend = Backend("memory-backend-ram", name, size)
+            backend.values["prealloc-threads"] = self._cpus
             backend.used = "machine"
             self._backends[name] = backend
             self._listing.add(name)
@@ -327,6 +328,8 @@ class DimmBoard:
             backend = make_backend(
                 qom_type, props, self._backends, leads=lambda path: bool(self._find(path)), text=text, warn=warn
             )
+            if "prealloc-threads" not in props:
+                backend.values["prealloc-threads"] = self._cpus
             self._listing.add(backend.id)
             try:
                 backend.allocate(warn)
@@ -713,8 +716,12 @@ class DimmBoard:
         """What query-acpi-ospm-status returns: the last _OST of each DIMM slot, and of each CPU."""
         with self._lock:
             slots = [self._slot_status(number) for number in range(len(self._slots))]
-        cpus = sum(len(node.cpus) for node in self._config.nodes) or 1
-        return slots + [{"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"} for cpu in range(cpus)]
+        return slots + [{"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"} for cpu in range(self._cpus)]
+
+    @property
+    def _cpus(self) -> int:
+        """How many there are, which is also how many threads QEMU would touch memory with."""
+        return sum(len(node.cpus) for node in self._config.nodes) or 1
 
     def numa(self) -> list[Numa]:
         """The NUMA nodes; none on a machine without slots where nobody spoke of nodes, as QEMU counts."""
