@@ -83,7 +83,7 @@ class Outside:
         :param ignored: signals the caller had ignored.
         """
         self._hear()  # what came before SIGIO was asked for
-        waited = set(signal.valid_signals()) - OWN - PYTHON_IGNORES - (ignored - {signal.SIGCHLD})
+        waited = set(signal.valid_signals()) - OWN - PYTHON_IGNORES - (ignored - {signal.SIGCHLD, signal.SIGIO})
         status = 0
         while self._child or not self._closed:
             info = signal.sigwaitinfo(waited)

@@ -122,8 +122,9 @@ class _Entered(Minder):
 
     def deserted(self) -> NoReturn:
         """The process outside was killed."""
-        with suppress(ProcessLookupError):
-            os.kill(self.command, signal.SIGKILL)
+        if self.command:  # else it is just being started, and is killed with this process; 0 would be the whole group
+            with suppress(ProcessLookupError):
+                os.kill(self.command, signal.SIGKILL)
         self.end(KILLED)
 
     def _spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -144,7 +145,9 @@ class _Entered(Minder):
                     os.setresuid(0, 0, 0)
                 if "command" in self._namespaces:
                     _join(self._namespaces, "command")
-                for number in PYTHON_IGNORES:
+                # Python's own handler would not end it by the signal, should one come before the command is there.
+                handled = {signal.SIGINT} if callable(signal.getsignal(signal.SIGINT)) else set()
+                for number in PYTHON_IGNORES | handled:
                     signal.signal(number, signal.SIG_DFL)
                 end_with_parent()  # last: a change of credentials takes it back
                 signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

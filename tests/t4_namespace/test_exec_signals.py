@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -40,6 +41,28 @@ def test_a_signal_ends_it_and_its_number_is_the_status(me: Person, enter: tuple[
         process.stdout.readline()
         process.terminate()
         assert process.wait(20) == 128 + signal.SIGTERM
+
+
+def test_of_a_caller_that_ignores_the_signal_it_is_told_by(me: Person, enter: tuple[str, ...]) -> None:
+    result = me.run("sh", "-c", """trap '' IO; exec "$@" """, "sh", *enter, "sh", "-c", "exit 3")
+    assert (result.returncode, result.stderr) == (3, "")
+
+
+# A minder whose process outside ends before the command has been started.
+DESERTED = """
+import signal, socket
+from fakesysfs.enter import _Entered
+outside, inside = socket.socketpair()
+outside.close()
+_Entered(inside, {}, set(), False).listen()
+signal.pause()
+"""
+
+
+def test_whoever_asked_is_killed_before_the_command_starts() -> None:
+    """The minder ends, and nobody else of its process group is killed."""
+    ends = subprocess.run([sys.executable, "-c", DESERTED], start_new_session=True, timeout=20, check=False)
+    assert ends.returncode == 137
 
 
 @pytest.fixture
