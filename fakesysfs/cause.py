@@ -87,10 +87,10 @@ def of_thread(thread: int) -> Cause | None:
     cause = _of_threads.get(thread)
     if cause is None or cause.comm is not None:
         return cause
-    cause = cause._replace(comm=_comm(cause.pid))
-    if thread in _of_threads:
-        _of_threads[thread] = cause
-    return cause
+    named = cause._replace(comm=_comm(cause.pid))
+    if _of_threads.get(thread) is cause:  # else it has gone on to other work meanwhile
+        _of_threads[thread] = named
+    return named
 
 
 def _comm(pid: int) -> str:

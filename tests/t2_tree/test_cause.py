@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.cause import TEXT_LIMIT, Cause, caused_by, current, resumed
+from fakesysfs import cause as causes
+from fakesysfs.cause import TEXT_LIMIT, Cause, caused_by, current, of_thread, resumed
 from fakesysfs.dimm import DimmBoard
 from fakesysfs.monitor import Monitor
 
@@ -38,8 +39,7 @@ def test_is_of_the_calls_in_it(machine: Machine) -> None:
     machine.store(STATE.format(32), "online_movable")
     me = Path("/proc/self/comm").read_text().strip()
     outer, inner = (Cause(what, os.getpid(), me) for what in ("outer", "inner"))
-    causes = [(event.data, event.cause) for event in machine.events() if event.kind in ("uevent", "store")]
-    assert causes == [
+    assert [(event.data, event.cause) for event in machine.events() if event.kind in ("uevent", "store")] == [
         ("add", outer),
         ("online", inner),
         ("online_movable", inner),
@@ -87,9 +87,23 @@ def test_of_two_threads_at_once(machine: Machine) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    causes = [(e.path, e.cause and e.cause.what) for e in seen if e.kind == "uevent" and e.data != "add"]
-    assert len(causes) == 4 * 30 * 2
-    assert {what == f"thread {path.rpartition('memory')[2]}" for path, what in causes} == {True}
+    told = [(e.path, e.cause and e.cause.what) for e in seen if e.kind == "uevent" and e.data != "add"]
+    assert len(told) == 4 * 30 * 2
+    assert {what == f"thread {path.rpartition('memory')[2]}" for path, what in told} == {True}
+
+
+def test_of_a_thread_that_goes_on_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of the process takes a while to find; what the thread does by then keeps its own cause."""
+    thread = threading.get_ident()
+
+    def slowly(pid: int) -> str:
+        monkeypatch.setitem(causes._of_threads, thread, Cause("second", 2))
+        return f"process {pid}"
+
+    monkeypatch.setattr(causes, "_comm", slowly)
+    with caused_by("first", 1):
+        assert of_thread(thread) == Cause("first", 1, "process 1")
+        assert current() == Cause("second", 2)
 
 
 def test_resumed_without_one() -> None:
