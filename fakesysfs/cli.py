@@ -249,6 +249,8 @@ def monitor(instance: str | None, script: TextIO | None, lines: Sequence[str]) -
     On a terminal there is a prompt with history and completion; otherwise the lines of stdin are carried out. Or the given
     lines are: give each as one word, in quotes. The exit status is 1 when the monitor refused one of them.
     """
+    if lines and script is not None:
+        raise click.UsageError("lines come from --script or stand behind it, not both")
     client = _client(instance)
     if not lines and script is None and sys.stdin.isatty():
         from .prompt import converse

@@ -273,8 +273,7 @@ def connect(which: str | None = None) -> Client:
         by_number = [i for i in running if str(i.id) == named]
         if by_number:
             return Client(by_number[0].name)
-        for client in _answering(running):
-            served = client.call("info")
+        for client, served in _answering(running):
             if os.path.realpath(named) in (served["directory"], served["qmp"]):
                 return client
             client.close()
@@ -287,8 +286,8 @@ def connect(which: str | None = None) -> Client:
     return Client(mine[0].name)
 
 
-def _answering(running: list[Instance]) -> Iterator[Client]:
-    """Connections to those that answer, the first that does first."""
+def _answering(running: list[Instance]) -> Iterator[tuple[Client, dict[str, Any]]]:
+    """Connections to those that answer, the first that does first, and what each says of itself."""
     import select
 
     from .errors import InstanceError
@@ -305,17 +304,16 @@ def _answering(running: list[Instance]) -> Iterator[Client]:
         for fd, _ in ready:
             poll.unregister(fd)
             client = waiting.pop(fd)
-            with suppress(InstanceError):
+            with suppress(InstanceError):  # it may be ending
                 client.greet(ANSWER_SECONDS)
-                yield client
+                yield client, client.call("info")
 
 
 def _listed(running: list[Instance]) -> str:
     if not running:
         return "none is running"
     descriptions = []
-    for client in _answering(running):
-        served = client.call("info")
+    for client, served in _answering(running):
         descriptions.append(f"{client.name.rpartition('/')[2]} ({served['directory'] or served['command']})")
         client.close()
     return "running: " + (", ".join(sorted(descriptions)) or "none that answers")
@@ -343,7 +341,7 @@ def _exception(error: dict[str, Any]) -> Exception:
 
 
 class Descriptors(dict[str, int]):
-    """What a handler returns to give the client open files, by their names. They are closed here when they are sent."""
+    """What a handler returns to give the client open files, by their names. They are closed here, sent or not."""
 
 
 class Server:
@@ -403,9 +401,11 @@ class Server:
             _say(file, {"error": _described(e)})
             return
         if isinstance(result, Descriptors):
-            socket.send_fds(connection, [json.dumps({"return": list(result)}).encode() + b"\n"], list(result.values()))
-            for fd in result.values():
-                os.close(fd)
+            try:
+                socket.send_fds(connection, [_line({"return": list(result)})], list(result.values()))
+            finally:
+                for fd in result.values():
+                    os.close(fd)
             return
         if not hasattr(result, "__next__"):
             _say(file, {"return": result})

@@ -99,14 +99,14 @@ class _Call(threading.Thread, Generic[Value]):
         super().__init__(daemon=True)
         self._call = call
         self._value: Value | None = None
-        self._error: FakesysfsError | None = None
+        self._error: Exception | None = None
         self.start()
 
     def run(self) -> None:
         """The thread."""
         try:
             self._value = self._call()
-        except FakesysfsError as e:
+        except Exception as e:  # noqa: BLE001 - whoever asks for the result gets it
             self._error = e
 
     def result(self) -> Value:

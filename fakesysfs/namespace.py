@@ -441,12 +441,20 @@ class Inside(Minder):
         self._running.wait()
         if self._keep_uid and os.readlink("/proc/self") != str(os.getpid()):
             raise EnvironmentProblem("without a /proc of its own nobody can enter an instance that keeps the user", "run --root")
-        found = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in ("user", "mnt", "net", "pid")}
+        paths = {name: f"/proc/self/ns/{name}" for name in ("user", "mnt", "net", "pid")}
         if self._keep_uid:
             # unshare(1), which becomes the command, may not have got so far.
             end = time.monotonic() + START_SECONDS
             own, path = os.readlink("/proc/self/ns/user"), f"/proc/{self.command}/ns/user"
             while os.readlink(path) == own and time.monotonic() < end:
                 time.sleep(0.005)
-            found["command"] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            paths["command"] = path
+        found: dict[str, int] = {}
+        try:
+            for name, path in paths.items():
+                found[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            for fd in found.values():
+                os.close(fd)
+            raise
         return found

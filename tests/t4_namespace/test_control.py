@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from t3_mount.host import Person, ended, lines, people
+
+from fakesysfs.control import Descriptors, Server
 
 # A network namespace of its own: instances of others are not seen.
 ALONE = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--net", "--")
@@ -135,6 +139,24 @@ def test_errors_of_the_monitor_are_the_exit_status(me: Person) -> None:
 def test_the_monitor_reads_lines(me: Person) -> None:
     result = me.inside("printf 'info memory_size_summary\\ninfo memory-devices\\n' | fakesysfs monitor")
     assert (result.returncode, result.stdout) == (0, "base memory: 1073741824\nplugged memory: 0\n")
+
+
+def test_lines_from_two_places(me: Person) -> None:
+    result = me.run("fakesysfs", "monitor", "--script", "/dev/null", "info status")
+    assert result.returncode == 2
+    assert result.stderr.startswith("fakesysfs: lines come from --script or stand behind it, not both; see ")
+
+
+def test_open_files_for_somebody_who_has_hung_up_are_closed() -> None:
+    reading, writing = os.pipe()
+    server = Server({"files": lambda: Descriptors({"writing": writing})})
+    ours, theirs = socket.socketpair()
+    with ours, theirs, theirs.makefile("rwb") as file, open(reading, "rb") as pipe:
+        ours.close()
+        with pytest.raises(BrokenPipeError):
+            server._answer(theirs, file, b'{"do": "files"}')
+        os.set_blocking(reading, False)
+        assert pipe.read() == b""  # and not None: nobody can write to it any more
 
 
 def test_following_events(me: Person) -> None:
