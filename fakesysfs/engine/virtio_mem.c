@@ -76,12 +76,14 @@ static int request_units(struct machine *m, struct virtio_mem *vm, uint64_t slot
 
 /* ---- memory of Linux ---- */
 
-static int block_add(struct machine *m, struct virtio_mem *vm, uint64_t slot)
+/* Not before the lock is held is the block the driver's, in `state`: somebody else may be at memory in the same place. */
+static int block_add(struct machine *m, struct virtio_mem *vm, uint64_t slot, enum vmem_state state)
 {
     int err = hotplug_lock(m);
 
     if (err != 0)
         return err;
+    vmem_set_state(vm, slot, state);
     vm->offline_bytes += vm->block_bytes; /* it may go online before the call returns */
     err = memory_add_managed(m, vm->nid, slot_addr(vm, slot), vm->block_bytes, (int16_t)vm->group,
                              "System RAM (virtio_mem)");
@@ -154,8 +156,7 @@ static int plug_and_add(struct machine *m, struct virtio_mem *vm, uint64_t slot,
 
     if (err != 0)
         return err;
-    vmem_set_state(vm, slot, nr == vm->units ? VMEM_OFFLINE : VMEM_OFFLINE_PARTIAL);
-    if ((err = block_add(m, vm, slot)) != 0)
+    if ((err = block_add(m, vm, slot, nr == vm->units ? VMEM_OFFLINE : VMEM_OFFLINE_PARTIAL)) != 0)
         goto failed_plugged;
     *wanted -= nr;
     return 0;
@@ -353,8 +354,7 @@ static int plug_big(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
             vmem_use_next(vm);
         if ((err = request(m, vm, vm->block_bytes, true)) != 0)
             return err;
-        vmem_set_state(vm, slot, VMEM_ADDED);
-        if ((err = block_add(m, vm, slot)) != 0) {
+        if ((err = block_add(m, vm, slot, VMEM_ADDED)) != 0) {
             vmem_set_state(vm, slot, request(m, vm, vm->block_bytes, false) == 0 ? VMEM_UNUSED : VMEM_PLUGGED);
             return err;
         }

@@ -87,11 +87,22 @@ uint64_t vmem_run(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *plugg
     return at < end_pfn ? at : end_pfn;
 }
 
+/* The device that has added the block of this page; NULL: none has, even if what is there lies in a region. */
+static struct virtio_mem *owner_of(struct machine *m, uint64_t pfn, uint64_t *slot)
+{
+    struct virtio_mem *vm = vmem_of(m, pfn);
+
+    if (vm == NULL)
+        return NULL;
+    *slot = vmem_slot(m, vm, pfn);
+    return vmem_state(vm, *slot) > VMEM_PLUGGED ? vm : NULL;
+}
+
 bool vmem_owns(struct machine *m, uint64_t pfn)
 {
-    const struct virtio_mem *vm = vmem_of(m, pfn);
+    uint64_t slot;
 
-    return vm != NULL && vmem_state(vm, vmem_slot(m, vm, pfn)) > VMEM_PLUGGED;
+    return owner_of(m, pfn, &slot) != NULL;
 }
 
 /* ---- notifications ---- */
@@ -116,12 +127,12 @@ bool vmem_may_add(const struct virtio_mem *vm, uint64_t bytes)
 
 void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool movable)
 {
-    struct virtio_mem *vm = vmem_of(m, start_pfn);
+    uint64_t slot;
+    struct virtio_mem *vm = owner_of(m, start_pfn, &slot);
     char path[32];
 
     if (vm == NULL)
         return;
-    uint64_t slot = vmem_slot(m, vm, start_pfn);
     if (!vm->big)
         vmem_set_state(vm, slot, (movable ? VMEM_MOVABLE : VMEM_KERNEL) + (vmem_state(vm, slot) == VMEM_OFFLINE_PARTIAL));
     vm->offline_bytes -= nr_pages << m->page_shift;
@@ -134,11 +145,11 @@ void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool 
 
 void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
-    struct virtio_mem *vm = vmem_of(m, start_pfn);
+    uint64_t slot;
+    struct virtio_mem *vm = owner_of(m, start_pfn, &slot);
 
     if (vm == NULL)
         return;
-    uint64_t slot = vmem_slot(m, vm, start_pfn);
     enum vmem_state state = vmem_state(vm, slot);
     if (!vm->big)
         vmem_set_state(vm, slot, state == VMEM_KERNEL || state == VMEM_MOVABLE ? VMEM_OFFLINE : VMEM_OFFLINE_PARTIAL);

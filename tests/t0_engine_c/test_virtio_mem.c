@@ -127,6 +127,24 @@ TEST(others_keep_off)
     machine_finish(m);
 }
 
+/* What somebody else has put into a region goes online and offline like any memory, and is none of the device's. */
+TEST(others_memory_does_not_count)
+{
+    struct machine *m = with_device(&toy, KERNEL(6_1), 8, 2 * MIB);
+
+    CHECK_EQ(memory_add(m, &test_task, 0, (FIRST + 4) * MIB, MIB), 0);
+    CHECK_EQ(block_store(m, FIRST + 4, "online"), 0);
+    CHECK(machine_sound(m));
+    CHECK_EQ(m->vmems[0]->offline_bytes, 0);
+    CHECK_EQ(want(m, 4 * MIB), 0);
+    CHECK_EQ(m->vmems[0]->offline_bytes, 4 * MIB);
+    CHECK_EQ(block_store(m, FIRST + 4, "offline"), 0);
+    CHECK(machine_sound(m));
+    CHECK_EQ(memory_remove(m, &test_task, (FIRST + 4) * MIB, MIB), 0);
+    CHECK_EQ(want(m, 0), 0);
+    machine_finish(m);
+}
+
 TEST(too_much_is_offline)
 {
     struct machine *m = with_device(&toy, KERNEL(6_1), 8, 0);
