@@ -389,8 +389,9 @@ static int unplug_big_block(struct machine *m, struct virtio_mem *vm, uint64_t s
         err = block_offline_and_remove(m, vm, slot);
     if (err != 0)
         goto failed_taken;
-    vmem_set_state(vm, slot, request(m, vm, vm->block_bytes, false) == 0 ? VMEM_UNUSED : VMEM_PLUGGED);
-    return vmem_state(vm, slot) == VMEM_UNUSED ? 0 : -EAGAIN;
+    err = request(m, vm, vm->block_bytes, false);
+    vmem_set_state(vm, slot, err == 0 ? VMEM_UNUSED : VMEM_PLUGGED);
+    return err;
 
 failed_taken:
     for (uint64_t at = start; at < taken; at += bytes) {
@@ -490,6 +491,21 @@ static int work_once(struct machine *m, struct virtio_mem *vm)
     return plug ? plug_subblocks(m, vm, wanted) : unplug_subblocks(m, vm, wanted);
 }
 
+/*
+ * Once more, at once? What is wanted has changed; or memory was removed, which needs no description any more: what held
+ * that may be free now. A host that only says no is asked again until it agrees, but not without giving up the mutex.
+ */
+static bool work_again(struct machine *m, const struct virtio_mem *vm, int *err)
+{
+    if (*err != -EAGAIN)
+        return *err == -EBUSY && vm->removed;
+    if (vm->config_changed)
+        return true;
+    int stop = atomic_load(&m->ending) ? fail(m, -EINTR, "the machine ended") : wait_changed(m);
+    *err = stop != 0 ? stop : *err;
+    return stop == 0;
+}
+
 /* 0: as requested, or as near as can be for now; else why not, and -EBUSY, -ENOMEM, -ETXTBSY are worth a retry. */
 static int work(struct machine *m, struct virtio_mem *vm)
 {
@@ -498,10 +514,10 @@ static int work(struct machine *m, struct virtio_mem *vm)
     if (vm->broken)
         return fail(m, -EIO, "virtio%u is broken: see the kernel log", vm->number);
     vm->working = true;
-    do { /* memory that was removed needs no description any more: what held that may be free now */
+    do {
         vm->removed = false;
         err = work_once(m, vm);
-    } while (err == -EAGAIN || (err == -EBUSY && vm->removed));
+    } while (work_again(m, vm, &err));
     vm->working = false;
     pthread_cond_broadcast(&m->changed);
     if (err == 0 || err == -ENOSPC || err == -EBUSY || err == -ENOMEM || err == -ETXTBSY || err == -EINTR)

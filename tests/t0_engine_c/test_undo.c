@@ -251,7 +251,10 @@ static bool fails(struct machine *m, const struct shape *shape, const struct sce
     fault_clear(m);
     if (!machine_sound(m))
         TEST_FAIL("%s, kernel %s, %s: %s, pass %u", shape->name, m->release, s->name, point, (unsigned)nth);
-    if (ret < 0) {
+    /* A block that came and goes as a whole has left Linux before the host is asked; it is asked again the next time. */
+    bool gone = ret < 0 && strcmp(point, "virtio_mem/unplug") == 0 && m->vmems[0]->count[VMEM_PLUGGED] != 0;
+    CHECK(!gone || m->vmems[0]->big);
+    if (ret < 0 && !gone) {
         char *after = settled(m);
         if (!same_text(before, after))
             TEST_FAIL("%s, kernel %s, %s: %s, pass %u", shape->name, m->release, s->name, point, (unsigned)nth);

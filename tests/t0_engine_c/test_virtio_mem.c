@@ -192,8 +192,13 @@ TEST(big_blocks)
     free(before);
     free(after);
     CHECK_EQ(load_free(m, &test_task, "slab", 1, -1), 1);
+    /* Gone from Linux, and the host cannot take it back now: it is later, with nothing else of it. */
+    CHECK_EQ(fault_set(m, &test_task, "virtio_mem/unplug", -ETXTBSY, 1, 1), 0);
+    CHECK_EQ(virtio_mem_work(m, &test_task, 0), -ETXTBSY);
+    CHECK(machine_sound(m) && block_get(m, FIRST) == NULL);
+    CHECK_EQ(virtio_mem_size(m, &test_task, 0), 2 * MIB);
     CHECK_EQ(virtio_mem_work(m, &test_task, 0), 0);
-    CHECK(block_get(m, FIRST) == NULL);
+    CHECK_EQ(virtio_mem_size(m, &test_task, 0), 0);
     machine_finish(m);
 }
 
@@ -211,6 +216,15 @@ TEST(kernels_differ)
     CHECK(m->groups[m->vmems[0]->group].dynamic);
     machine_finish(m);
 }
+
+static int looks_left;
+
+static int signal_arrives(void)
+{
+    return looks_left-- <= 0;
+}
+
+static struct task hurried = {.capable = true, .interrupted = signal_arrives};
 
 /* The host's refusals: tried again, or given up. */
 TEST(the_host_refuses)
@@ -230,17 +244,20 @@ TEST(the_host_refuses)
     CHECK_EQ(want(m, 0), 0);
     CHECK_EQ(m->vmems[0]->count[VMEM_UNUSED], 2);
     CHECK_EQ(virtio_mem_size(m, &test_task, 0), 0);
+    /* It says no, without a reason: asked at once again, until a signal if need be. */
+    CHECK_EQ(fault_set(m, &test_task, "virtio_mem/plug", -EAGAIN, 1, 3), 0);
+    CHECK_EQ(want(m, MIB), 0);
+    CHECK_EQ(fault_set(m, &test_task, "virtio_mem/unplug", -EAGAIN, 1, UINT64_MAX), 0);
+    CHECK_EQ(virtio_mem_request(m, &test_task, 0, 0, UINT64_MAX), 0);
+    looks_left = 3;
+    CHECK_EQ(virtio_mem_work(m, &hurried, 0), -EINTR);
+    CHECK(machine_sound(m));
+    rules_end(m); /* nothing waits at the end of a machine */
+    CHECK_EQ(virtio_mem_work(m, &test_task, 0), -EINTR);
+    fault_clear(m);
+    CHECK_EQ(virtio_mem_work(m, &test_task, 0), 0);
     machine_finish(m);
 }
-
-static int looks_left;
-
-static int signal_arrives(void)
-{
-    return looks_left-- <= 0;
-}
-
-static struct task hurried = {.capable = true, .interrupted = signal_arrives};
 
 /* Something in Movable that cannot move would be waited for until it does: with a signal in the end. */
 static void set_state(struct machine *m, uint64_t block, const char *word)
