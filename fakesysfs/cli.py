@@ -308,10 +308,9 @@ fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fak
 def events(instance: str | None, follow: bool, since: int) -> None:
     """Print the events of a running instance as JSON.
 
-    One object a line. seq: its number; time_us: the machine's clock; kind: uevent, store, state, ost, page, fault or
-    virtio-mem;
-    path; data; errno; payload: the strings of a uevent; cause: what was asked for, the pid and the name (comm) of the
-    process that asked, as seen in the run.
+    One object a line. seq: its number; time_us: the machine's clock, in microseconds; kind: uevent, store, state, ost,
+    page, fault or virtio-mem; path; data; errno; payload: the strings of a uevent; cause: what was asked for, the pid and
+    the name (comm) of the process that asked, as seen in the run.
     """
     import json
 
@@ -566,16 +565,17 @@ def capture(source: str | None, arch: str | None, kernel: str | None) -> None:
 fakesysfs presets
 fakesysfs presets --kernels""")
 )
-@click.option("--kernels", is_flag=True, help="The kernels that --kernel knows.")
+@click.option("--kernels", is_flag=True, help="The kernels that --kernel knows, and the source each was made from.")
 def presets(kernels: bool) -> None:
     """List the machines that have a name."""
     from rich.table import Table
 
     from .config import list_kernels, load_presets
+    from .profiles import load_kernel
 
     if kernels:
         for name in list_kernels():
-            click.echo(name)
+            click.echo(f"{name:<6} {load_kernel(name, '--kernel')['source']}")
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for preset in load_presets():

@@ -59,7 +59,7 @@ def nearest_kernel(release: str) -> str:
 
 
 def load_kernel(name: str, where: str) -> dict[str, Any]:
-    """The profile of this name: its "release" and "features".
+    """The profile of this name: its "release", its "source" in words, and its "features".
 
     :param where: place of the name, for the error message.
     :raises ConfigError: there is none; the nearest is named.

@@ -49,7 +49,7 @@ def memory_map(snapshot: Mapping[str, Any]) -> Table:
     table.add_column("BLOCKS")
     table.add_column("IN USE", min_width=8)
     table.add_column("ZONES")
-    table.add_column("DIMM")
+    table.add_column("DEVICE")
     for run in _runs(blocks, devices, block_bytes):
         start, end = run[0].start, run[-1].start + block_bytes
         inside = [device for device in devices if device.start < end and start < device.end]
