@@ -1,16 +1,18 @@
-"""The host's side of memory hotplug: memory backends, DIMM slots, plugging, asking for an unplug, ejecting.
+"""The host's side of memory hotplug: memory backends, DIMM slots, plugging, asking for an unplug, ejecting; QOM.
 
 Owns: the objects a QEMU 7.2 would have (`/objects/ID`, `/machine/peripheral/ID`), the order in which it checks what it
-is asked for and the words in which it refuses, where in physical memory a DIMM goes, and what the host learns from the
-guest. Does not own: the syntax of the monitors (hmp.py, qmp.py), and what the guest does with a DIMM (the engine).
+is asked for and the words in which it refuses, and what the host learns from the guest. Does not own: the syntax of the
+monitors (hmp.py, qmp.py), what a virtio-mem device has and wants (virtio_mem.py), where in physical memory a device goes
+(devices.py), and what the guest does with it (the engine).
 
-    object_add, device_add, device_del                          the caller's thread
+    object_add, device_add, device_del, qom-set                 the caller's thread
          |  checks, slot, address, one Job
          v
     the guest's kacpi_hotplug: Jobs, one after another          one worker thread
-         |  Machine.acpi_device_check(), Machine.acpi_eject_request()
+         |  Machine.acpi_device_check(), .acpi_eject_request(), .virtio_mem_probe(), .virtio_mem_work()
          v
-    ACPI_DEVICE_OST, DEVICE_DELETED  ->  subscribers            never with a lock held that a query needs
+    ACPI_DEVICE_OST, DEVICE_DELETED,
+    MEMORY_DEVICE_SIZE_CHANGE        ->  subscribers            never with a lock held that a query needs
 
 A real QEMU answers device_add and device_del at once and the guest acts later. Here the call waits until the guest has
 answered, so that what follows finds the memory there; but it does not wait longer than `answer_seconds`, because a
@@ -79,7 +81,7 @@ class HostEvent(NamedTuple):
     """Something the host is told, as QMP names it.
 
     :param time_us: when, in microseconds since 1970.
-    :param name: ACPI_DEVICE_OST or DEVICE_DELETED.
+    :param name: ACPI_DEVICE_OST, DEVICE_DELETED or MEMORY_DEVICE_SIZE_CHANGE.
     :param data: what QMP calls its data.
     """
 
@@ -215,8 +217,9 @@ class _Region(NamedTuple):
 _DIMM_PROPERTIES: Final = {"memdev": "link", "node": "uint32", "addr": "uint64", "slot": "int32", "realized": "bool"}
 _DIMM_READ_ONLY: Final = ("type", "parent_bus", "hotplugged", "hotpluggable", "legacy-memdev", "size")
 
+
 class DimmBoard:
-    """The DIMM slots of a machine, and the memory that goes into them.
+    """The DIMM slots of a machine, the memory that goes into them, and its virtio-mem devices.
 
     The DIMMs of `machine.config.dimms` are plugged at once, as at boot: without events. Every method may be called
     from any thread. `close()` it, or use it as a context manager.
@@ -554,7 +557,8 @@ class DimmBoard:
                     else:
                         self._device_check(job.slot, job.dimm)
             except Exception:  # noqa: BLE001 - the worker outlives a fault of the engine; it is logged
-                _log_exception(f"the guest's work on slot {job.slot} failed")
+                where = "a virtio-mem device" if job.work is not None else f"slot {job.slot}"
+                _log_exception(f"the guest's work on {where} failed")
             finally:
                 job.done.set()
 
@@ -616,7 +620,11 @@ class DimmBoard:
         }  # fmt: skip
 
     def _on_machine_event(self, event: Any) -> None:
-        """Somebody inside the guest has asked for an eject: "SLOT SOURCE"; or it reports: "SLOT SOURCE STATUS"."""
+        """What the guest does unasked.
+
+        "ost": somebody inside has asked for an eject, "SLOT SOURCE"; or it reports, "SLOT SOURCE STATUS". "virtio-mem": see
+        VirtioMems.on_event().
+        """
         if event[2] == "virtio-mem":
             self._virtio.on_event(event[3], event[4])
         if event[2] != "ost":
