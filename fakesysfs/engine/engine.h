@@ -156,7 +156,8 @@ int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int n
 int acpi_eject_request(struct machine *m, struct task *task, unsigned slot);
 
 /* virtio_mem.c: a device with memory that is plugged in part, and the guest's driver of it */
-/* The driver finds the device; returns its number, or -ENODEV, -EINVAL, -EBUSY. device_block_bytes: of the host's device */
+/* The driver finds the device; returns its number, or -ENODEV, -EINVAL, -EBUSY. nid: -1 for a node that Linux does not
+ * know; the address decides then. device_block_bytes: of the host's device, a power of two */
 int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t addr, uint64_t region_bytes,
                      uint64_t device_block_bytes);
 /* The host wants another size, and lets only the first bytes of the region be used; nothing is done yet. */

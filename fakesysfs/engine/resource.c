@@ -143,7 +143,7 @@ void resource_merge(struct machine *m, uint64_t start)
     }
     if (at != 0)
         at--;
-    for (unsigned i = 0; i < 2 && at + 1 < parent->nr_children; i++) {
+    for (unsigned i = 0; i < 2 && at + 1 < parent->nr_children && parent->child[at]->start <= start; i++) {
         struct resource *left = parent->child[at], *right = parent->child[at + 1];
         if (left->end + 1 != right->start || left->flags != right->flags || left->nr_children + right->nr_children != 0 ||
             strcmp(left->name, right->name) != 0) {

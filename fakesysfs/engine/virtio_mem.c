@@ -607,11 +607,11 @@ int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t add
     int ret;
     if (!has(m, F_virtio_mem))
         ret = fail(m, -ENODEV, "this kernel has no driver for virtio-mem");
-    else if (nid < 0 || (unsigned)nid >= m->possible_nodes || region_bytes == 0 || device_block_bytes == 0 ||
-             addr + region_bytes - 1 < addr)
+    else if (nid < -1 || nid >= (int)m->possible_nodes || region_bytes == 0 || addr + region_bytes - 1 < addr ||
+             device_block_bytes == 0 || (device_block_bytes & (device_block_bytes - 1)) != 0)
         ret = fail(m, -EINVAL, "there can be no such device");
     else
-        ret = probe(m, nid, addr, region_bytes, device_block_bytes);
+        ret = probe(m, nid >= 0 ? nid : node_of_address(m, addr), addr, region_bytes, device_block_bytes);
     machine_unlock(m);
     return ret;
 }

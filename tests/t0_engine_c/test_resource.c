@@ -205,6 +205,36 @@ TEST(release_trims_splits_and_frees)
     }
 }
 
+static int claim_as(const char *name, uint64_t first)
+{
+    return resource_request(M, first * BLOCK, (first + 1) * BLOCK - 1, name, RAM, true);
+}
+
+/* d.bb, +d  ->  ddd.bb: what has the name of the claim and touches it becomes one with it, and nothing else does. */
+TEST(only_neighbours_of_the_claim_merge)
+{
+    begin();
+    CHECK_EQ(resource_request(M, 0, 16 * BLOCK - 1, "window", RES_IDLE, true), 0);
+    CHECK_EQ(claim_as("b", 4), 0);
+    CHECK_EQ(claim_as("b", 5), 0);
+    CHECK_EQ(claim_as("d", 0), 0);
+    resource_merge(M, 0);
+    CHECK(shows("00000000-07ffffff : d\n  20000000-27ffffff : b\n  28000000-2fffffff : b\n"));
+    CHECK_EQ(claim_as("d", 2), 0);
+    resource_merge(M, 2 * BLOCK);
+    CHECK(shows("00000000-07ffffff : d\n  10000000-17ffffff : d\n  20000000-27ffffff : b\n"));
+    CHECK_EQ(claim_as("d", 1), 0);
+    resource_merge(M, BLOCK);
+    CHECK_STR(iomem(), "00000000-7fffffff : window\n"
+                       "  00000000-17ffffff : d\n"
+                       "  20000000-27ffffff : b\n"
+                       "  28000000-2fffffff : b\n");
+    CHECK_EQ(claim_as("d", 6), 0);
+    resource_merge(M, 6 * BLOCK);
+    CHECK(shows("28000000-2fffffff : b\n  30000000-37ffffff : d\n"));
+    end();
+}
+
 TEST(release_finds_its_claim_in_a_window)
 {
     begin_booted();

@@ -202,6 +202,25 @@ TEST(big_blocks)
     machine_finish(m);
 }
 
+TEST(devices_that_cannot_be)
+{
+    struct machine *m = machine_make(&toy_nodes, KERNEL(6_1), NULL);
+    uint64_t base = toy_nodes.hotplug_base;
+
+    CHECK_EQ(virtio_mem_probe(m, &test_task, 0, base, 4 * MIB, 3 * MIB), -EINVAL);
+    CHECK_EQ(virtio_mem_probe(m, &test_task, 0, base, 0, MIB), -EINVAL);
+    CHECK_EQ(virtio_mem_probe(m, &test_task, 0, UINT64_MAX - MIB, 4 * MIB, MIB), -EINVAL);
+    CHECK_EQ(virtio_mem_probe(m, &test_task, (int)m->possible_nodes, base, 4 * MIB, MIB), -EINVAL);
+    CHECK_EQ(virtio_mem_probe(m, &test_task, -2, base, 4 * MIB, MIB), -EINVAL);
+    CHECK_EQ(m->nr_vmems, 0);
+    /* A node that Linux does not know is no reason: the address has one. */
+    CHECK_EQ(virtio_mem_probe(m, &test_task, -1, base, 4 * MIB, MIB), 0);
+    CHECK_EQ(m->vmems[0]->nid, node_of_address(m, base));
+    CHECK_EQ(want(m, MIB), 0);
+    CHECK_EQ(block_get(m, base / MIB)->nid, node_of_address(m, base));
+    machine_finish(m);
+}
+
 TEST(kernels_differ)
 {
     struct machine *m = machine_make(&toy, KERNEL(5_0), NULL);
