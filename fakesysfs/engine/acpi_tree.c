@@ -126,11 +126,11 @@ static const struct sysfs_attr device_attrs[] = {
 
 enum { LINK_BUS, LINK_BLOCK };
 
-/* aux of a link to a block: the slot it is seen from, and LINK_BLOCK. */
+/* aux: which of the two it is. */
 static void link_target(struct machine *m, const struct sysfs_node *node, struct text *out)
 {
     (void)m;
-    if ((node->aux & 1) == LINK_BUS)
+    if (node->aux == LINK_BUS)
         text_printf(out, "../../../../../bus/acpi");
     else
         text_printf(out, "../../../../system/memory/memory%llu", (unsigned long long)node->id);
@@ -185,8 +185,8 @@ static int device_lookup(struct machine *m, uint64_t slot, const char *name, str
         return -ENOENT;
     const struct acpi_dimm *dimm = dimm_in(m, slot);
     const struct memory_block *b = NULL;
-    if (dimm != NULL && number <= dimm->size_bytes / m->block_bytes)
-        b = bound_next(m, slot, dimm->start / m->block_bytes, (int64_t)number);
+    if (dimm != NULL && number <= dimm->size_bytes / m->block_bytes) /* as many are before it, or more that were not bound */
+        b = bound_next(m, slot, dimm->start / m->block_bytes + number, (int64_t)number);
     if (b == NULL)
         return -ENOENT;
     *out = bound_link(b);

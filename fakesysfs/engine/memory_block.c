@@ -553,7 +553,11 @@ int memory_add(struct machine *m, struct task *task, int nid, uint64_t start, ui
 int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t size_bytes)
 {
     machine_lock(m, task);
-    int err = hotplug_lock(m);
+    uint64_t last = start + size_bytes - 1;
+    int err = size_bytes != 0 && (last < start || last >> m->max_phys_bits != 0)
+                  ? fail(m, -EINVAL, "0x%llx, size 0x%llx is beyond the physical address space", (unsigned long long)start,
+                         (unsigned long long)size_bytes)
+                  : hotplug_lock(m);
     if (err == 0) {
         for (uint64_t at = start; err == 0 && at - start < size_bytes; at += m->block_bytes)
             if (vmem_owns(m, at >> m->page_shift))

@@ -114,10 +114,12 @@ static bool keeps_unmixed(struct machine *m, const struct zone *preferred)
 {
     if (preferred->type != ZONE_NORMAL || !m->zone_exists[ZONE_DMA32])
         return false;
+    if (zone_populated(&m->nodes[preferred->nid].zones[ZONE_DMA32]))
+        return true;
     unsigned nr_online = 0;
-    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+    for (unsigned nid = 0; nid < m->possible_nodes && nr_online < 2; nid++)
         nr_online += m->nodes[nid].online;
-    return nr_online == 1 || zone_populated(&m->nodes[preferred->nid].zones[ZONE_DMA32]);
+    return nr_online == 1;
 }
 
 static void count_numa(struct zone *z, struct zone *preferred, int nid, uint64_t events)

@@ -90,6 +90,7 @@ TEST(ranges_that_cannot_be)
     CHECK_EQ(memory_add(m, &test_task, 0, UINT64_MAX - MIB + 1, MIB), -E2BIG);
     CHECK_EQ(memory_remove(m, &test_task, 3 * MIB, MIB), -EBUSY);
     CHECK_EQ(memory_remove(m, &test_task, 3 * MIB, MIB / 2), -EINVAL);
+    CHECK_EQ(memory_remove(m, &test_task, 0, UINT64_MAX / MIB * MIB), -EINVAL); /* not one block after the other */
     char *after = snapshot(m);
     CHECK(same_text(before, after));
     free(before);
