@@ -371,7 +371,10 @@ class Server:
             try:
                 connection, _ = listener.accept()
             except OSError:
-                return  # closed
+                if listener.fileno() < 0:
+                    return  # closed
+                time.sleep(0.01)  # out of file descriptors, say; do not spin
+                continue
             threading.Thread(target=self._talk, args=(connection,), name="control", daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:

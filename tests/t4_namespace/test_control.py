@@ -159,6 +159,30 @@ def test_open_files_for_somebody_who_has_hung_up_are_closed() -> None:
         assert pipe.read() == b""  # and not None: nobody can write to it any more
 
 
+# Uses up all file descriptors, connects, and gives them back.
+CROWD = r"""
+import os, resource, socket, time
+from fakesysfs.control import Client, Server, listen
+listener, name = listen(os.getpid(), os.geteuid())
+Server({"hello": lambda: "there"}).serve(listener)
+assert Client(name).call("hello") == "there"
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+crowd = []
+try:
+    while True: crowd.append(socket.socket(socket.AF_UNIX))
+except OSError:
+    crowd[0].connect(f"\0{name}")
+time.sleep(0.2)
+for each in crowd: each.close()
+print(Client(name).call("hello"))
+"""
+
+
+def test_out_of_file_descriptors_for_a_while(me: Person) -> None:
+    result = me.run(sys.executable, "-c", CROWD)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "there\n", "")
+
+
 def test_following_events(me: Person) -> None:
     script = """
 fakesysfs events --follow > $D/out & sleep 0.5
