@@ -25,6 +25,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
+    def press_until(self, key: str, text: str) -> None:
+        """Press a key each second until `text` appears."""
+        end = time.monotonic() + SECONDS
+        self.type(key)
+        while not select.select([self._fd], [], [], 1.0)[0] and time.monotonic() < end:
+            self.type(key)
+        self.wait_for(text)
+
     def wait_for(self, text: str) -> str:
         """What appeared until `text` did, without it."""
         end = time.monotonic() + SECONDS
@@ -71,8 +79,10 @@ def test_prompt(me: Person) -> None:
             assert screen.wait_for("(qemu) ").splitlines() == ["object_del m0"]
             screen.type("\x1b[A\n")  # the line before
             assert screen.wait_for("(qemu) ").splitlines() == ["object_del m0", "Error: object 'm0' not found"]
-            screen.type("half a line\x03")
-            screen.wait_for("(qemu) ")
+            screen.type("half a line")
+            screen.wait_for("half a line")
+            # Python's readline misses a signal that comes just before it waits for a key; a person presses again.
+            screen.press_until("\x03", "(qemu) ")
             screen.type("\x04")
             assert process.wait(SECONDS) == 0
         history = (state / "fakesysfs" / "monitor_history").read_text()
