@@ -247,6 +247,46 @@ static int check_groups(struct machine *m)
     return 0;
 }
 
+/* Blocks of a DIMM lie in it, and their numbers there ascend with them. */
+static int check_dimms(struct machine *m)
+{
+    const struct memory_block *before = NULL;
+    uint64_t nr = 0;
+    void *value;
+
+    for (; radix_next(&m->blocks, nr, &nr, &value); nr++) {
+        const struct memory_block *b = value;
+        if (b->acpi_slot < 0)
+            continue;
+        const struct acpi_dimm *dimm = (size_t)b->acpi_slot < m->nr_dimms ? &m->dimms[b->acpi_slot] : NULL;
+        uint64_t start = b->id * m->block_bytes;
+        if (dimm == NULL || !dimm->attached || start < dimm->start || start - dimm->start >= dimm->size_bytes)
+            return check_failed(m, "the slot of a block that is in no DIMM there", b->id, UINT64_MAX, (uint64_t)b->acpi_slot);
+        uint64_t least = before != NULL && before->acpi_slot == b->acpi_slot ? before->physical_node + 1 : 0;
+        if (b->physical_node < least || b->physical_node > (start - dimm->start) / m->block_bytes)
+            return check_failed(m, "the number of a block in its DIMM", b->id, least, b->physical_node);
+        before = b;
+    }
+    return 0;
+}
+
+/* Whichever node asks for memory, every node that has some is asked, and none twice. */
+static int check_fallback(struct machine *m, const struct node *node)
+{
+    bool listed[MAX_NODES] = {false};
+
+    for (unsigned i = 0; i < node->nr_fallback; i++) {
+        if (node->fallback[i] < 0 || node->fallback[i] >= (int)m->possible_nodes || listed[node->fallback[i]])
+            return check_failed(m, "nodes that a node falls back to", (uint64_t)node->nid, i, (uint64_t)node->fallback[i]);
+        listed[node->fallback[i]] = true;
+    }
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        for (int type = 0; type < NR_ZONES && !listed[nid]; type++)
+            if (zone_populated(&m->nodes[nid].zones[type]))
+                return check_failed(m, "a node that is missing among those to fall back to", (uint64_t)node->nid, nid, 0);
+    return 0;
+}
+
 /* The pages of a block that is online: held by the driver where its units are not plugged, and nowhere else. */
 static int check_vmem_pages(struct machine *m, const struct virtio_mem *vm, uint64_t slot)
 {
@@ -324,8 +364,11 @@ static int check_all(struct machine *m, struct count *counts)
         return check_failed(m, "the number of memory blocks", 0, blocks, m->nr_memory_blocks);
     if ((err = check_machine(m, counts)) != 0)
         return err;
-    if (!m->hotplug_held && (err = check_groups(m)) != 0)
+    if (!m->hotplug_held && ((err = check_groups(m)) != 0 || (err = check_dimms(m)) != 0))
         return err;
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        if (!m->hotplug_held && (err = check_fallback(m, &m->nodes[nid])) != 0)
+            return err;
     for (size_t i = 0; i < m->nr_vmems; i++)
         if (!m->vmems[i]->working && !m->hotplug_held && (err = check_vmem(m, m->vmems[i])) != 0)
             return err;

@@ -12,6 +12,11 @@
  *                and order. It costs its section entry and nothing else; it is one node of one list.
  *   detailed     a section that has a struct page each
  *   node         a NUMA node here; "list node" is written out where the other one is meant
+ *   DIMM         what a slot of the board holds; Linux sees the slot as an ACPI device, and adds all of it or nothing
+ *   region       addresses of a virtio-mem device; at first there is no memory
+ *   unit         what a virtio-mem device plugs at a time: smaller than a memory block (subblock mode), or not (big
+ *                block mode); in the first the units of a block that are not plugged are held while it is online
+ *   zonelist     in which order a node asks nodes for memory
  *
  * Files call only files of earlier letters:
  *   a record.c fault.c rules.c   b sparse.c resource.c sysfs_parse.c sysfs_tree.c
@@ -167,7 +172,7 @@ struct node {
     uint64_t start_pfn, end_pfn, present;
     int *cpus;
     unsigned nr_cpus;
-    int fallback[MAX_NODES]; /* nodes by distance, itself first */
+    int fallback[MAX_NODES]; /* its zonelist; whatever has memory is in it (machine_check), once */
     unsigned nr_fallback;
     uint64_t poisoned; /* memory_failure counters */
     uint64_t nr_blocks; /* memory blocks that lie in it, wholly or partly */
@@ -205,6 +210,10 @@ struct memory_group { /* a DIMM (static), or a device that grows (dynamic) */
     uint64_t max_pages, unit_pages, present_kernel, present_movable;
 };
 
+/*
+ * Invariants (machine_check): a memory_block with acpi_slot >= 0 lies within that DIMM, which is attached; physical_node
+ * ascends with the blocks of one, and is at most the number of blocks of memory before it in the DIMM
+ */
 struct acpi_dimm { /* one PNP0C80 device */
     bool present;   /* QEMU shows something in the slot */
     bool attached;  /* the driver took it */
@@ -588,7 +597,7 @@ void zone_update_watermarks(struct machine *m);       /* init_per_zone_wmark_min
 int node_of_address(const struct machine *m, uint64_t address); /* of memory that is added without saying which */
 /* build_all_zonelists(), with its lines in the log; a node that lost its last memory just now counts if `leaving`, else -1 */
 void zone_build_zonelists(struct machine *m, int leaving);
-void zone_print_demotion(struct machine *m); /* to where nodes demote pages: the log, when their number has changed */
+void zone_print_demotion(struct machine *m); /* to where nodes demote pages: the log, when other nodes have memory */
 void zone_build_own_zonelist(struct machine *m, struct node *node); /* ... of a node that is added, for itself alone */
 uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z); /* pages that CPUs' lists take at once; 0: 1 */
 uint64_t total_managed(struct machine *m);
@@ -664,17 +673,17 @@ void load_first_users(struct machine *m);  /* to be called before it matters whe
 void load_slabs_shrunk(struct machine *m); /* they are about to come */
 uint64_t memory_available(struct machine *m);              /* MemAvailable, pages */
 
-/* ---- page_isolation.c (e) ---- */
+/* ---- page_isolation.c (f) ---- */
 struct unmovable { uint64_t pfn, head_pfn; unsigned kind; };
 int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct unmovable *why); /* 0, -EBUSY */
 void undo_isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned mt);
-/* Pageblocks within a section, whatever the sections they are in; nothing is logged. 0, -EBUSY. */
+/* Pageblocks of one section, or of whole sections, whatever else is in them; nothing is logged. 0, -EBUSY. */
 int isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void undo_isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void dump_page(struct machine *m, uint64_t pfn, const char *reason);
 
-/* ---- migrate.c (f) ---- */
+/* ---- migrate.c (g) ---- */
 /* First folio at or after start that can move. 0 and *pfn, -ENOENT: none, -EBUSY: a page that never will. */
 int scan_movable(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, uint64_t *pfn);
 /* One pass over a range: every folio that can move is moved. Returns folios left behind. `told`: failures
@@ -687,7 +696,7 @@ int dissolve_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn); /* 
 int contig_take(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void contig_give(struct machine *m, uint64_t start_pfn, uint64_t nr_pages); /* they are free again */
 
-/* ---- memory_hotplug.c (g): pfn ranges ---- */
+/* ---- memory_hotplug.c (h): pfn ranges ---- */
 /* The steps of adding memory, in their order; each failure leaves nothing of itself. */
 int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const char *name); /* register_memory_resource() */
 void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes);
@@ -707,7 +716,7 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
 int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
                   uint64_t nr_vmemmap);
 
-/* ---- memory_block.c (h) ---- */
+/* ---- memory_block.c (l) ---- */
 struct memory_block *block_get(struct machine *m, uint64_t id);
 int block_online(struct machine *m, struct memory_block *b);   /* device_online(): 1 when it was online */
 int block_offline(struct machine *m, struct memory_block *b);  /* device_offline(): 1 when it was offline */
@@ -725,23 +734,23 @@ int online_type_from_word(const char *buf); /* enum online_type or -EINVAL */
 /* ---- memory_root.c (m) ---- */
 void memory_root_register(struct machine *m); /* hangs /sys/devices/system/memory into the tree */
 
-/* ---- memory_tree.c (h) ---- */
+/* ---- memory_tree.c (k) ---- */
 void memory_tree_register(struct machine *m); /* bus/memory, module parameters, firmware/memmap, error injection */
 void firmware_map_add(struct machine *m, uint64_t start, uint64_t end, const char *type);
 void firmware_map_remove(struct machine *m, uint64_t start, uint64_t end);
 void firmware_map_destroy(struct machine *m);
 
-/* ---- memory_failure.c (g) ---- */
+/* ---- memory_failure.c (h) ---- */
 int page_soft_offline(struct machine *m, uint64_t pfn);
 int page_hard_offline(struct machine *m, uint64_t pfn);
 
-/* ---- node.c (h) ---- */
+/* ---- node.c (k) ---- */
 void node_register(struct machine *m);
 void node_device_add(struct machine *m, int nid);    /* directory and uevent */
 void node_device_remove(struct machine *m, int nid);
 void node_mask_print(struct machine *m, struct text *out, uint64_t mask);
 
-/* ---- procfs.c (h) ---- */
+/* ---- procfs.c (j) ---- */
 void procfs_register(struct machine *m);
 void procfs_node_meminfo(struct machine *m, int nid, struct text *out);
 void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
@@ -749,7 +758,7 @@ void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
 /* ---- acpi_tree.c (m) ---- */
 void acpi_register(struct machine *m); /* hangs the PNP0C80 devices into the tree */
 
-/* ---- boot.c (i) ---- */
+/* ---- boot.c (m) ---- */
 int boot_check_blocks(struct machine *m, const struct machine_config *config); /* -EINVAL: lists that cannot be */
 void boot_memory(struct machine *m, const struct machine_config *config);
 void boot_offline_blocks(struct machine *m, const struct machine_config *config); /* once pages can be allocated */
