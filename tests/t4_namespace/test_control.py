@@ -171,7 +171,7 @@ crowd = []
 try:
     while True: crowd.append(socket.socket(socket.AF_UNIX))
 except OSError:
-    crowd[0].connect(f"\0{name}")
+    for each in crowd[:9]: each.connect(f"\0{name}")  # more than a client that has just gone gives back
 time.sleep(0.2)
 for each in crowd: each.close()
 print(Client(name).call("hello"))
