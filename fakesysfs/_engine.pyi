@@ -197,8 +197,14 @@ class Engine:
         """
     def klog(self, start: int = 0, /) -> str:
         """Return the kernel log from line number `start` on: per line its time in microseconds, a tab, the text."""
-    def trace(self) -> str:
-        """Return the call graph of the last operations, as the function_graph tracer prints it."""
+    def trace(self, start: int = 0, end: int = 18446744073709551615, /) -> str:
+        """Return the call graph of the last operations, as the function_graph tracer prints it.
+
+        :param start: number of the first entry wanted; from 0 on there is a heading.
+        :param end: number behind the last, as from trace_end().
+        """
+    def trace_end(self) -> int:
+        """Return the number behind the last entry of the trace that belongs to an operation that is over."""
     def trace_clear(self) -> None:
         """Forget the trace."""
     def check(self) -> None:

@@ -443,8 +443,10 @@ METHOD(take_events, struct event *events = NULL, ":take_events", NULL, (int64_t)
        events_object(events, (size_t)result))
 METHOD(klog, uint64_t start = 0; char *text = NULL; size_t size = 0, ARGS("|O&:klog", to_u64, &start), NULL,
        (text = klog_text(M, start, &size), 0), long_text_object(text, size))
-METHOD(trace, char *text = NULL; size_t size = 0, ":trace", NULL, (text = trace_text(M, &size), 0),
+METHOD(trace, uint64_t from = 0; uint64_t to = UINT64_MAX; char *text = NULL; size_t size = 0,
+       ARGS("|O&O&:trace", to_u64, &from, to_u64, &to), NULL, (text = trace_text(M, from, to, &size), 0),
        long_text_object(text, size))
+METHOD(trace_end, , ":trace_end", NULL, (int64_t)trace_end(M), INTEGER)
 METHOD(trace_clear, , ":trace_clear", NULL, (trace_clear(M), 0), NONE)
 METHOD(check, int broken = 0, ":check", NULL, (broken = machine_check(M, T), 0),
        broken < 0 ? PyErr_Format(PyExc_AssertionError, "%s", call.task.reason) : NONE)
@@ -557,7 +559,8 @@ static PyMethodDef engine_methods[] = {
     NIL(blocks, "Describe all memory blocks, as a list of tuples."),
     NIL(take_events, "Return the events recorded since the last call, as a list of tuples."),
     ANY(klog, "start=0", "Return the kernel log from line `start` on: time in us, tab, text."),
-    NIL(trace, "Return the call graph of the last operations, as the function_graph tracer prints it."),
+    ANY(trace, "start=0, end=18446744073709551615", "Return the call graph, as the function_graph tracer prints it."),
+    NIL(trace_end, "Return the number behind the last entry of the trace that belongs to an operation that is over."),
     NIL(trace_clear, "Forget the trace."),
     NIL(check, "Count everything again; raise AssertionError naming the first invariant that does not hold."),
     ANY(fault_set, "point, errno, nth=1, times=1", "Let a named point fail."),

@@ -332,13 +332,15 @@ def trace(instance: str | None, follow: bool) -> None:
     import time
 
     client = _client(instance)
-    before = ""
+    if not follow:
+        click.echo(client.call("trace"), nl=False)
+        return
+    start = 0
     while True:
-        text = client.call("trace")
-        click.echo(text.removeprefix(before), nl=False)
-        if not follow:
-            return
-        before = text
+        end = client.call("trace end")
+        if end > start:
+            click.echo(client.call("trace", start, end), nl=False)
+            start = end
         time.sleep(0.2)
 
 

@@ -502,6 +502,7 @@ def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str
         "info": lambda: info,
         "dmesg": machine.dmesg,
         "trace": machine.trace,
+        "trace end": machine.trace_end,
         "events": log.read,
         "hmp": hmp,
         "check": machine.check,

@@ -198,7 +198,9 @@ size_t events_take(struct machine *m, struct event **events);
 void event_free(struct event *event);
 /* Lines of the kernel log from number `from` on (the first is 0): "time_us\ttext\n" each, in memory from malloc(). */
 char *klog_text(struct machine *m, uint64_t from, size_t *size);
-char *trace_text(struct machine *m, size_t *size); /* as the function_graph tracer prints it; from malloc() */
+/* Entries `from` to `to` of the trace, as the function_graph tracer prints it, from 0 on with its heading; from malloc(). */
+char *trace_text(struct machine *m, uint64_t from, uint64_t to, size_t *size);
+uint64_t trace_end(struct machine *m); /* the number behind the last entry of an operation that is over */
 void trace_clear(struct machine *m);
 
 /* memory_block.c: a picture of the blocks, for people */

@@ -280,7 +280,7 @@ static const struct sysfs_class inject_class = {.name = "notifier error injectio
 static int trace_show(struct machine *m, const struct sysfs_node *node, struct text *out)
 {
     (void)node;
-    trace_print(m, out);
+    trace_print(m, 0, UINT64_MAX, out);
     return 0;
 }
 
@@ -289,7 +289,7 @@ static int64_t trace_store(struct machine *m, const struct sysfs_node *node, con
 {
     (void)node;
     (void)buf;
-    m->nr_trace = 0;
+    m->trace_from = m->nr_trace;
     return (int64_t)count;
 }
 

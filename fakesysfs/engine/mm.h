@@ -357,6 +357,7 @@ struct machine {
     size_t nr_klog, cap_klog, klog_dropped; /* klog_line[0] is line number klog_dropped */
     struct trace_entry *trace;
     uint64_t nr_trace; /* ever written; the ring keeps the last TRACE_RING */
+    uint64_t trace_from; /* entries before this one were cleared away */
     unsigned trace_depth;
     bool trace_on, tainted;
     struct fault *faults;
@@ -470,7 +471,7 @@ void xcommit(void *start, size_t size);          /* reserved space becomes zeroe
 void xdiscard(void *start, size_t size);         /* committed memory is zeroed, and the host has it back where it can */
 void xunreserve(void *start, size_t size);
 struct trace_scope { struct machine *m; };
-void trace_print(struct machine *m, struct text *out); /* as the function_graph tracer prints it */
+void trace_print(struct machine *m, uint64_t from, uint64_t to, struct text *out); /* see trace_text() */
 void trace_enter(struct machine *m, const char *name);
 void trace_leave(struct trace_scope *scope);
 void trace_leaf(struct machine *m, const char *name); /* enter and leave */

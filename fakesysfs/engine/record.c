@@ -337,19 +337,31 @@ static void trace_duration(struct text *out, uint32_t ticks)
     text_printf(out, " 0) %3u.%03u us    |  ", ticks / 10, ticks % 10 * 100);
 }
 
-void trace_print(struct machine *m, struct text *out)
+/* The first entry that is not forgotten. */
+static uint64_t trace_first(const struct machine *m)
+{
+    uint64_t oldest = m->nr_trace > TRACE_RING ? m->nr_trace - TRACE_RING : 0;
+
+    return oldest > m->trace_from ? oldest : m->trace_from;
+}
+
+void trace_print(struct machine *m, uint64_t from, uint64_t to, struct text *out)
 {
     uint32_t start[TRACE_DEPTH + 1] = {0};
 
-    text_printf(out, "# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n"
-                      "# |     |   |                     |   |   |   |\n");
-    uint64_t from = m->nr_trace > TRACE_RING ? m->nr_trace - TRACE_RING : 0;
-    while (from < m->nr_trace && m->trace[from % TRACE_RING].depth != 0)
+    if (from == 0)
+        text_printf(out, "# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n"
+                          "# |     |   |                     |   |   |   |\n");
+    if (from < trace_first(m))
+        from = trace_first(m);
+    if (to > m->nr_trace)
+        to = m->nr_trace;
+    while (from < to && (m->trace[from % TRACE_RING].depth != 0 || m->trace[from % TRACE_RING].name == NULL))
         from++; /* the ring may begin in the middle of an operation: start with the next one */
-    for (uint64_t i = from; i < m->nr_trace; i++) {
+    for (uint64_t i = from; i < to; i++) {
         const struct trace_entry *entry = &m->trace[i % TRACE_RING];
         uint32_t depth = entry->depth < TRACE_DEPTH ? entry->depth : TRACE_DEPTH;
-        bool leaf = entry->name != NULL && i + 1 < m->nr_trace && m->trace[(i + 1) % TRACE_RING].name == NULL;
+        bool leaf = entry->name != NULL && i + 1 < to && m->trace[(i + 1) % TRACE_RING].name == NULL;
         if (leaf) {
             trace_duration(out, 1);
             text_printf(out, "%*s%s();\n", (int)(2 * depth), "", entry->name);
@@ -364,12 +376,22 @@ void trace_print(struct machine *m, struct text *out)
     }
 }
 
-char *trace_text(struct machine *m, size_t *size)
+uint64_t trace_end(struct machine *m)
+{
+    machine_lock(m, NULL);
+    uint64_t end = m->nr_trace, first = trace_first(m);
+    while (end > first && (m->trace[(end - 1) % TRACE_RING].depth != 0 || m->trace[(end - 1) % TRACE_RING].name != NULL))
+        end--;
+    machine_unlock(m);
+    return end;
+}
+
+char *trace_text(struct machine *m, uint64_t from, uint64_t to, size_t *size)
 {
     struct text out = {0};
 
     machine_lock(m, NULL);
-    trace_print(m, &out);
+    trace_print(m, from, to, &out);
     machine_unlock(m);
     *size = out.len;
     return out.data;
@@ -378,7 +400,7 @@ char *trace_text(struct machine *m, size_t *size)
 void trace_clear(struct machine *m)
 {
     machine_lock(m, NULL);
-    m->nr_trace = 0;
+    m->trace_from = m->nr_trace;
     machine_unlock(m);
 }
 

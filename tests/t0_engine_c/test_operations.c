@@ -48,7 +48,7 @@ static void history(struct text *out, uint64_t seed)
         text_append(out, state, strlen(state));
         free(state);
     }
-    char *texts[] = {klog_text(d.m, 0, &size), trace_text(d.m, &size), fetch(d.m, "/proc/vmstat"),
+    char *texts[] = {klog_text(d.m, 0, &size), trace_text(d.m, 0, UINT64_MAX, &size), fetch(d.m, "/proc/vmstat"),
                      fetch(d.m, "/proc/zoneinfo")};
     for (unsigned i = 0; i < 4; i++) {
         text_append(out, texts[i], strlen(texts[i]));

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -500,6 +501,34 @@ def test_the_log_and_the_trace(machine: Machine) -> None:
     assert "online_pages" in machine.trace()
     machine.trace_clear()
     assert "online_pages" not in machine.trace()
+
+
+def test_the_trace_piece_by_piece(machine: Machine) -> None:
+    """Each operation once, whole, also when the ring has forgotten the first ones, and when it was cleared."""
+    machine.add_memory(0, FIRST, BLOCK)
+    heading = machine.trace(0, 0)
+    assert heading.startswith("# tracer: function_graph\n")
+    assert machine.trace(0, machine.trace_end()) == machine.trace()
+    one, start = "", machine.trace_end()
+    for turn in range(300):
+        machine.store(f"{MEMORY}/memory32/state", "online_movable")
+        machine.store(f"{MEMORY}/memory32/state", "offline")
+        end = machine.trace_end()
+        piece = machine.trace(start, end)
+        assert piece == (one or piece), turn
+        one, start = piece, end
+        if turn == 290:
+            machine.trace_clear()
+            assert machine.trace() == heading
+    assert one.count("state_store() {") == 2
+    assert machine.trace(start) == ""
+    assert machine.trace() == heading + 9 * one
+    for _ in range(300):
+        machine.store(f"{MEMORY}/memory32/state", "online_movable")
+        machine.store(f"{MEMORY}/memory32/state", "offline")
+    body = machine.trace().removeprefix(heading)
+    assert body.endswith(one)
+    assert re.match(r" 0\) +\|  \w+\(\) \{\n", body), "it begins in the middle of an operation"
 
 
 # Threads and signals
