@@ -323,7 +323,7 @@ def events(instance: str | None, follow: bool, since: int) -> None:
 fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace'""")
 )
 @instance_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with the operations that come, each when it is over.")
 def trace(instance: str | None, follow: bool) -> None:
     """Print the call graph of each operation.
 
