@@ -87,7 +87,7 @@ static enum operation choose_operation(struct source *s)
     return (enum operation)op;
 }
 
-enum { NR_SLOTS = 4, SLOT_BLOCKS = 4, FREE_BLOCKS = 8 };
+enum { NR_SLOTS = 4, SLOT_BLOCKS = 4, FREE_BLOCKS = 8, VIRTIO_MEM_BLOCKS = 4 };
 
 struct driver {
     struct machine *m;
@@ -189,10 +189,20 @@ static uint64_t choose_page(struct driver *d)
     return block * d->m->block_pages + (part * d->m->block_pages >> 8) + choose(d->source, 4);
 }
 
-/* Memory that is plugged by address: a few blocks from hotplug_base on. The slots' memory comes behind. */
+static uint64_t slot_base(const struct driver *d, unsigned slot)
+{
+    return d->shape->hotplug_base + (FREE_BLOCKS + 4 + slot * SLOT_BLOCKS) * d->m->block_bytes;
+}
+
+/* Memory that is plugged by address: a few blocks from hotplug_base on. The slots' memory comes behind, and then that of
+ * the virtio-mem device, in whose last block there may be somebody else's. */
 static uint64_t choose_address(struct driver *d)
 {
-    return d->shape->hotplug_base + choose(d->source, FREE_BLOCKS) * d->m->block_bytes;
+    unsigned which = choose(d->source, 128);
+
+    if (which < 4)
+        return slot_base(d, NR_SLOTS) + (VIRTIO_MEM_BLOCKS - 1) * d->m->block_bytes;
+    return d->shape->hotplug_base + which % FREE_BLOCKS * d->m->block_bytes;
 }
 
 static int words(struct driver *d, const char *path, const char *word)
@@ -236,11 +246,6 @@ static int do_add(struct driver *d)
     return memory_add(d->m, &d->task, nid, start, size);
 }
 
-static uint64_t slot_base(const struct driver *d, unsigned slot)
-{
-    return d->shape->hotplug_base + (FREE_BLOCKS + 4 + slot * SLOT_BLOCKS) * d->m->block_bytes;
-}
-
 static int do_plug(struct driver *d)
 {
     unsigned slot = choose(d->source, NR_SLOTS);
@@ -265,9 +270,9 @@ static int do_unplug(struct driver *d)
 /* One virtio-mem device behind the slots: the host wants another size of it, or its driver tries once more. */
 static int do_virtio_mem(struct driver *d, bool resize)
 {
-    enum { BLOCKS = 4 };
-    uint64_t region = BLOCKS * d->m->block_bytes, unit = d->m->page_bytes << d->m->pageblock_order;
-    uint64_t size = choose(d->source, 2) ? choose(d->source, BLOCKS + 1) * d->m->block_bytes : choose(d->source, 32) * unit;
+    const unsigned blocks = VIRTIO_MEM_BLOCKS;
+    uint64_t region = blocks * d->m->block_bytes, unit = d->m->page_bytes << d->m->pageblock_order;
+    uint64_t size = choose(d->source, 2) ? choose(d->source, blocks + 1) * d->m->block_bytes : choose(d->source, 32) * unit;
 
     snprintf(d->last, sizeof d->last, "%s virtio-mem, 0x%llx", resize ? "resize" : "drive", (unsigned long long)size);
     if (d->m->nr_vmems == 0) {

@@ -204,6 +204,45 @@ static void own_memmap(struct machine_config *config)
     config->memmap_on_memory = 1;
 }
 
+/* Each is wrong for a moment, and the check says so. */
+#define FINDS(m, what, wrong)                                                                               \
+    do {                                                                                                    \
+        struct task task_ = {0};                                                                            \
+        __typeof__(what) right_ = (what);                                                                   \
+        (what) = (wrong);                                                                                   \
+        if (machine_check((m), &task_) == 0)                                                                \
+            TEST_FAIL("%s is not looked at", #what);                                                        \
+        (what) = right_;                                                                                    \
+        CHECK(machine_sound(m));                                                                            \
+    } while (0)
+
+TEST(the_check_looks_at_devices_and_zonelists)
+{
+    struct machine *m = machine_make(&toy_nodes, KERNEL(6_1), NULL);
+    const uint64_t unit = m->page_bytes << m->pageblock_order, base = toy_nodes.hotplug_base;
+
+    CHECK_EQ(acpi_device_check(m, &test_task, 0, 0, base, 2 * MIB), 0);
+    struct memory_block *b = block_get(m, base / MIB + 1);
+    FINDS(m, b->physical_node, 0);
+    FINDS(m, b->physical_node, 2);
+    FINDS(m, b->acpi_slot, 1);
+    FINDS(m, m->dimms[0].attached, false);
+    FINDS(m, m->dimms[0].size_bytes, MIB);
+    FINDS(m, m->nodes[1].nr_fallback, 1);
+    FINDS(m, m->nodes[1].fallback[1], m->nodes[1].fallback[0]);
+    CHECK_EQ(virtio_mem_probe(m, &test_task, 0, base + 4 * MIB, 4 * MIB, unit), 0);
+    struct virtio_mem *vm = m->vmems[0];
+    CHECK_EQ(virtio_mem_request(m, &test_task, 0, MIB + unit, 4 * MIB), 0);
+    CHECK_EQ(virtio_mem_work(m, &test_task, 0), 0);
+    CHECK_EQ(block_store(m, base / MIB + 4, "online_movable"), 0);
+    FINDS(m, vm->plugged, MIB);
+    FINDS(m, vm->offline_bytes, 0);
+    FINDS(m, vm->count[VMEM_MOVABLE], 0);
+    FINDS(m, vm->state[0], VMEM_OFFLINE);
+    FINDS(m, vm->plugged_units[1], 0);
+    machine_finish(m);
+}
+
 TEST(memmap_on_memory)
 {
     struct machine *m = machine_make(&toy, KERNEL(6_1), own_memmap);
