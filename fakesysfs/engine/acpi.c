@@ -24,20 +24,11 @@ static void firmware_objects(struct machine *m)
 
 static int group_new(struct machine *m, int nid, uint64_t max_pages)
 {
-    size_t i = 0;
-
     if (!has(m, F_memory_groups))
         return -1;
     TRACE(m, "memory_group_register_static");
     TRACE_LEAF(m, "memory_group_register");
-    while (i < m->nr_groups && m->groups[i].used)
-        i++;
-    if (i == m->nr_groups) {
-        m->groups = xrealloc(m->groups, i + 1, sizeof *m->groups);
-        m->nr_groups = i + 1;
-    }
-    m->groups[i] = (struct memory_group){.used = true, .nid = nid, .max_pages = max_pages};
-    return (int)i;
+    return memory_group_new(m, (struct memory_group){.nid = nid, .max_pages = max_pages});
 }
 
 static void group_drop(struct machine *m, int group)

@@ -2,8 +2,8 @@
  * memory_hotplug.c (h) - ranges of page frames come, go online, go offline, go.
  *
  * Owns: the order of the steps and their undo, present counters, sections' zones, the memmap of hot-added memory,
- * notifiers and their error injection. Does not own: memory blocks and their states, any text (memory_block.c); free
- * lists (buddy.c).
+ * notifiers and their error injection, the table of memory groups. Does not own: memory blocks and their states, any text
+ * (memory_block.c); free lists (buddy.c).
  * Linux: mm/memory_hotplug.c register_memory_resource(), check_hotplug_memory_range(), online_pages(), offline_pages().
  */
 #include <errno.h>
@@ -247,6 +247,25 @@ bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes)
     if (!has(m, F_memmap_on_memory_altmap) && size_bytes != m->block_bytes)
         return false;
     return vmemmap_pages(m) % m->pageblock_pages == 0 && vmemmap_pages(m) < m->block_pages;
+}
+
+/* ---- memory groups ---- */
+
+int memory_group_new(struct machine *m, struct memory_group group)
+{
+    size_t i = 0;
+
+    if (!has(m, F_memory_groups))
+        return -1;
+    while (i < m->nr_groups && m->groups[i].used)
+        i++;
+    if (i == m->nr_groups) {
+        m->groups = xrealloc(m->groups, i + 1, sizeof *m->groups);
+        m->nr_groups = i + 1;
+    }
+    group.used = true;
+    m->groups[i] = group;
+    return (int)i;
 }
 
 /* ---- notifiers ---- */

@@ -707,6 +707,7 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
               int (*added)(struct machine *m, uint64_t section_nr, void *ctx), void *ctx); /* NULL, or told of each */
 void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes); /* arch_remove_memory() */
 
+int memory_group_new(struct machine *m, struct memory_group group); /* its number; -1: this kernel has no groups */
 void memmap_destroy_all(struct machine *m);
 void memory_notify(struct machine *m); /* a notification that nobody can refuse */
 bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes);

@@ -529,22 +529,6 @@ static int work(struct machine *m, struct virtio_mem *vm)
 
 /* ---- the device ---- */
 
-static int group_new(struct machine *m, int nid, uint64_t unit_pages)
-{
-    size_t i = 0;
-
-    if (!has(m, F_memory_groups))
-        return -1;
-    while (i < m->nr_groups && m->groups[i].used)
-        i++;
-    if (i == m->nr_groups) {
-        m->groups = xrealloc(m->groups, i + 1, sizeof *m->groups);
-        m->nr_groups = i + 1;
-    }
-    m->groups[i] = (struct memory_group){.used = true, .dynamic = true, .nid = nid, .unit_pages = unit_pages};
-    return (int)i;
-}
-
 static void warn_alignment(struct machine *m, const struct virtio_mem *vm)
 {
     static const char text[] = "The alignment of the physical %s address can make some memory unusable.";
@@ -594,7 +578,8 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
         klog(m, "virtio_mem virtio%u: nid: %d", vm->number, nid);
     say(m, vm, "memory block size", m->block_bytes);
     say(m, vm, vm->big ? "big block size" : "subblock size", vm->unit_bytes);
-    vm->group = group_new(m, nid, vm->block_bytes >> m->page_shift);
+    vm->group = memory_group_new(
+        m, (struct memory_group){.dynamic = true, .nid = nid, .unit_pages = vm->block_bytes >> m->page_shift});
     m->vmems = xrealloc(m->vmems, m->nr_vmems + 1, sizeof(struct virtio_mem *));
     m->vmems[m->nr_vmems++] = vm;
     return (int)vm->number;
