@@ -331,23 +331,26 @@ void buddy_vacate(struct machine *m, const struct folio *folio)
     vacate(m, zone_in_section(m, folio->s, folio->offset), folio);
 }
 
-/* Are the pageblocks of two pages of a section on the same side of isolation? */
-static bool same_side(const struct machine *m, const struct section *s, uint64_t one, uint64_t other)
+/* Are all pageblocks from `from` up to `to` of the zone, and on the side of isolation, of the page at `offset`? */
+static bool one_side(struct machine *m, const struct section *s, uint64_t offset, uint64_t from, uint64_t to)
 {
-    return s->nr_isolated == 0 || (pageblock_mt_of(m, s, (unsigned)(one >> m->pageblock_order)) == MT_ISOLATE) ==
-                                      (pageblock_mt_of(m, s, (unsigned)(other >> m->pageblock_order)) == MT_ISOLATE);
+    if (s->nr_isolated == 0 && s->zones == NULL)
+        return true;
+    bool isolated = pageblock_mt_of(m, s, (unsigned)(offset >> m->pageblock_order)) == MT_ISOLATE;
+    for (; from < to; from += m->pageblock_pages)
+        if (zone_in_section(m, s, from) != zone_in_section(m, s, offset) ||
+            (pageblock_mt_of(m, s, (unsigned)(from >> m->pageblock_order)) == MT_ISOLATE) != isolated)
+            return false;
+    return true;
 }
 
 /* The largest chunk of one zone, and of one side of isolation, that begins here. */
-static unsigned chunk_order(struct machine *m, const struct section *s, const struct zone *z, uint64_t offset,
-                            uint64_t nr_pages)
+static unsigned chunk_order(struct machine *m, const struct section *s, uint64_t offset, uint64_t nr_pages)
 {
     unsigned order = 0;
 
     while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 && (2ull << order) <= nr_pages &&
-           (order < m->pageblock_order ||
-            ((s->zones == NULL || zone_in_section(m, s, offset + (1ull << order)) == z) &&
-             same_side(m, s, offset, offset + (1ull << order)))))
+           (order < m->pageblock_order || one_side(m, s, offset, offset + (1ull << order), offset + (2ull << order))))
         order++;
     return order;
 }
@@ -358,7 +361,7 @@ void buddy_free_vacated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages
         struct section *s = section_of(m, pfn);
         uint64_t offset = pfn & (m->pages_per_section - 1);
         struct zone *z = zone_in_section(m, s, offset);
-        unsigned order = chunk_order(m, s, z, offset, end_pfn - pfn);
+        unsigned order = chunk_order(m, s, offset, end_pfn - pfn);
         free_merge(m, z, s, offset, order, false);
         pfn += 1ull << order;
     }
@@ -685,7 +688,7 @@ void buddy_give_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, 
             pfn += m->pages_per_section;
             continue;
         }
-        unsigned order = chunk_order(m, s, z, offset, end_pfn - pfn);
+        unsigned order = chunk_order(m, s, offset, end_pfn - pfn);
         detail(m, s);
         z->managed += 1ull << order;
         pfn += 1ull << order;

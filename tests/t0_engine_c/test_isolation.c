@@ -218,6 +218,35 @@ TEST(a_whole_section_comes_back_isolated)
     machine_finish(m);
 }
 
+/*
+ * |........ ........ ........ .......I|  a folio of eight pageblocks, of which the last alone is isolated, is freed:
+ * |7              |6      |5  |5  |5I |  in pieces that lie on one side each
+ */
+TEST(a_large_folio_comes_back_isolated_in_part)
+{
+    struct machine *m = machine_make(&ppc64, KERNEL(6_1), NULL);
+    uint64_t first = 4 * m->block_pages, last = first + 256 - 32;
+    struct folio folio;
+
+    CHECK_EQ(take_in(m, "anon", 256, 8, 4), 256);
+    CHECK(folio_at(m, first, &folio));
+    CHECK_EQ(folio.order, 8);
+    CHECK_EQ(isolate_part(m, last, 32), 0);
+    CHECK_EQ(page_free_at(m, &test_task, first), 0);
+    CHECK(folio_at(m, first, &folio));
+    CHECK_EQ(folio.order, 7);
+    CHECK(folio_at(m, last, &folio));
+    CHECK_EQ(folio.pfn, last);
+    CHECK_EQ(folio.order, 5);
+    CHECK_EQ(zone_of(m, last)->isolated_free, 32);
+    CHECK(machine_sound(m));
+    undo_isolate_part(m, last, 32);
+    buddy_rejoin(m, last);
+    CHECK(folio_at(m, last, &folio));
+    CHECK_EQ(folio.pfn, first);
+    machine_finish(m);
+}
+
 /* UUUU UUUU MMMM MMMM  ->  isolated  ->  MMMM ... with a migratetype, UUUU UUUU ... with a bit of its own */
 TEST(what_isolation_does_to_the_migratetype)
 {
