@@ -64,9 +64,20 @@ def machine_options(command: Command) -> Command:
 
 
 instance_option = click.option(
-    "--instance", metavar="DIR|SOCKET|NAME", help="Which running instance: its directory, QMP socket, name or number."
+    "--instance", metavar="DIR|SOCKET|NAME", help="Which running instance: its directory, QMP or HMP socket, name or number."
 )
-qmp_option = click.option("--qmp", type=click.Path(), metavar="SOCKET", help="Serve QMP at this Unix socket.")
+
+
+def monitor_options(command: Command) -> Command:
+    """Add the options that say where the QEMU monitor can be spoken to."""
+    for option in reversed((
+        click.option("--qmp", type=click.Path(), metavar="SOCKET", help="Serve QMP at this Unix socket."),
+        click.option("--hmp", type=click.Path(), metavar="SOCKET", help="HMP, a client at a time: socat - UNIX-CONNECT:SOCKET."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say what is done.")
 
 
@@ -104,7 +115,7 @@ fakesysfs umount /tmp/machine""")
 )
 @click.argument("directory", type=click.Path())
 @machine_options
-@qmp_option
+@monitor_options
 @click.option("-f", "--foreground", is_flag=True, help="Serve in this process, until Ctrl-C or `fakesysfs umount`.")
 def mount(directory: str, foreground: bool, **options: Any) -> None:
     """Serve a machine's files below DIRECTORY.
@@ -152,7 +163,7 @@ fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,s
 fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- lsmem && fakesysfs stop --instance /tmp/qmp""",
 )
 @machine_options
-@qmp_option
+@monitor_options
 @click.option("--udev", is_flag=True, help="Start a systemd-udevd of its own, with the rules given and no others.")
 @click.option("--rules", multiple=True, metavar="DIR|FILE|host", help="Rules for --udev; host: this host's. Repeat.")
 @click.option("--net", type=click.Choice(["own", "host"]), default="own", help="host: no uevents, but a network. [own]")

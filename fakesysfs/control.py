@@ -260,7 +260,7 @@ class Client:
 def connect(which: str | None = None) -> Client:
     """A connection to the instance meant.
 
-    :param which: a directory, a QMP socket, a name or the number at its end; None: $FAKESYSFS, else the only one there.
+    :param which: a directory, a QMP or HMP socket, a name or the number at its end; None: $FAKESYSFS, else the only one there.
     :raises InstanceError: none, several, or no answer.
     """
     from .errors import InstanceError
@@ -274,7 +274,7 @@ def connect(which: str | None = None) -> Client:
         if by_number:
             return Client(by_number[0].name)
         for client, served in _answering(running):
-            if os.path.realpath(named) in (served["directory"], served["qmp"]):
+            if os.path.realpath(named) in (served["directory"], *served["sockets"]):
                 return client
             client.close()
         raise InstanceError(f"there is no instance {named}; {_listed(running)}")
@@ -494,7 +494,7 @@ def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str
     """What every instance answers.
 
     :param hmp: carries out one line of the QEMU monitor and returns what QEMU would print.
-    :param info: what `info` answers; at least "directory", "qmp" and "command".
+    :param info: what `info` answers; at least "directory", "sockets" and "command".
     """
     log = EventLog(machine)
 

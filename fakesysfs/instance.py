@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from .control import Server
     from .machine import Machine
     from .monitor import Monitor
+    from .monitor_server import MonitorServer
     from .namespace import Inside
 
 MACHINE_KEYS = (
     "machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload", "aged", "faults",
 )  # fmt: skip
+MONITOR_SOCKETS = ("qmp", "hmp")  # options, and what is spoken there
 Value = TypeVar("Value")
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -66,8 +68,9 @@ class Parts:
         self._monitor: Monitor | None = None
         if config.dimms:
             self.monitor()
-        self.qmp = os.path.abspath(options["qmp"]) if options["qmp"] else None
-        info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, "qmp": self.qmp, **where}
+        self.sockets = {name: os.path.abspath(options[name]) for name in MONITOR_SOCKETS if options.get(name)}
+        info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, **where}
+        info["sockets"] = list(self.sockets.values())
         handlers = machine_handlers(self.machine, lambda line: self.monitor().command(line), info)
         handlers["monitor"] = lambda line: self.monitor().carry_out(line)
         handlers["complete"] = lambda line: self.monitor().hmp.complete(line)
@@ -169,11 +172,11 @@ def _inside(process: Inside) -> NoReturn:
     from .mount import Mount
     from .uevent import UeventFaults, UeventSender
 
-    if parts.qmp is not None:
-        from .qmp_server import serve_qmp
+    for name, path in parts.sockets.items():
+        from .monitor_server import serve as serve_monitor
 
-        with process.making(parts.qmp):
-            serve_qmp(parts.qmp, parts.monitor())
+        with process.making(path):
+            serve_monitor(name, path, parts.monitor())
     parts.server.add("namespaces", lambda: Descriptors(process.namespaces()))
     parts.server.add("stop", process.stop)
     place = stage()
@@ -212,13 +215,13 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # before there are threads: sigwait() is to get them
     guardian = _Guardian(os.path.realpath(directory))
     parts = Parts(options, {"directory": os.path.realpath(directory), "command": None}, on_quit=end)
-    qmp = None
-    if parts.qmp is not None:
-        from .qmp_server import serve_qmp
+    monitors: list[MonitorServer] = []
+    for name, path in parts.sockets.items():
+        from .monitor_server import serve as serve_monitor
 
-        guardian.tell("qmp", parts.qmp, NO_FILE)
-        qmp = serve_qmp(parts.qmp, parts.monitor())
-        guardian.tell("qmp", parts.qmp, identity_of(parts.qmp))
+        guardian.tell("socket", path, NO_FILE)
+        monitors.append(serve_monitor(name, path, parts.monitor()))
+        guardian.tell("socket", path, identity_of(path))
     mount = Mount(parts.machine, directory)
     mount.start()
     guardian.tell("mount", mounted_at(mount.directory) or "")
@@ -235,8 +238,8 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     threading.Thread(target=unmounted, daemon=True).start()
     signal.sigwait(ENDING)
     mount.unmount()
-    if qmp is not None:
-        qmp.close()
+    for monitor in monitors:
+        monitor.close()
 
 
 def _nothing_to_enter(directory: str) -> NoReturn:
@@ -308,7 +311,7 @@ class _Guardian:
         os.close(end)
 
     def tell(self, what: str, *values: str) -> None:
-        """Say what there will be to remove: "mount" and its device number, "qmp" and path and identity_of(path)."""
+        """Say what there will be to remove: "mount" and its device number, "socket", path and identity_of(path)."""
         os.write(self._pipe, json.dumps([what, *values]).encode() + b"\n")
 
     def _guard(self, directory: str, pipe: int, server: int) -> None:
@@ -317,20 +320,20 @@ class _Guardian:
         from .mount import mounted_at
 
         device = None
-        qmp: list[str] = []
+        sockets: dict[str, str] = {}
         with os.fdopen(pipe, "rb") as file:
             for line in file:  # until the server has ended
                 what, *values = json.loads(line)
                 if what == "mount":
                     device = values[0]
                 else:
-                    qmp = values
+                    path, sockets[path] = values
         # Its end of the pipe is not the last thing a dying process closes.
         poll = select.poll()
         poll.register(server, select.POLLIN)
         poll.poll(5000)
-        if qmp:
-            remove_socket(*qmp)
+        for path, identity in sockets.items():
+            remove_socket(path, identity)
         left = mounted_at(directory)
         if left is not None and device in (None, left):
             os.execvp(*unmounting(directory, lazy=True))

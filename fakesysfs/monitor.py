@@ -1,11 +1,12 @@
 """The QEMU monitor of a machine: which commands programs can give it, and what `quit` sets off.
 
 Owns: the commands of QMP, as QEMU 7.2 has them for memory: which part of the machine carries out each, and `quit`. Does
-not own: what they take and return (qmp_schema.py), the protocol that carries them (qmp.py) and its socket (qmp_server.py),
-the monitor for people (hmp.py), what the commands do and why QEMU refuses them (dimm.py). Commands for anything but
-memory are not known here, and are answered as QEMU answers commands it does not know.
+not own: what they take and return (qmp_schema.py), the protocol that carries them (qmp.py), sockets (monitor_server.py),
+the monitor for people (hmp.py) and how its lines are typed (hmp_session.py), what the commands do and why QEMU refuses
+them (dimm.py). Commands for anything but memory are not known here, and are answered as QEMU answers commands it does not
+know.
 
-    bytes -> qmp_server.py -> QmpSession.feed() -> step() -> bytes         only the server does I/O and has threads
+    bytes -> monitor_server.py -> QmpSession, HmpSession .feed() -> .step() -> bytes      only the server has I/O and threads
                                   |
               Monitor.execute(), HmpInterpreter.command()
                                   |
@@ -41,11 +42,13 @@ class Monitor:
     :param board: the machine's DIMM slots.
     :param on_quit: called once when somebody has said `quit`; without it only the monitor's own connections end.
     :ivar hmp: the same commands for people.
+    :ivar quitting: somebody has said `quit`.
     """
 
     def __init__(self, board: DimmBoard, on_quit: Callable[[], object] | None = None) -> None:
         self.board = board
         self._on_quit = on_quit
+        self.quitting = False
         self._quit_watchers: list[Callable[[str], threading.Event]] = []
         self.hmp = HmpInterpreter(board, self.quit)
         # "qmp_capabilities" is the session's
@@ -108,6 +111,7 @@ class Monitor:
 
         Whoever said it still gets the reply, as from QEMU.
         """
+        self.quitting = True
         told = [watcher(reason) for watcher in tuple(self._quit_watchers)]
         on_quit, self._on_quit = self._on_quit, None
         if on_quit is not None:

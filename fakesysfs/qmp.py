@@ -2,7 +2,7 @@
 
 Owns: greeting, negotiation, the members of a request, replies, errors and events as QEMU 7.2 words them. Does no I/O and
 has no thread. Does not own: JSON as QEMU reads it (qemu_text.py), the commands (monitor.py), sockets and whose turn it is
-(qmp_server.py).
+(monitor_server.py).
 """
 
 from __future__ import annotations

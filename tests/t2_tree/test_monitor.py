@@ -27,13 +27,13 @@ import pytest
 from model_guest import ModelGuest
 from monitor_grammar import CURIOSITIES, DEEP
 
-from fakesysfs import qmp_server
+from fakesysfs import monitor_server
 from fakesysfs.dimm import DimmBoard, HostEvent
 from fakesysfs.errors import EnvironmentProblem, MonitorError
 from fakesysfs.monitor import Monitor
+from fakesysfs.monitor_server import MonitorServer, serve_qmp
 from fakesysfs.qemu_text import JsonError, JsonStream, parse_json, parse_size, to_json
 from fakesysfs.qmp import QmpSession
-from fakesysfs.qmp_server import QmpServer, serve_qmp
 
 HERE = Path(__file__).parent
 RECORDINGS = sorted((HERE.parent / "recordings").glob("*.json"))
@@ -378,13 +378,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(path: Path, board: DimmBoard) -> Iterator[QmpServer]:
+def server(path: Path, board: DimmBoard) -> Iterator[MonitorServer]:
     with serve_qmp(f"{path}", board) as server:
         yield server
 
 
 @pytest.fixture
-def clients(server: QmpServer) -> Iterator[list[Client]]:
+def clients(server: MonitorServer) -> Iterator[list[Client]]:
     with ExitStack() as stack:
         clients = [stack.enter_context(closing(Client(server.path))) for _ in range(3)]
         yield clients
@@ -395,7 +395,7 @@ def plug(client: Client, name: str = "d0") -> None:
     assert client.call("device_add", driver="pc-dimm", id=name, memdev=f"m-{name}") == {"return": {}}
 
 
-def test_greeting(server: QmpServer) -> None:
+def test_greeting(server: MonitorServer) -> None:
     with closing(Client(server.path, negotiate=False)) as client:
         assert client.greeting == {
             "QMP": {
@@ -406,7 +406,7 @@ def test_greeting(server: QmpServer) -> None:
         assert client.call("query-name")["error"]["class"] == "CommandNotFound"
 
 
-def test_events_follow_the_reply_and_reach_everybody(clients: list[Client], server: QmpServer) -> None:
+def test_events_follow_the_reply_and_reach_everybody(clients: list[Client], server: MonitorServer) -> None:
     with closing(Client(server.path, negotiate=False)) as silent:
         first, *others = clients
         plug(first)
@@ -498,7 +498,7 @@ def memory() -> int:
 @pytest.mark.parametrize(
     ("begin", "go_on"), [(b"", b"a" * 65536), (b'"', b"a" * 65536), (b"[", b'"",' * 20000), (b"[", b"1," * 30000)]
 )
-def test_message_without_end_is_hung_up_on(server: QmpServer, begin: bytes, go_on: bytes) -> None:
+def test_message_without_end_is_hung_up_on(server: MonitorServer, begin: bytes, go_on: bytes) -> None:
     with closing(Client(server.path)) as client, closing(Client(server.path)) as other:
         before, sent = memory(), 0
         client.send(begin)
@@ -511,7 +511,7 @@ def test_message_without_end_is_hung_up_on(server: QmpServer, begin: bytes, go_o
         assert other.call("query-name") == {"return": {}}
 
 
-def test_commands_whose_replies_nobody_fetches_are_not_taken(server: QmpServer) -> None:
+def test_commands_whose_replies_nobody_fetches_are_not_taken(server: MonitorServer) -> None:
     """The client is not read from any more; memory does not grow; others are served; in the end it gets everything."""
     with closing(Client(server.path)) as lazy, closing(Client(server.path)) as other:
         before = memory()
@@ -530,10 +530,10 @@ def test_commands_whose_replies_nobody_fetches_are_not_taken(server: QmpServer) 
             assert "return" in lazy.receive()
 
 
-def test_client_that_never_listens_is_hung_up_on(server: QmpServer, board: DimmBoard, guest: ModelGuest) -> None:
+def test_client_that_never_listens_is_hung_up_on(server: MonitorServer, board: DimmBoard, guest: ModelGuest) -> None:
     with closing(Client(server.path)) as deaf, closing(Client(server.path)) as other:
         plug(other)
-        for i in range(qmp_server.OUTPUT_LIMIT // 100):  # an event takes more than that
+        for i in range(monitor_server.OUTPUT_LIMIT // 100):  # an event takes more than that
             guest.tell("ost", "0 3 132")
             if i % 100 == 0:
                 other.event_names()
@@ -542,7 +542,7 @@ def test_client_that_never_listens_is_hung_up_on(server: QmpServer, board: DimmB
         assert other.call("query-name") == {"return": {}}
 
 
-def test_vanishing_clients(server: QmpServer) -> None:
+def test_vanishing_clients(server: MonitorServer) -> None:
     for i in range(100):
         client = Client(server.path, negotiate=bool(i % 3))
         client.send(b'{"execute":"query-commands"}' * (i % 5) + b'{"execute"' * (i % 2))
@@ -551,7 +551,7 @@ def test_vanishing_clients(server: QmpServer) -> None:
         assert client.call("query-name") == {"return": {}}
 
 
-def test_last_words_are_answered(server: QmpServer) -> None:
+def test_last_words_are_answered(server: MonitorServer) -> None:
     """A client that closes its sending side, as `nc -N` does, still gets its replies; then the server hangs up."""
     with closing(Client(server.path)) as client:
         client.send(b'{"execute":"query-name","id":1}{"execute":"query-name","id":2}{"execute"')
@@ -561,9 +561,9 @@ def test_last_words_are_answered(server: QmpServer) -> None:
         assert client.is_hung_up()
 
 
-def test_too_many_clients(server: QmpServer) -> None:
+def test_too_many_clients(server: MonitorServer) -> None:
     with ExitStack() as stack:
-        for _ in range(qmp_server.CLIENT_LIMIT):
+        for _ in range(monitor_server.CLIENT_LIMIT):
             stack.enter_context(closing(Client(server.path)))
         with pytest.raises(AssertionError, match="hung up on"):
             Client(server.path)
@@ -591,7 +591,7 @@ def test_quit(path: Path, board: DimmBoard) -> None:
 
 def test_close_in_on_quit(path: Path, board: DimmBoard) -> None:
     """Whoever is told of the end may close the server there and then."""
-    servers: list[QmpServer] = []
+    servers: list[MonitorServer] = []
     servers.append(serve_qmp(f"{path}", board, lambda: servers[0].close()))
     with closing(Client(path)) as client:
         client.send(b'{"execute":"quit"}')
@@ -612,7 +612,7 @@ def test_close_hangs_up_and_removes_the_socket(path: Path, board: DimmBoard) -> 
 # ------------------------------------------------------------------------------------------------- the socket's file
 
 
-def test_only_the_owner_may_connect(server: QmpServer) -> None:
+def test_only_the_owner_may_connect(server: MonitorServer) -> None:
     status = os.stat(server.path)
     assert stat.S_ISSOCK(status.st_mode)
     assert stat.S_IMODE(status.st_mode) == 0o600
@@ -626,7 +626,7 @@ def test_socket_of_a_dead_program_is_replaced(path: Path, board: DimmBoard) -> N
     assert not path.exists()
 
 
-def test_socket_of_a_living_program_is_left_alone(path: Path, server: QmpServer, board: DimmBoard) -> None:
+def test_socket_of_a_living_program_is_left_alone(path: Path, server: MonitorServer, board: DimmBoard) -> None:
     with pytest.raises(EnvironmentProblem, match=r"^cannot make the QMP socket .*qmp: another program listens there; \w"):
         serve_qmp(f"{path}", board)
     with closing(Client(path)) as client:
@@ -666,7 +666,7 @@ def test_socket_that_somebody_replaced_is_left_alone(path: Path, board: DimmBoar
     assert path.read_text() == "somebody else's"
 
 
-def test_events_cost_nothing_without_clients(server: QmpServer, board: DimmBoard) -> None:
+def test_events_cost_nothing_without_clients(server: MonitorServer, board: DimmBoard) -> None:
     seen: list[HostEvent] = []
     board.subscribe(seen.append)
     Monitor(board).command("object_add memory-backend-ram,id=m0,size=128M")
@@ -677,6 +677,6 @@ def test_events_cost_nothing_without_clients(server: QmpServer, board: DimmBoard
 def test_importing_is_cheap() -> None:
     """No asyncio, and no logging until there is something to log."""
     heavy = "'asyncio', 'logging', 'ssl', 'dataclasses'"
-    code = f"import sys, fakesysfs.qmp_server; print([m for m in ({heavy}) if m in sys.modules])"
+    code = f"import sys, fakesysfs.monitor_server; print([m for m in ({heavy}) if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parents[1])
     assert out.stdout == "[]\n"

@@ -32,7 +32,7 @@ SERVER = """
 import sys
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.dimm import DimmBoard
-from fakesysfs.qmp_server import serve_qmp
+from fakesysfs.monitor_server import serve_qmp
 with Machine.from_config(MachineConfig.from_options(memory="1G,slots=4,maxmem=8G")) as machine:
     with DimmBoard(machine) as board, serve_qmp(sys.argv[1], board):
         print("ready", flush=True)

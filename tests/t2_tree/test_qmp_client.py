@@ -21,7 +21,7 @@ from qemu.qmp import EventListener, ExecuteError, QMPClient, Runstate
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.dimm import DimmBoard
-from fakesysfs.qmp_server import QmpServer, serve_qmp
+from fakesysfs.monitor_server import MonitorServer, serve_qmp
 
 SECONDS = 30.0
 
@@ -33,7 +33,7 @@ def machine() -> Iterator[Machine]:
 
 
 @pytest.fixture
-def server(machine: Machine, tmp_path: Path) -> Iterator[QmpServer]:
+def server(machine: Machine, tmp_path: Path) -> Iterator[MonitorServer]:
     with DimmBoard(machine) as board, serve_qmp(f"{tmp_path / 'qmp'}", board) as server:
         yield server
 
@@ -73,13 +73,13 @@ async def plug_and_unplug(path: str, machine: Machine) -> list[str]:
     return heard
 
 
-def test_library_plugs_waits_and_unplugs(server: QmpServer, machine: Machine) -> None:
+def test_library_plugs_waits_and_unplugs(server: MonitorServer, machine: Machine) -> None:
     heard = asyncio.run(plug_and_unplug(server.path, machine))
     assert heard == ["ACPI_DEVICE_OST", "ACPI_DEVICE_OST", "DEVICE_DELETED", "ACPI_DEVICE_OST"]
     assert all(block.id < 32 for block in machine.blocks())
 
 
-def test_library_pipelines(server: QmpServer) -> None:
+def test_library_pipelines(server: MonitorServer) -> None:
     async def ask() -> list[object]:
         client = QMPClient("many")
         await client.connect(server.path)
@@ -93,7 +93,7 @@ def test_library_pipelines(server: QmpServer) -> None:
     assert all(reply == replies[0] for reply in replies)
 
 
-def test_library_sees_the_end(server: QmpServer) -> None:
+def test_library_sees_the_end(server: MonitorServer) -> None:
     async def end() -> dict[str, object]:
         client = QMPClient("last")
         listener = EventListener(("SHUTDOWN",))
@@ -111,7 +111,7 @@ def test_library_sees_the_end(server: QmpServer) -> None:
     assert asyncio.run(end())["data"] == {"guest": False, "reason": "host-qmp-quit"}
 
 
-def qmp_shell(server: QmpServer, script: str, *options: str, home: Path) -> str:
+def qmp_shell(server: MonitorServer, script: str, *options: str, home: Path) -> str:
     """What qmp-shell prints when given a script."""
     command = [sys.executable, "-m", "qemu.qmp.qmp_shell", *options, server.path]
     done = subprocess.run(
@@ -121,7 +121,7 @@ def qmp_shell(server: QmpServer, script: str, *options: str, home: Path) -> str:
     return done.stdout
 
 
-def test_qmp_shell_runs_a_script(server: QmpServer, tmp_path: Path) -> None:
+def test_qmp_shell_runs_a_script(server: MonitorServer, tmp_path: Path) -> None:
     script = """\
 object-add qom-type=memory-backend-ram id=m0 size=134217728
 device_add driver=pc-dimm id=d0 memdev=m0 slot=2
@@ -148,7 +148,7 @@ quit
     assert [event for event in ("ACPI_DEVICE_OST", "DEVICE_DELETED") if f"'event': '{event}'" not in said] == []
 
 
-def test_qmp_shell_for_people(server: QmpServer, tmp_path: Path) -> None:
+def test_qmp_shell_for_people(server: MonitorServer, tmp_path: Path) -> None:
     script = """\
 object_add memory-backend-ram,id=m0,size=128M
 device_add pc-dimm,id=d0,memdev=m0

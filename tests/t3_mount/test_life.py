@@ -140,13 +140,16 @@ def test_the_server_holds_nothing_of_its_caller(tmp_path: Path) -> None:
         ME.run("fakesysfs", "umount", str(tmp_path / "machine"))
 
 
-def test_qmp(mounted: Mounter, tmp_path: Path) -> None:
-    socket = tmp_path / "qmp"
-    directory = mounted(ME, "--qmp", str(socket))
-    assert socket.is_socket()
+def test_monitor_sockets(mounted: Mounter, tmp_path: Path) -> None:
+    qmp, hmp = tmp_path / "qmp", tmp_path / "hmp"
+    directory = mounted(ME, "--qmp", str(qmp), "--hmp", str(hmp))
+    for socket in (qmp, hmp):
+        assert socket.is_socket()
+        assert ME.run("fakesysfs", "monitor", "--instance", str(socket), "info status").stdout == "VM status: running\n"
     assert ME.run("fakesysfs", "umount", str(directory)).returncode == 0
-    assert not socket.exists()
-    directory = mounted(ME, "--qmp", str(socket))
+    assert not qmp.exists()
+    assert not hmp.exists()
+    directory = mounted(ME, "--qmp", str(qmp), "--hmp", str(hmp))
     os.kill(server_of(ME, directory), signal.SIGKILL)
-    assert wait_until(lambda: not socket.exists())
+    assert wait_until(lambda: not qmp.exists() and not hmp.exists())
     assert wait_until(lambda: not ME.sees_mount(directory))

@@ -125,7 +125,7 @@ class Moment:
         how = {"env": {"MARK": self._mark}, "start_new_session": True}
         with person.directory() as directory, ExitStack() as stack:
             qmp = str(directory / "qmp")
-            command = ("fakesysfs", "run", *options, "--qmp", qmp, "--", "sh", "-c", BUSY)
+            command = ("fakesysfs", "run", *options, "--qmp", qmp, "--hmp", f"{directory / 'hmp'}", "--", "sh", "-c", BUSY)
             process = stack.enter_context(ended(person.start(*command, **how)))  # type: ignore[arg-type]
             others = {process.pid} if options == ("--detach",) else set()
             if self.kind == "run -d and exec":

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from t3_mount.host import FUSE_MAGIC, MEMORY, Person, ended, lines
+from t3_mount.host import FUSE_MAGIC, MEMORY, SECONDS, Person, ended, lines
 
 from fakesysfs.cli import parse_run
 from fakesysfs.namespace import DEFAULTS
@@ -321,6 +321,30 @@ print(json.loads(f.readline())["QMP"]["version"]["qemu"]["major"])"""
         assert result.returncode == 1
         assert len(lines(result.stderr)) == 1
         assert socket.read_text() == "mine"
+
+
+def test_hmp_socket(person: Person) -> None:
+    """A script outside plugs a DIMM as with `socat - UNIX-CONNECT:PATH`; a second one is told what there is."""
+    with person.directory() as directory:
+        path = directory / "hmp"
+        speak = f"""
+import socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); s.sendall(sys.argv[1].encode()); s.shutdown(socket.SHUT_WR)
+while data := s.recv(65536): sys.stdout.buffer.write(data)"""
+        wait = "echo ready; cd /sys/devices/system/memory; while [ ! -e memory33 ]; do sleep 0.05; done; echo seen; sleep 60"
+        with ended(person.start("fakesysfs", "run", "--hmp", str(path), "--", "sh", "-c", wait)) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            said = "object_add memory-backend-ram,id=m0,size=256M\ndevice_add pc-dimm,id=d0,memdev=m0\n"
+            shown = person.run(sys.executable, "-c", speak, said).stdout
+            assert shown.startswith("QEMU 7.2")
+            assert "rror" not in shown
+            assert process.stdout.readline() == "seen\n"
+            shown = person.run(sys.executable, "-c", speak, "info memory-devices\n").stdout
+            assert 'Memory device [dimm]: "d0"\n  addr: 0x100000000\n' in shown
+            person.run(sys.executable, "-c", speak, "quit\n")
+            assert process.wait(SECONDS) == 0
+        assert os.listdir(directory) == []
 
 
 def test_quit_of_the_monitor_ends_it(me: Person) -> None:

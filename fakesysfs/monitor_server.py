@@ -1,7 +1,7 @@
-"""QMP on a Unix socket: many clients, none of which can hold up or upset another.
+"""The monitor on a Unix socket: QMP for many clients, none of which can hold up or upset another, HMP for one after another.
 
 Owns: the socket and its file, the clients, whose turn it is, what each is still owed, and who is hung up on. Does not
-own: what is said (qmp.py).
+own: what is said (qmp.py, hmp_session.py).
 
 There is one thread for the sockets, and one that carries out commands, one command at a time, the clients in turn. A
 client that sends faster than it is answered is not read from meanwhile; one that sends a message without end, or does
@@ -22,15 +22,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple, Protocol
 
 from .cause import caused_by
 from .dimm import DimmBoard, HostEvent
 from .errors import EnvironmentProblem
+from .hmp_session import History, HmpSession
 from .monitor import QUIT_PATIENCE, Monitor
 from .qmp import QmpSession, event_message
 
-__all__ = ["QmpServer", "serve_qmp"]
+__all__ = ["MonitorServer", "serve", "serve_hmp", "serve_qmp"]
 
 CLIENT_LIMIT: Final = 256
 READ_SIZE: Final = 1 << 16
@@ -42,6 +43,34 @@ EVENT_PAUSE: Final = 0.002  # seconds between two looks whether a client has rea
 EVENT_PATIENCE: Final = 0.25  # an event waits no longer for that
 
 
+class _Session(Protocol):
+    """A conversation, as the server needs it: see QmpSession."""
+
+    @property
+    def negotiated(self) -> bool: ...
+    @property
+    def flooded(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def greeting(self) -> bytes: ...
+    def feed(self, data: bytes) -> None: ...
+    def step(self) -> bytes | None: ...
+
+
+class _Language(NamedTuple):
+    """What a server speaks.
+
+    :param name: in messages.
+    :param clients: at a time.
+    :param others_wait: further clients are not hung up on, but wait for their turn.
+    :param session: makes a client's conversation.
+    """
+
+    name: str
+    clients: int
+    others_wait: bool
+    session: Callable[[Monitor], _Session]
+
+
 class _Connection:
     """A client of the server. `session` belongs to the command thread, all else to the server's lock."""
 
@@ -50,14 +79,14 @@ class _Connection:
         "watched",
     )  # fmt: skip
 
-    def __init__(self, sock: socket.socket, session: QmpSession) -> None:
+    def __init__(self, sock: socket.socket, session: _Session) -> None:
         self.sock = sock
         self.session = session
         # The process at the other end; 0: not of this pid namespace.
         self.peer = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
         self.inbox = bytearray()
         self.outbox = bytearray(session.greeting())
-        self.events = bytearray()  # not sent yet; see QmpServer._owe_events
+        self.events = bytearray()  # not sent yet; see MonitorServer._owe_events
         self.events_since = 0.0
         self.queued = False  # waits for the command thread, or has it
         self.unfinished = False  # there may be whole commands in `session`
@@ -66,13 +95,14 @@ class _Connection:
         self.watched = 0  # what the selector watches it for
 
 
-class QmpServer:
-    """QMP on a Unix socket, until `close()`. Made by serve_qmp()."""
+class MonitorServer:
+    """The monitor on a Unix socket, until `close()`. Made by serve_qmp() and serve_hmp()."""
 
-    def __init__(self, path: str, monitor: Monitor) -> None:
+    def __init__(self, path: str, monitor: Monitor, language: _Language) -> None:
+        self._language = language
         self._path = os.path.abspath(path)
         self._monitor = monitor
-        self._listener, self._identity = _listen(self._path, path)
+        self._listener, self._identity = _listen(self._path, path, language)
         self._selector = selectors.DefaultSelector()
         self._wakeup, self._wakeup_end = socket.socketpair()
         self._wakeup.setblocking(False)
@@ -85,12 +115,13 @@ class QmpServer:
         self._closing = False
         self._end_at: float | None = None  # when `quit` was said: hang up on everybody by then
         self._gone = threading.Event()  # everybody has been hung up on
-        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._listens = False
+        self._watch_listener()
         self._selector.register(self._wakeup_end, selectors.EVENT_READ)
         self._unsubscribes = [monitor.board.subscribe(self._on_event), monitor.watch_quit(self._on_quit)]
         self._threads = [
-            threading.Thread(target=self._serve, name="qmp", daemon=True),
-            threading.Thread(target=self._carry_out, name="qmp-commands", daemon=True),
+            threading.Thread(target=self._serve, name=language.name.lower(), daemon=True),
+            threading.Thread(target=self._carry_out, name=f"{language.name.lower()}-commands", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
@@ -100,7 +131,7 @@ class QmpServer:
         """Where it listens: an absolute path."""
         return self._path
 
-    def __enter__(self) -> QmpServer:
+    def __enter__(self) -> MonitorServer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -137,7 +168,7 @@ class QmpServer:
                     connection.events.clear()
             session = connection.session
             session.feed(data)
-            with caused_by("qmp", connection.peer):
+            with caused_by(self._language.name.lower(), connection.peer):
                 reply = None if connection.broken else session.step()
             with self._lock:
                 self._current = None
@@ -232,6 +263,7 @@ class QmpServer:
                 return False
             finished = [connection for connection in self._connections if not self._attend(connection)]
             self._connections.difference_update(finished)
+            self._watch_listener()
             over = self._end_at is not None and (
                 time.monotonic() >= self._end_at
                 or (not any(c.outbox or c.events or c.queued for c in self._connections) and self._current is None)
@@ -242,18 +274,27 @@ class QmpServer:
                 self._ready_changed.notify_all()
         return not over
 
+    def _watch_listener(self) -> None:
+        """Take no notice of clients that have to wait."""
+        wanted = not self._language.others_wait or len(self._connections) < self._language.clients
+        if wanted and not self._listens:
+            self._selector.register(self._listener, selectors.EVENT_READ)
+        elif self._listens and not wanted:
+            self._selector.unregister(self._listener)
+        self._listens = wanted
+
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
         except OSError:
             time.sleep(0.01)  # out of file descriptors, say; do not spin
             return
-        if len(self._connections) >= CLIENT_LIMIT:
+        if len(self._connections) >= self._language.clients:
             sock.close()
             return
         sock.setblocking(False)
         with self._lock:
-            self._connections.add(_Connection(sock, QmpSession(self._monitor)))
+            self._connections.add(_Connection(sock, self._language.session(self._monitor)))
 
     def _read(self, connection: _Connection) -> None:
         try:
@@ -310,7 +351,7 @@ class QmpServer:
         return True
 
 
-def serve_qmp(path: str, board: DimmBoard | Monitor, on_quit: Callable[[], object] | None = None) -> QmpServer:
+def serve_qmp(path: str, board: DimmBoard | Monitor, on_quit: Callable[[], object] | None = None) -> MonitorServer:
     """Serve QMP on a Unix socket, readable and writable by its owner alone, in threads of its own.
 
     :param path: where; a socket nobody listens at any more is replaced, everything else there is left alone.
@@ -318,16 +359,34 @@ def serve_qmp(path: str, board: DimmBoard | Monitor, on_quit: Callable[[], objec
     :param on_quit: called when a client has said `quit` and the clients have been hung up on, on a thread of its own.
     :raises EnvironmentProblem: something is there already, or no socket can be made there.
     """
-    return QmpServer(path, board if isinstance(board, Monitor) else Monitor(board, on_quit))
+    language = _Language("QMP", CLIENT_LIMIT, others_wait=False, session=QmpSession)
+    return MonitorServer(path, board if isinstance(board, Monitor) else Monitor(board, on_quit), language)
 
 
-def _listen(path: str, shown: str) -> tuple[socket.socket, tuple[int, int]]:
+def serve_hmp(path: str, monitor: Monitor) -> MonitorServer:
+    """Serve HMP on a Unix socket, as serve_qmp() does QMP, but to one client at a time; others wait until it hangs up.
+
+    So does QEMU, with one screen and one history for all who come. Only that more can wait than QEMU lets.
+
+    :raises EnvironmentProblem: as serve_qmp().
+    """
+    history = History()
+    language = _Language("HMP", 1, others_wait=True, session=lambda monitor: HmpSession(monitor, history))
+    return MonitorServer(path, monitor, language)
+
+
+def serve(name: str, path: str, monitor: Monitor) -> MonitorServer:
+    """Serve "qmp" or "hmp"."""
+    return serve_hmp(path, monitor) if name == "hmp" else serve_qmp(path, monitor)
+
+
+def _listen(path: str, shown: str, language: _Language) -> tuple[socket.socket, tuple[int, int]]:
     """A socket that listens at `path`, and the identity of its file."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.fchmod(listener.fileno(), 0o600)  # Linux gives the file the mode the socket had; no umask to race with
         if os.path.lexists(path):
-            _remove_stale(path, shown)
+            _remove_stale(path, shown, language)
         listener.bind(path)
         listener.listen(CLIENT_LIMIT)
         listener.setblocking(False)
@@ -336,22 +395,20 @@ def _listen(path: str, shown: str) -> tuple[socket.socket, tuple[int, int]]:
     except OSError as e:
         listener.close()
         reason = e.strerror or str(e)
-        raise EnvironmentProblem(f"cannot make the QMP socket {shown}: {reason}", "choose another --qmp path") from None
+        raise _cannot_make(language, shown, reason, "choose") from None
     except BaseException:
         listener.close()
         raise
 
 
-def _remove_stale(path: str, shown: str) -> None:
+def _remove_stale(path: str, shown: str, language: _Language) -> None:
     """Remove the socket of a program that has ended.
 
     :raises EnvironmentProblem: it is no socket, or somebody listens.
     """
     status = os.lstat(path)
     if not stat.S_ISSOCK(status.st_mode):
-        raise EnvironmentProblem(
-            f"cannot make the QMP socket {shown}: a file of that name exists", "remove it or choose another --qmp path"
-        )
+        raise _cannot_make(language, shown, "a file of that name exists", "remove it or choose")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -361,7 +418,13 @@ def _remove_stale(path: str, shown: str) -> None:
             return
         except OSError:
             pass
-    raise EnvironmentProblem(f"cannot make the QMP socket {shown}: another program listens there", "choose another --qmp path")
+    raise _cannot_make(language, shown, "another program listens there", "choose")
+
+
+def _cannot_make(language: _Language, shown: str, why: str, advice: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"cannot make the {language.name} socket {shown}: {why}", f"{advice} another --{language.name.lower()} path"
+    )
 
 
 def _remove(path: str, identity: tuple[int, int]) -> None:
