@@ -274,7 +274,8 @@ def connect(which: str | None = None) -> Client:
         if by_number:
             return Client(by_number[0].name)
         for client, served in _answering(running):
-            if os.path.realpath(named) in (served["directory"], *served["sockets"]):
+            # One of an older fakesysfs has no "hmp".
+            if os.path.realpath(named) in (served["directory"], served["qmp"], served.get("hmp")):
                 return client
             client.close()
         raise InstanceError(f"there is no instance {named}; {_listed(running)}")
@@ -494,7 +495,7 @@ def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str
     """What every instance answers.
 
     :param hmp: carries out one line of the QEMU monitor and returns what QEMU would print.
-    :param info: what `info` answers; at least "directory", "sockets" and "command".
+    :param info: what `info` answers; at least "directory", "qmp", "hmp" and "command".
     """
     log = EventLog(machine)
 

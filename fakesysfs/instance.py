@@ -70,7 +70,7 @@ class Parts:
             self.monitor()
         self.sockets = {name: os.path.abspath(options[name]) for name in MONITOR_SOCKETS if options.get(name)}
         info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, **where}
-        info["sockets"] = list(self.sockets.values())
+        info |= {name: self.sockets.get(name) for name in MONITOR_SOCKETS}
         handlers = machine_handlers(self.machine, lambda line: self.monitor().command(line), info)
         handlers["monitor"] = lambda line: self.monitor().carry_out(line)
         handlers["complete"] = lambda line: self.monitor().hmp.complete(line)
