@@ -398,19 +398,31 @@ class _Archive(_Copy):
 
     def _load_members(self, file: IO[bytes], mode: str) -> None:
         archive = self
-        ended = False
+        ended = seen = False
+
+        def look(buf: bytes | bytearray) -> None:
+            nonlocal ended, seen
+            seen = True
+            ended = ended or (len(buf) == tarfile.BLOCKSIZE and not any(buf))
+
+        def checked(member: Member) -> Member:
+            if member.type in _EXTENSIONS and member.size > _HEADER_LIMIT:
+                raise ConfigError(f"{archive.name}: a header of {_size(member.size)}; no copy of /sys has that")
+            return member
 
         class Member(tarfile.TarInfo):
             """Looks at every header before anything else does."""
 
             @classmethod
             def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Member:
-                nonlocal ended
-                ended = ended or (len(buf) == tarfile.BLOCKSIZE and not any(buf))
-                member = super().frombuf(buf, encoding, errors)
-                if member.type in _EXTENSIONS and member.size > _HEADER_LIMIT:
-                    raise ConfigError(f"{archive.name}: a header of {_size(member.size)}; no copy of /sys has that")
-                return member
+                look(buf)
+                return checked(super().frombuf(buf, encoding, errors))
+
+            @classmethod
+            def _frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **how: Any) -> Member:
+                """What Pythons with later security updates call instead."""
+                look(buf)
+                return checked(cast("Any", super())._frombuf(buf, encoding, errors, **how))
 
         with tarfile.open(fileobj=file, mode=cast("Any", mode), tarinfo=Member, errorlevel=2) as tar:
             for count in range(MEMBERS_LIMIT + 1):
@@ -423,7 +435,7 @@ class _Archive(_Copy):
                     raise ConfigError(f"{self.name}: more than {MEMBERS_LIMIT} members; pack less than all of /sys")
                 self._keep(tar, member)
                 cast("Any", tar).members.clear()  # it would remember them all
-        if not ended:
+        if seen and not ended:
             raise ConfigError(f"{self.name}: cut short or damaged: the archive has no end")
 
     def _keep(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
