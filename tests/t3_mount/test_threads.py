@@ -173,9 +173,10 @@ def test_two_hundred_threads(mounted: Mounter, native: bool) -> None:
         else:
             assert {text for *_, text in reads} == {{"removable": "1\n", "phys_index": "00000020\n", "uevent": ""}[name]}
     went = Counter("offline" if state == "offline" else "online" for write, state in changes["state"] if write.after == state)
-    assert went["offline"] > 5
+    assert went["offline"] > 0
     seen = Counter(op[4] for op in log if op[0] == "state" and op[5] < 0)
-    assert seen["going-offline\n"] > 0
+    if seconds >= 10:  # in less, no reader need have come at such a moment; test_files.py waits for one
+        assert seen["going-offline\n"] > 0
     interrupted = sum(s[4] == errno.EINTR for s in stores)
     print(
         f"\n{THREADS} threads, {seconds} s: {sum(op[5] < 0 for op in log)} reads, {len(stores)} stores, of which "
