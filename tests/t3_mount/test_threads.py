@@ -147,7 +147,7 @@ def test_two_hundred_threads(mounted: Mounter, native: bool) -> None:
     monitor(tree, "object_add memory-backend-ram,id=m0,size=256M", "device_add pc-dimm,id=d0,memdev=m0")
     # Else memory32 began zone Normal, would get pages of the kernel that cannot move, and could not go offline.
     (tree / MEMORY / "memory33/state").write_text("online_kernel")
-    seconds = SECONDS if native else SECONDS / 2
+    seconds = SECONDS if native else 2 * SECONDS  # there are fewer of everything where Python answers
     hammer = [sys.executable, str(Path(__file__).with_name("hammer.py"))]
     hammer += [str(tree / MEMORY / "memory32"), str(seconds), str(THREADS)]
     result = subprocess.run(hammer, capture_output=True, text=True, check=False, timeout=seconds + 60, env=environment())
@@ -173,10 +173,9 @@ def test_two_hundred_threads(mounted: Mounter, native: bool) -> None:
         else:
             assert {text for *_, text in reads} == {{"removable": "1\n", "phys_index": "00000020\n", "uevent": ""}[name]}
     went = Counter("offline" if state == "offline" else "online" for write, state in changes["state"] if write.after == state)
-    assert went["offline"] > 0
+    assert went["offline"] > 5
     seen = Counter(op[4] for op in log if op[0] == "state" and op[5] < 0)
-    if seconds >= 10:  # in less, no reader need have come at such a moment; test_files.py waits for one
-        assert seen["going-offline\n"] > 0
+    assert seen["going-offline\n"] > 0
     interrupted = sum(s[4] == errno.EINTR for s in stores)
     print(
         f"\n{THREADS} threads, {seconds} s: {sum(op[5] < 0 for op in log)} reads, {len(stores)} stores, of which "
