@@ -328,6 +328,8 @@ class Grammar(random.Random):
             elif key in COSTLY:
                 good = False
             arguments[key] = good if key in COSTLY or self._often(0.9) else self._json_value(1)
+        if isinstance(arguments.get("mem-path"), str):  # QEMU makes a file of any other name
+            arguments["mem-path"] = self.choice(self._files)
         return arguments
 
     def _qmp_device_add(self) -> dict[str, Any]:

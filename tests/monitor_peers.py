@@ -87,11 +87,12 @@ def ours(machine: Machine) -> Iterator[Peer]:
 
 @contextmanager
 def qemu(machine: Machine) -> Iterator[Peer]:
-    """A real QEMU's monitor of such a machine."""
+    """A real QEMU's monitor of such a machine; QEMU has a directory of its own, where it may make files."""
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "qmp")
         command = [PROGRAM, "-S", "-M", f"{machine.kind},accel=tcg", "-nodefaults", "-display", "none", *machine.qemu_options()]
-        with subprocess.Popen([*command, "-qmp", f"unix:{path},server=on,wait=on"], stderr=subprocess.PIPE) as process:
+        listen = ["-qmp", f"unix:{path},server=on,wait=on"]
+        with subprocess.Popen([*command, *listen], stderr=subprocess.PIPE, cwd=directory) as process:
             # What QEMU warns of goes to stderr as well as to whoever uses HMP.
             assert process.stderr is not None
             reader = threading.Thread(target=process.stderr.read, daemon=True)

@@ -505,39 +505,6 @@ def test_c_has_no_long_lines_and_no_tabs(path: Path) -> None:
     )
 
 
-# Spelled in two parts, so that this file does not contain them.
-STRANGERS = re.compile(
-    r"(?<![\w./-])/wo"
-    r"rk/|/tm"
-    r"p/fk|/tm"
-    r"p/p\d|/ro"
-    r"ot/\.|\bco"
-    r"ordinator\b|\bsub"
-    r"agent"
-    r"|\bissues?[ /]#?\d|\bcont"
-    r"ract\.md|\bdes"
-    r"ign\.md|\bsty"
-    r"le\.md|\bsha"
-    r"red/",
-    re.IGNORECASE,
-)
-
-
-@pytest.mark.parametrize("path", WRITTEN, ids=named)
-def test_file_speaks_of_fakesysfs_only(path: Path) -> None:
-    """No paths of the machine it was written on, no word about how the work was divided."""
-    try:
-        text = path.read_text()
-    except UnicodeDecodeError:
-        pytest.fail(f"{named(path)} is not text; nothing here should be binary")
-    wrong = [
-        f"{named(path)}:{number}: {match[0]}"
-        for number, line in enumerate(text.splitlines(), 1)
-        if (match := STRANGERS.search(line))
-    ]
-    complain(wrong)
-
-
 # The map
 
 

@@ -127,7 +127,8 @@ def connected(path: str) -> socket.socket:
 def qemu(directory: Path) -> Iterator[Callable[[bytes], bytes]]:
     path = f"{directory / 'monitor'}"
     command = [PROGRAM, "-S", "-M", f"{MACHINE.kind},accel=tcg", "-nodefaults", "-display", "none", *MACHINE.qemu_options()]
-    with subprocess.Popen([*command, "-monitor", f"unix:{path},server=on,wait=off"], stderr=subprocess.DEVNULL) as process:
+    listen = ["-monitor", f"unix:{path},server=on,wait=off"]
+    with subprocess.Popen([*command, *listen], stderr=subprocess.DEVNULL, cwd=directory) as process:
         try:
             end = time.monotonic() + SECONDS
             while not os.path.exists(path) and process.poll() is None and time.monotonic() < end:
