@@ -6,12 +6,14 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip -qq --disable-pip-version-check
 CC ?= cc
 ARGS ?=
+# Tests at the same time, unless somebody wants something of pytest, which may not go together.
+PARALLEL := $(if $(ARGS),,-n auto --dist loadgroup)
 
 ENGINE := $(wildcard fakesysfs/_engine*.[ch] fakesysfs/engine/*.c fakesysfs/engine/*.h)
 # -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
 LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror
 
-.PHONY: help setup demo test coverage lint bench soak kills fuzz clean
+.PHONY: help setup demo check test coverage lint bench soak kills fuzz clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -28,10 +30,15 @@ setup: ## a .venv with fakesysfs in it; installs what the system lacks, or says 
 demo: setup ## the walk-through of the README, on a simulated machine
 	@$(VENV)/bin/fakesysfs demo
 
+check: setup ## the tests that need neither mounts nor sanitizers, in less than a minute
+	@$(MAKE) --silent $(VENV)/.test
+	@status=0; FAKESYSFS_SANITIZE=0 $(PY) -m pytest -q $(PARALLEL) tests/test_*.py tests/t[012]_* $(ARGS) || status=$$?; \
+	echo 'One test: $(PY) -m pytest tests/t2_tree/test_dimm.py -k name; all tests: make test'; exit $$status
+
 test: setup ## all tests, lowest layer first; one of them: make test ARGS="-k name"
 	@.ci/test-tools
 	@$(MAKE) --silent $(VENV)/.test
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(PARALLEL) $(ARGS)
 
 coverage: setup ## all tests, and which lines of Python they ran
 	@.ci/test-tools
@@ -49,7 +56,7 @@ lint: setup ## ruff, mypy --strict, the C compiler's warnings as errors, the lay
 	@include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	printf '%s\n' $(filter %.c,$(ENGINE)) | \
 	    xargs -P 4 -I {} $(CC) $(LINT_C) -isystem "$$include" -c {} -o /dev/null
-	@$(PY) -m pytest -q tests/test_layering.py
+	@$(PY) -m pytest -q tests/test_*.py
 
 bench: setup ## how fast it is, and how much memory a machine takes
 	@$(PY) tests/bench/bench.py $(ARGS)

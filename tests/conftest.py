@@ -1,55 +1,72 @@
-"""What holds for every test: the order of the tiers, what may be left behind, and what a skip means in CI.
+"""What holds for every test: the order of the tiers, where it starts, what may be left behind, what a skip means in CI.
 
-Tiers run from the lowest layer to the highest (t0 ... t5), so that the first red test is next to the cause.
-A test fails if it leaves a mount of fakesysfs or a process behind, or if anything logs at level ERROR; what
-it left is removed, so that the next test starts clean. With $CI set there is no skipping, except by
-`@pytest.mark.may_skip(reason)`.
+Tiers run from the lowest layer to the highest (t0 ... t5), so that the first red test is next to the cause. A test
+starts in an empty directory of its own. It fails if it leaves a mount of fakesysfs or a process behind, or if anything
+logs at level ERROR; what it left is removed, so that the next test starts clean. A run that leaves a new file in the
+repository fails. With $CI set there is no skipping, except by `@pytest.mark.may_skip(reason)`.
 
 Owns no fixture that makes machines or mounts: those stand in the conftest.py of their tier.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import re
-import signal
-import subprocess
-import time
-import uuid
-from collections.abc import Callable, Generator, Iterator
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import hypothesis
 import pytest
+from support import surroundings
+from support.leftovers import ROOT, Scene, strays
 
 # The same examples on every run and every machine: a red run is reproduced by running again. No deadline,
 # because what a step costs depends on who else uses the machine.
 hypothesis.settings.register_profile("fakesysfs", derandomize=True, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("fakesysfs")
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".hypothesis")
 
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
-GRACE_SECONDS = 3.0  # a process that was told to end may take this long
-
-# Everything that a test starts inherits this, also what becomes a daemon and no longer is a child of ours.
-os.environ["FAKESYSFS_TEST_RUN"] = f"{uuid.uuid4()}"
-MARK = f"FAKESYSFS_TEST_RUN={os.environ['FAKESYSFS_TEST_RUN']}".encode()
-
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 1 << 14, 1 << 18
-
-Process = tuple[int, str]  # pid and start time: a pid alone may be used again
-Left = TypeVar("Left", set[str], dict[Process, str])
+STRAYS = pytest.StashKey[set[str]]()
 
 
 def pytest_configure() -> None:
-    """Root's tests mount in a namespace of their own: what others mount meanwhile is not taken for a leak and removed."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None)
-        # Without the capability (a container), or where / is no mount (a chroot), things stay as they are.
-        if libc.unshare(CLONE_NEWNS) == 0:
-            libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None)
+    surroundings.reset()
+    surroundings.isolate()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, because many tests wait for a process most of the time."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def is_worker(session: pytest.Session) -> bool:
+    """Whether this is one of several processes that run tests at the same time, and not the one that started them."""
+    return hasattr(session.config, "workerinput")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not is_worker(session):
+        session.config.stash[STRAYS] = strays()
+
+
+def new_strays(config: pytest.Config) -> list[str]:
+    before: set[str] = config.stash[STRAYS]
+    return sorted(strays() - before)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if not is_worker(session) and new_strays(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name in new_strays(config):
+        terminalreporter.write_line(f"FAILED the run left a file in the repository: {name}", red=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,54 +100,6 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return report
 
 
-def mounts() -> set[str]:
-    """Mount points of fakesysfs in this mount namespace."""
-    found = set()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, source = line.partition(" - ")
-        fstype, device = source.split()[:2]
-        if fstype == "fuse.fakesysfs" or (fstype.startswith("fuse") and device == "fakesysfs"):
-            escaped = fields.split()[4]  # blanks are written as \040
-            found.add(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), escaped))
-    return found
-
-
-def processes() -> dict[Process, str]:
-    """Living processes that this test run started, directly or not, with their command lines."""
-    parents: dict[int, int] = {}
-    living: dict[int, Process] = {}
-    ours = {os.getpid()}
-    for directory in Path("/proc").glob("[0-9]*"):
-        pid = int(directory.name)
-        try:
-            fields = (directory / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            if fields[0] in "ZX":
-                continue
-            parents[pid], living[pid] = int(fields[1]), (pid, fields[19])
-            if MARK in (directory / "environ").read_bytes().split(b"\0"):
-                ours.add(pid)
-        except OSError:  # it has ended, or belongs to somebody else
-            continue
-    while children := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= children
-    found = {}
-    for pid in ours & living.keys() - {os.getpid()}:
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        found[living[pid]] = command.strip()
-    return found
-
-
-def _remain_after(look: Callable[[], Left]) -> Left:
-    """What `look` still sees when it sees nothing any more, or when the time of grace is over."""
-    end = time.monotonic() + GRACE_SECONDS
-    while (left := look()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return left
-
-
 class _Errors(logging.Handler):
     """Keeps what was logged at level ERROR or above."""
 
@@ -148,12 +117,11 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
 
     What fixtures of a wider scope hold was there before; `_run_leaves_nothing` looks at that at the end.
     """
-    old_mounts, old_processes = mounts(), processes()
-    errors = _Errors()
+    scene, errors = Scene(), _Errors()
     logging.getLogger().addHandler(errors)
     yield
     logging.getLogger().removeHandler(errors)
-    complaints = _clean_up(old_mounts, old_processes)
+    complaints = scene.clean_up()
     if not request.node.get_closest_marker("logs_errors"):
         complaints += [f"logged an error: {line}" for line in errors.lines]
     if complaints:
@@ -163,26 +131,17 @@ def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def _run_leaves_nothing() -> Iterator[None]:
     """The same for the whole run, with its fixtures of wider scope."""
-    old_mounts, old_processes = mounts(), processes()
+    scene = Scene()
     yield
-    if complaints := _clean_up(old_mounts, old_processes):
+    if complaints := scene.clean_up():
         pytest.fail("\n".join(complaints), pytrace=False)
 
 
-def _clean_up(old_mounts: set[str], old_processes: dict[Process, str]) -> list[str]:
-    """Remove the mounts and processes that are new, and return a complaint about each."""
-    left_processes = _remain_after(
-        lambda: {key: command for key, command in processes().items() if key not in old_processes}
-    )
-    left_mounts = _remain_after(lambda: mounts() - old_mounts)
-    for mount_point in left_mounts:
-        subprocess.run(["umount", "--lazy", mount_point], capture_output=True, check=False, timeout=10)
-        subprocess.run(["fusermount", "-u", "-z", mount_point], capture_output=True, check=False, timeout=10)
-    for pid, _ in left_processes:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    return [f"left a mount behind: {mount_point}" for mount_point in sorted(left_mounts)] + [
-        f"left a process behind: {pid} {command}" for (pid, _), command in sorted(left_processes.items())
-    ]
+@pytest.fixture(autouse=True)
+def _directory_of_its_own(_leaves_nothing: None) -> Iterator[Path]:
+    """Every test starts in an empty directory, which others may enter, and which is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="fakesysfs-tests-", ignore_cleanup_errors=True) as directory:
+        os.chmod(directory, 0o755)
+        os.chdir(directory)
+        yield Path(directory)
+        os.chdir(ROOT)

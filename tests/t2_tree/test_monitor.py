@@ -456,7 +456,7 @@ def test_message_in_pieces(clients: list[Client]) -> None:
     [
         b'{"execute": "query-',
         b"\x00\x01\x02\xfe\xff" * 1000,
-        os.urandom(1 << 16),
+        random.Random(1).randbytes(1 << 16),
         b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"[" * 100_000,
         b"{" * 100_000,
