@@ -80,7 +80,9 @@ def reporting(command: Callable[[], int]) -> int:
         status = command()
         sys.stdout.flush()
     except FakesysfsError as e:
-        print(f"fakesysfs: {e}", file=sys.stderr)
+        from .control import printable
+
+        print(f"fakesysfs: {printable(str(e))}", file=sys.stderr)
         return e.exit_status
     except BrokenPipeError:
         # What is still buffered has nowhere to go, and Python would say so at exit.

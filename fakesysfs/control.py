@@ -1,17 +1,21 @@
 """How a second command finds a running instance and speaks to it.
 
-Owns: the names of instances, the socket each listens at, who may connect, and the protocol. An instance listens at the
+Owns: the names of instances, the socket each listens at, who is spoken to, and the client's side of the protocol; the
+other one is control_server.py's. An instance listens at the
 abstract Unix socket "fakesysfs/UID/ID", which is no file, disappears with its process and stands in /proc/net/unix for
-everybody in the network namespace to see; `run` listens in the caller's namespace and in its own. Only the same user
-and root are answered (SO_PEERCRED). Does not own: what the requests mean; whoever starts a `Server` gives it named
-handlers, and machine_handlers() has those every instance offers.
+everybody in the network namespace to see; `run` listens in the caller's namespace and in its own. Does not own: what the
+requests mean.
+
+Trust: any user can listen at any name, so a name says nothing. Both sides ask the kernel who the other one is
+(SO_PEERCRED), and speak to processes of their own user only; root is no exception. Nothing is read from another user's
+process, and no command waits for one.
 
 Protocol: the server greets with one line of JSON. A request is one line, {"do": NAME, "args": [], "options": {}} with the
 handler's arguments by position and by name; the reply is {"return": VALUE}, or a line {"item": VALUE} each and
 {"end": true} from a handler that is a generator, or {"error": {...}}, which the client raises as the exception it was.
+A request is at most 1 MiB long.
 
-Threads: a server has one per listening socket and one per connection, all daemons. Importing this file is cheap on
-purpose: `fakesysfs dmesg` is asked for very often.
+Importing this file is cheap on purpose: `fakesysfs dmesg` is asked for very often.
 """
 
 from __future__ import annotations
@@ -26,18 +30,21 @@ from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
-
-    from .machine import Event, Machine
-
-    Handler = Callable[..., Any]
 
 PREFIX = "fakesysfs/"
 VARIABLE = "FAKESYSFS"  # the environment variable that names the instance inside `run`
+CONNECT_SECONDS = 1.0  # how long the queue at a name may stay full, which anybody may have bound
+QUEUE_SECONDS = 0.1  # the same, when an instance of this user has been found at another name
 GREETING_SECONDS = 10.0
+ANSWER_SECONDS = 2.0  # of several that are asked at once
+REPLY_SECONDS = 30.0
+LASTING = {"allocate", "check", "free", "hmp", "map", "monitor", "read", "store", "trace"}  # requests that may take longer
+UNKNOWN_UID = 65534  # Linux: kernel/sys.c overflowuid
 DESCRIPTORS_MAX = 8  # open files in one reply
-ANSWER_SECONDS = 2.0  # of several that are asked one after the other
+MESSAGE_BYTES = 1 << 20  # the longest request, greeting, or reply to a request that is not of LONG
+LONG = LASTING | {"dmesg", "events"}
 
 
 class Instance:
@@ -115,113 +122,118 @@ def peer(connection: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-# --------------------------------------------------------------------------------------------------- the client's side
+def is_own(uid: int) -> bool:
+    """Whether a user id that the kernel gave, as this user namespace sees it, is this process's user."""
+    if uid != os.geteuid():
+        return False
+    # That number stands for every user who has none in this namespace; only where all have one it is a user's.
+    return uid != UNKNOWN_UID or any(count >= 0xFFFFFFFF for _, _, count in _uid_map())
+
+
+def _uid_map() -> list[tuple[int, int, int]]:
+    """Ranges of user ids: the first one here, the first one in the parent namespace, how many."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as ranges:
+            return [(int(a), int(b), int(n)) for a, b, n in (line.split() for line in ranges)]
+    except FileNotFoundError:
+        return []
+
+
+def printable(text: str) -> str:
+    """`text` as one line that does nothing to a terminal: what is not printable is escaped as in Python."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def reach(name: str) -> socket.socket | None:
+    """A connection to instance `name`, whose process is this user's. None: the queue there is full.
+
+    :raises InstanceError: there is none of that name, or it belongs to another user.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # A line of others that wait at one that does not answer is no reason to wait for ever.
+        connection.setblocking(False)
+        connection.connect(f"\0{name}")
+        mine = is_own(peer(connection)[1])
+    except BlockingIOError:
+        connection.close()
+        return None
+    except OSError as e:
+        connection.close()
+        raise _problem(name, f"does not answer: {e.strerror}") from None
+    if not mine:
+        connection.close()
+        raise _problem(name, "belongs to another user")
+    return connection
 
 
 class Client:
-    """A connection to an instance.
+    """A connection to an instance of this user.
 
-    :param seconds: how long to wait for its greeting; an instance that is just starting greets when it is ready. None:
-        the caller will say greet(), when fileno() can be read.
+    :param seconds: how long to wait for its greeting; an instance that is just starting greets when it is ready.
+    :param connection: what reach() returned; the caller will say greet(), when fileno() can be read.
     :raises InstanceError: there is none of that name, it belongs to another user, or it does not answer.
     """
 
-    def __init__(self, name: str, seconds: float | None = GREETING_SECONDS) -> None:
+    def __init__(self, name: str, seconds: float = GREETING_SECONDS, connection: socket.socket | None = None) -> None:
         self.name = name
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        # A line of others that wait at one that does not answer is no reason to wait for ever.
-        self._socket.setblocking(False)
-        end = time.monotonic() + (seconds or 0)
-        while not self._connected():
+        self._read = b""  # and not yet looked at
+        if connection is not None:
+            self._socket = connection
+            return
+        end = time.monotonic() + min(seconds, CONNECT_SECONDS)
+        while (connection := reach(name)) is None:
             if time.monotonic() >= end:
-                raise self._error("does not answer")
+                raise _problem(name, "does not answer")
             time.sleep(0.01)
-        if seconds is not None:
-            self.greet(seconds)
-
-    def _connected(self) -> bool:
-        """Connect; False when the line there is full."""
-        uid = Instance(self.name).uid
-        # Root speaks to a user's instance as that user: it may be in a user namespace that does not know root.
-        become = os.geteuid() == 0 and uid > 0 and _is_mapped(uid)
-        try:
-            if become:
-                os.seteuid(uid)
-            try:
-                self._socket.connect(f"\0{self.name}")
-            finally:
-                if become:
-                    os.seteuid(0)
-            mine = peer(self._socket)[1] in (0, os.geteuid(), uid if become else 0)
-        except BlockingIOError:
-            return False
-        except OSError as e:
-            raise self._error(f"does not answer: {e.strerror}") from None
-        if not mine:
-            raise self._error("belongs to another user")
-        self._file = self._socket.makefile("rwb")
-        return True
+        self._socket = connection
+        self.greet(seconds)
 
     def fileno(self) -> int:
         """The socket, to wait for."""
         return self._socket.fileno()
 
-    def greet(self, seconds: float) -> None:
-        """Wait for the greeting. To be called once, before anything else.
+    def greet(self, seconds: float = GREETING_SECONDS) -> None:
+        """Wait for the greeting. To be called once, before anything else is received.
 
         :raises InstanceError: it does not come, or it is a refusal.
         """
-        self._socket.settimeout(seconds)
-        try:
-            greeting = self._file.readline()
-        except TimeoutError:
-            raise self._error("does not answer") from None
-        except OSError as e:
-            raise self._error(f"does not answer: {e.strerror}") from None
-        if not greeting:
-            raise self._error("refused the connection, or ended")
-        self._socket.settimeout(None)
-        hello = json.loads(greeting)
+        line = self._line(seconds, MESSAGE_BYTES)
+        if not line:
+            raise _problem(self.name, "refused the connection, or ended")
+        hello = self._object(line)
         if "error" in hello:
-            raise self._error(hello["error"]["text"])
-
-    def _error(self, what: str) -> Exception:
-        from .errors import InstanceError
-
-        return InstanceError(f"instance {self.name} {what}")
+            raise _problem(self.name, str(_exception(hello["error"])))
 
     def call(self, do: str, *args: Any, **options: Any) -> Any:
         """What handler `do` returns.
 
         :raises OSError: what the simulated kernel refused, as the handler raised it.
         :raises FakesysfsError: MonitorError, ConfigError, ... as the handler raised it; InstanceError when the
-            instance ended meanwhile.
+            instance ended meanwhile, or does not answer.
         """
-        self._send(do, args, options)
-        return self._receive()["return"]
+        self.send(do, *args, **options)
+        return self.receive(do)["return"]
 
     def stream(self, do: str, *args: Any, **options: Any) -> Iterator[Any]:
         """What generator `do` yields, as it comes."""
-        self._send(do, args, options)
-        while "item" in (reply := self._receive()):
+        self.send(do, *args, **options)
+        while "item" in (reply := self.receive(do, lasting=options.get("follow", False))):
             yield reply["item"]
 
     def descriptors(self, do: str) -> dict[str, int]:
         """The open files that handler `do` returns, by their names."""
-        self._send(do, (), {})
-        try:
-            line, files, _, _ = socket.recv_fds(self._socket, 1 << 16, DESCRIPTORS_MAX)
-        except OSError:
-            line, files = b"", []
-        for fd in files:
-            os.set_inheritable(fd, False)  # the flag for it is not passed on by every Python
-        while line and not line.endswith(b"\n"):
-            line += self._socket.recv(1 << 16)
-        return dict(zip(self._understood(line)["return"], files, strict=True))
+        self.send(do)
+        files: list[int] = []
+        reply = self.receive(do, files=files)["return"]
+        if not isinstance(reply, list) or len({*map(str, reply)}) != len(files) or len(reply) != len(files):
+            for fd in files:
+                os.close(fd)
+            raise _problem(self.name, "does not give the open files that it names")
+        return dict(zip(map(str, reply), files, strict=True))
 
     def close(self) -> None:
         """Hang up."""
-        self._file.close()
         self._socket.close()
 
     def wait_end(self, seconds: float) -> bool:
@@ -234,34 +246,116 @@ class Client:
         except OSError:
             return True
 
-    def _send(self, do: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        try:
-            self._file.write(json.dumps({"do": do, "args": args, "options": options}).encode() + b"\n")
-            self._file.flush()
-        except OSError:
-            raise self._error("ended") from None
+    def send(self, do: str, *args: Any, **options: Any) -> None:
+        """Send a request, whose reply is to be received.
 
-    def _receive(self) -> dict[str, Any]:
+        :raises InstanceError: it is too long, or the instance ended.
+        """
+        line = as_line({"do": do, "args": args, "options": options})
+        if len(line) > MESSAGE_BYTES:
+            raise _problem(self.name, f"takes no request of {len(line)} bytes, which is more than {MESSAGE_BYTES}")
+        self._socket.settimeout(REPLY_SECONDS)
         try:
-            line = self._file.readline()
+            self._socket.sendall(line)
+        except TimeoutError:
+            raise _problem(self.name, "does not answer") from None
         except OSError:
-            line = b""
-        return self._understood(line)
+            raise _problem(self.name, "ended") from None
 
-    def _understood(self, line: bytes) -> dict[str, Any]:
+    def receive(self, do: str, lasting: bool = False, files: list[int] | None = None) -> dict[str, Any]:
+        """The next reply to request `do`, or what the handler raised.
+
+        :param lasting: it may take as long as it does.
+        :param files: takes open files that come with the reply.
+        """
+        seconds = None if lasting or do in LASTING else REPLY_SECONDS
+        line = self._line(seconds, None if do in LONG else MESSAGE_BYTES, files)
         if not line:
-            raise self._error("ended before it answered")
-        reply: dict[str, Any] = json.loads(line)
+            raise _problem(self.name, "ended before it answered")
+        reply = self._object(line)
         if "error" in reply:
             raise _exception(reply["error"])
+        if not reply.keys() & {"return", "item", "end"}:
+            raise _problem(self.name, "gives an answer that is none")
         return reply
+
+    def heard(self) -> bool:
+        """Take what is there to be read, without waiting. False: this was the end."""
+        self._socket.setblocking(False)
+        try:
+            self._read += (data := self._socket.recv(1 << 16))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return bool(data)
+
+    def lines_heard(self) -> int:
+        """How many lines have come that were not looked at."""
+        return self._read.count(b"\n")
+
+    def _line(self, seconds: float | None, limit: int | None, files: list[int] | None = None) -> bytes:
+        """The next line, or nothing when the instance ended before there was one.
+
+        :raises InstanceError: it does not come in time, or is longer than `limit`.
+        """
+        end = time.monotonic() + (seconds or 0)
+        parts = [self._read]
+        size = len(self._read)
+        while b"\n" not in parts[-1]:
+            if limit is not None and size > limit:
+                raise _problem(self.name, f"gives an answer of more than {limit} bytes")
+            try:
+                # A time of 0 would be: do not wait.
+                self._socket.settimeout(None if seconds is None else max(0.001, end - time.monotonic()))
+                if files is None:
+                    data = self._socket.recv(1 << 16)
+                else:
+                    data, files[len(files) :] = self._with_files()
+            except TimeoutError:
+                raise _problem(self.name, "does not answer") from None
+            except OSError:
+                data = b""
+            if not data:
+                self._read = b""
+                return b""
+            parts.append(data)
+            size += len(data)
+        line, _, self._read = b"".join(parts).partition(b"\n")
+        return line
+
+    def _with_files(self) -> tuple[bytes, list[int]]:
+        data, files, _, _ = socket.recv_fds(self._socket, 1 << 16, DESCRIPTORS_MAX)
+        for fd in files:
+            os.set_inheritable(fd, False)  # the flag for it is not passed on by every Python
+        return data, files
+
+    def _object(self, line: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise _problem(self.name, "gives an answer that is none")
+        return found
+
+
+def as_line(message: dict[str, Any]) -> bytes:
+    """A message as it is sent."""
+    return json.dumps(message).encode() + b"\n"
+
+
+def _problem(name: str, what: str) -> Exception:
+    from .errors import InstanceError
+
+    return InstanceError(f"instance {name} {what}")
 
 
 def connect(which: str | None = None) -> Client:
-    """A connection to the instance meant.
+    """A connection to the instance of this user that is meant.
 
     :param which: a directory, a QMP or HMP socket, a name or the number at its end; None: $FAKESYSFS, else the only one there.
-    :raises InstanceError: none, several, or no answer.
+    :raises InstanceError: none, several, or no answer; or it belongs to another user.
     """
     from .errors import InstanceError
 
@@ -269,252 +363,113 @@ def connect(which: str | None = None) -> Client:
     if named and named.lstrip("@").startswith(PREFIX) and named.count("/") == 2:
         return Client(named.lstrip("@"))
     running = instances()
+    uids = _own_uids()
+    mine = [i for i in running if i.uid in uids]
+    if named and (numbered := [i for i in mine if str(i.id) == named] or [i for i in running if str(i.id) == named]):
+        own, others, full = _own(numbered)
+        if not own:
+            raise [*full, *others][0]
+        own[0].greet()
+        return own[0]
+    own, _, full = _own(mine)
     if named:
-        by_number = [i for i in running if str(i.id) == named]
-        if by_number:
-            return Client(by_number[0].name)
-        for client, served in _answering(running):
+        heard = []
+        for client, served in _answering(own):
+            heard.append((client.name, served))
             # One of an older fakesysfs has no "hmp".
-            if os.path.realpath(named) in (served["directory"], served["qmp"], served.get("hmp")):
+            if os.path.realpath(named) in (served.get("directory"), served.get("qmp"), served.get("hmp")):
                 return client
             client.close()
-        raise InstanceError(f"there is no instance {named}; {_listed(running)}")
-    mine = [i for i in running if i.uid == os.geteuid()] or running
-    if not mine:
+        raise InstanceError(f"there is no instance {named}; {_listed(heard) if own or full else 'none is running'}")
+    if not own and full:
+        raise full[0]
+    if not own:
         raise InstanceError("no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR")
-    if len(mine) > 1:
-        raise InstanceError(f"several instances are running, choose one with --instance; {_listed(mine)}")
-    return Client(mine[0].name)
+    if len(own) > 1:
+        listed = _listed((client.name, served) for client, served in _answering(own))
+        raise InstanceError(f"several instances are running, choose one with --instance; {listed}")
+    own[0].greet()
+    return own[0]
 
 
-def _answering(running: list[Instance]) -> Iterator[tuple[Client, dict[str, Any]]]:
-    """Connections to those that answer, the first that does first, and what each says of itself."""
+def _own_uids() -> set[int]:
+    """The numbers of this process's user: the one here, and the one outside of a `run` that made a user namespace."""
+    uid = os.geteuid()
+    return {uid, *(uid - here + outside for here, outside, count in _uid_map() if here <= uid < here + count)}
+
+
+def _own(running: Iterable[Instance]) -> tuple[list[Client], list[Exception], list[Exception]]:
+    """Connections, to be greeted, to those whose process is this user's; what is wrong with the others; and with
+    those whose queue is full, so that nobody knows."""
+    from .errors import InstanceError
+
+    own: list[Client] = []
+    others: list[Exception] = []
+    names = [instance.name for instance in running]
+    start = time.monotonic()
+    while True:
+        full = []
+        for name in names:
+            try:
+                connection = reach(name)
+            except InstanceError as e:
+                others.append(e)
+                continue
+            if connection is None:
+                full.append(name)
+            else:
+                own.append(Client(name, connection=connection))
+        names = full
+        if not full or time.monotonic() - start > (QUEUE_SECONDS if own else CONNECT_SECONDS):
+            return own, others, [_problem(name, "does not answer") for name in full]
+        time.sleep(0.01)
+
+
+def _answering(clients: Iterable[Client]) -> Iterator[tuple[Client, dict[str, Any]]]:
+    """Those that answer, the first that does first, and what each says of itself."""
     import select
 
-    from .errors import InstanceError
+    from .errors import FakesysfsError
 
     waiting: dict[int, Client] = {}
     poll = select.poll()
-    for instance in running:
-        with suppress(InstanceError):
-            client = Client(instance.name, None)
+    for client in clients:
+        with suppress(FakesysfsError):  # it may be ending
+            client.send("info")
             waiting[client.fileno()] = client
             poll.register(client, select.POLLIN)
     end = time.monotonic() + ANSWER_SECONDS
     while waiting and (ready := poll.poll(max(0.0, end - time.monotonic()) * 1000)):
         for fd, _ in ready:
+            client = waiting[fd]
+            if client.heard() and client.lines_heard() < 2:  # the greeting and the answer
+                continue
             poll.unregister(fd)
-            client = waiting.pop(fd)
-            with suppress(InstanceError):  # it may be ending
+            del waiting[fd]
+            with suppress(FakesysfsError, OSError):
                 client.greet(ANSWER_SECONDS)
-                yield client, client.call("info")
+                served = client.receive("info")["return"]
+                if isinstance(served, dict):
+                    yield client, served
 
 
-def _listed(running: list[Instance]) -> str:
-    if not running:
-        return "none is running"
-    descriptions = []
-    for client, served in _answering(running):
-        descriptions.append(f"{client.name.rpartition('/')[2]} ({served['directory'] or served['command']})")
-        client.close()
-    return "running: " + (", ".join(sorted(descriptions)) or "none that answers")
+def _listed(heard: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    listed = (f"{name.rpartition('/')[2]} ({served.get('directory') or served.get('command')})" for name, served in heard)
+    return "running: " + (", ".join(sorted(listed)) or "none that answers")
 
 
-def _is_mapped(uid: int) -> bool:
-    """Whether this user namespace has a user of that number."""
-    with open("/proc/self/uid_map", encoding="ascii") as ranges:
-        return any(int(a) <= uid < int(a) + int(n) for a, _, n in (line.split() for line in ranges))
-
-
-def _exception(error: dict[str, Any]) -> Exception:
+def _exception(error: Any) -> Exception:
     from . import errors
 
-    if error["type"] == "OSError":
-        return OSError(error["errno"], error["text"], *error["path"])
-    if error["type"] == "MonitorError":
-        return errors.MonitorError(error["text"], error["class"])
-    kind = getattr(errors, error["type"], errors.InstanceError)
-    made: Exception = kind(error["text"])
-    return made
-
-
-# --------------------------------------------------------------------------------------------------- the server's side
-
-
-class Descriptors(dict[str, int]):
-    """What a handler returns to give the client open files, by their names. They are closed here, sent or not."""
-
-
-class Server:
-    """Answers requests by named handlers.
-
-    A handler is called with the arguments of the request, in the connection's thread; it returns something
-    that JSON can say, or yields such things. What it raises of OSError and FakesysfsError is raised at the client's.
-    """
-
-    def __init__(self, handlers: dict[str, Handler] | None = None) -> None:
-        self._handlers = dict(handlers or {})
-
-    def add(self, name: str, handler: Handler) -> None:
-        """Offer one more request, or replace one."""
-        self._handlers[name] = handler
-
-    def serve(self, listener: socket.socket) -> None:
-        """Answer at `listener` from now on, in threads."""
-        import threading
-
-        threading.Thread(target=self._accept, args=(listener,), name="control", daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        import threading
-
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                if listener.fileno() < 0:
-                    return  # closed
-                time.sleep(0.01)  # out of file descriptors, say; do not spin
-                continue
-            threading.Thread(target=self._talk, args=(connection,), name="control", daemon=True).start()
-
-    def _talk(self, connection: socket.socket) -> None:
-        # An OSError: the client hung up, maybe before it was told all.
-        with suppress(OSError), connection, connection.makefile("rwb") as file:
-            if peer(connection)[1] not in (0, os.geteuid()):
-                _say(file, {"error": {"type": "InstanceError", "text": "belongs to another user"}})
-                return
-            _say(file, {"fakesysfs": 1})
-            while line := file.readline():
-                self._answer(connection, file, line)
-
-    def _answer(self, connection: socket.socket, file: Any, line: bytes) -> None:
-        from .cause import caused_by
-        from .errors import FakesysfsError, InstanceError
-
-        try:
-            request = json.loads(line)
-            handler = self._handlers.get(request["do"])
-            if handler is None:
-                raise InstanceError(f"unknown request {request['do']!r}")
-            args, options = request.get("args", ()), request.get("options", {})
-            what = [request["do"], *args, *(f"{key}={value}" for key, value in options.items() if value is not None)]
-            with caused_by(" ".join(map(str, what)), peer(connection)[0]):
-                result = handler(*args, **options)
-        except (OSError, FakesysfsError, AssertionError, KeyError, TypeError, ValueError) as e:
-            _say(file, {"error": _described(e)})
-            return
-        if isinstance(result, Descriptors):
-            try:
-                socket.send_fds(connection, [_line({"return": list(result)})], list(result.values()))
-            finally:
-                for fd in result.values():
-                    os.close(fd)
-            return
-        if not hasattr(result, "__next__"):
-            _say(file, {"return": result})
-            return
-        for item in result:
-            if item is not None:
-                file.write(_line({"item": item}))
-                continue
-            # A follower yields None before it waits, and now and then meanwhile: is anybody still there?
-            file.flush()
-            if _hung_up(connection):
-                return
-        _say(file, {"end": True})
-
-
-def _line(message: dict[str, Any]) -> bytes:
-    return json.dumps(message).encode() + b"\n"
-
-
-def _say(file: Any, message: dict[str, Any]) -> None:
-    file.write(_line(message))
-    file.flush()
-
-
-def _hung_up(connection: socket.socket) -> bool:
     try:
-        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-
-
-def _described(e: Exception) -> dict[str, Any]:
-    from .errors import FakesysfsError, MonitorError
-
-    if isinstance(e, OSError):
-        path = [e.filename] if isinstance(e.filename, str) else []
-        return {"type": "OSError", "errno": e.errno, "text": e.strerror or str(e), "path": path}
-    if isinstance(e, MonitorError):
-        return {"type": "MonitorError", "text": e.desc, "class": e.klass}
-    if isinstance(e, FakesysfsError):
-        return {"type": type(e).__name__, "text": str(e)}
-    return {"type": "InstanceError", "text": str(e) if isinstance(e, AssertionError) else f"bad request: {e}"}
-
-
-class EventLog:
-    """The newest events of a machine, for readers that come later or follow."""
-
-    def __init__(self, machine: Machine) -> None:
-        import threading
-
-        self._machine = machine
-        self._newest = 0  # number of the newest event
-        self._changed = threading.Condition()
-        machine.subscribe(self._notice)
-
-    def _notice(self, event: Event) -> None:
-        with self._changed:
-            self._newest = event.seq
-            self._changed.notify_all()
-
-    def read(self, since: int = 0, follow: bool = False) -> Iterator[dict[str, Any] | None]:
-        """Events with a number greater than `since`, oldest first; with `follow` also those that come, and None
-        when there are no more for now, and every second in which none comes."""
-        while True:
-            for event in self._machine.events(since):
-                since = event.seq
-                yield event_as_json(event)
-            if not follow:
-                return
-            yield None
-            with self._changed:
-                # Not by asking the machine, which delivers: another thread that does would wait for this lock.
-                if self._newest <= since:
-                    self._changed.wait(1.0)
-
-
-def event_as_json(event: Event) -> dict[str, Any]:
-    """An event as `fakesysfs events` prints it."""
-    return {**event._asdict(), "cause": event.cause._asdict() if event.cause is not None else None}
-
-
-def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str, Any]) -> dict[str, Handler]:
-    """What every instance answers.
-
-    :param hmp: carries out one line of the QEMU monitor and returns what QEMU would print.
-    :param info: what `info` answers; at least "directory", "qmp", "hmp" and "command".
-    """
-    log = EventLog(machine)
-
-    return {
-        "info": lambda: info,
-        "dmesg": machine.dmesg,
-        "trace": machine.trace,
-        "trace end": machine.trace_end,
-        "events": log.read,
-        "hmp": hmp,
-        "check": machine.check,
-        "page": machine.page,
-        "read": machine.read_text,
-        "store": machine.store,
-        "allocate": machine.allocate,
-        "free": machine.free,
-        "pin": machine.pin,
-        "free_page": machine.free_page,
-        "fault add": machine.fault_rule_add,
-        "fault list": machine.fault_rules,
-        "fault clear": machine.fault_rule_clear,
-    }
+        if error["type"] == "OSError":
+            return OSError(error["errno"], error["text"], *error["path"])
+        if error["type"] == "MonitorError":
+            return errors.MonitorError(error["text"], error["class"])
+        kind = getattr(errors, error["type"], None)
+        if not isinstance(kind, type) or not issubclass(kind, errors.FakesysfsError):
+            kind = errors.InstanceError
+        made: Exception = kind(error["text"])
+    except (LookupError, TypeError):
+        return errors.InstanceError("the instance gives an answer that is none")
+    return made

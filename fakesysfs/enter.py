@@ -1,7 +1,7 @@
 """`fakesysfs exec -- CMD`: one more command inside a running instance, as if it had been started there.
 
-Owns: entering the namespaces of an instance. Does not own: signals, terminal and exit statuses (command.py), how an
-instance is found and asked for its namespaces (control.py).
+Owns: entering the namespaces of an instance, and what has to be true of them first. Does not own: signals, terminal and
+exit statuses (command.py), how an instance is found and asked for its namespaces (control.py).
 
     the shell ── outside ── minder ── CMD
                  execute()  inside, as CMD is
@@ -28,13 +28,17 @@ import sys
 from contextlib import suppress
 
 from .command import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
-from .errors import EnvironmentProblem, FakesysfsError
-from .syscall import call, end_with_parent
+from .control import is_own, printable
+from .errors import EnvironmentProblem, FakesysfsError, InstanceError
+from .syscall import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, call, end_with_parent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
+
+KINDS = {"user": CLONE_NEWUSER, "mnt": CLONE_NEWNS, "net": CLONE_NEWNET, "pid": CLONE_NEWPID, "command": CLONE_NEWUSER}
+NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704  # ioctl_ns(2)
 
 
 def execute(namespaces: Mapping[str, int], command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -42,18 +46,18 @@ def execute(namespaces: Mapping[str, int], command: Sequence[str], environment: 
 
     :param namespaces: see namespace.Inside.namespaces.
     :raises EnvironmentProblem: they cannot be entered.
+    :raises InstanceError: they are not such as this user could have made.
     """
+    if _is_in(namespaces, "command"):
+        namespaces = {}  # this is a process of the instance already
+    else:
+        check(namespaces)
     mask, ignored = block_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     directory = os.getcwd()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     outside = Outside(ours)
-    if _is_in(namespaces, "command"):
-        namespaces = {}  # this is a process of the instance already
     other_user = not _is_in(namespaces, "user")
-    if other_user and os.geteuid() == 0:
-        with suppress(OSError):
-            os.setgroups([])  # root's, in the namespace of a user who is in none of them
     _join(namespaces, "user")
     _join(namespaces, "pid")
     try:
@@ -70,6 +74,74 @@ def execute(namespaces: Mapping[str, int], command: Sequence[str], environment: 
         print("fakesysfs: the instance ended, or the simulation was killed, and with it the command", file=sys.stderr)
         return KILLED
     return outside.status
+
+
+def check(namespaces: Mapping[str, int]) -> None:
+    """See that namespaces are such as this user's `run` makes: nobody else has a say in what is seen in there.
+
+    :param namespaces: see namespace.Inside.namespaces.
+    :raises InstanceError: they are not.
+    """
+    if namespaces.keys() - {"command"} != KINDS.keys() - {"command"}:
+        raise InstanceError("the instance does not give the namespaces of a run; nothing is entered")
+    for name, fd in namespaces.items():
+        if not _is_namespace(fd, name):
+            raise InstanceError(f"what the instance gives is no {name} namespace; nothing is entered")
+    strange = [name for name in namespaces if not _is_in(namespaces, name)]
+    if os.geteuid() != 0 and strange and "user" not in strange:
+        raise InstanceError("nobody but root makes namespaces in the user namespace there is; nothing is entered")
+    for name in strange:
+        if not _is_trusted(namespaces, name):
+            raise InstanceError(f"the {name} namespace of the instance is not of its user; nothing is entered")
+
+
+def _is_namespace(fd: int, name: str) -> bool:
+    """Whether an open file is a namespace of that name."""
+    # The name comes first: it is got without asking whoever is behind a file of another kind.
+    kind = "user" if name == "command" else name
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(f"{kind}:[") and _ask(fd, NS_GET_NSTYPE) == KINDS[name]
+    except FileNotFoundError:
+        raise EnvironmentProblem("there is no /proc here", "mount -t proc proc /proc") from None
+
+
+def _is_trusted(namespaces: Mapping[str, int], name: str) -> bool:
+    """Whether this process's user made a namespace; all but the user namespace belong to that one."""
+    if name == "user":
+        return _is_ours(namespaces[name])
+    owner = _ask(namespaces[name], NS_GET_USERNS)  # of a user namespace: its parent
+    if owner < 0:
+        return False
+    try:
+        if name == "net" and _is_ours(owner):
+            return True  # `run` of root makes it in a user namespace of its own, see syscall.enter_quiet_network()
+        return os.path.sameopenfile(owner, namespaces["user"]) and (name != "command" or _is_ours(namespaces[name]))
+    finally:
+        os.close(owner)
+
+
+def _ask(fd: int, what: int) -> int:
+    """ioctl_ns(2): the answer, or -1 when there is none."""
+    import fcntl
+
+    try:
+        return fcntl.ioctl(fd, what)
+    except OSError:
+        return -1
+
+
+def _is_ours(user_namespace: int) -> bool:
+    """Whether it was made by this process's user, or is the one of this process."""
+    import fcntl
+
+    if _is_in({"user": user_namespace}, "user"):
+        return True
+    uid = bytearray(4)
+    try:
+        fcntl.ioctl(user_namespace, NS_GET_OWNER_UID, uid)
+    except OSError:
+        return False
+    return is_own(int.from_bytes(uid, sys.byteorder))
 
 
 def _is_in(namespaces: Mapping[str, int], name: str) -> bool:
@@ -112,7 +184,7 @@ class _Entered(Minder):
             os.chdir(directory)  # by its name: what it leads to may be another directory here
             self.mind(lambda: self._spawn(command, environment))
         except FakesysfsError as e:
-            print(f"fakesysfs: {e}", file=sys.stderr)
+            print(f"fakesysfs: {printable(str(e))}", file=sys.stderr)
             status = e.exit_status
         except OSError as e:
             print(f"fakesysfs: {e.filename or command[0]}: {e.strerror}", file=sys.stderr)
@@ -140,7 +212,7 @@ class _Entered(Minder):
         if pid == 0:
             try:
                 os.close(reading)
-                if self._other_user:  # the one user that there is; root of the host has no number there
+                if self._other_user:  # its group may be another one than that of the run
                     os.setresgid(0, 0, 0)
                     os.setresuid(0, 0, 0)
                 if "command" in self._namespaces:

@@ -22,7 +22,7 @@ from .errors import ConfigError, EnvironmentProblem, FakesysfsError, InstanceErr
 from .namespace import NO_FILE, identity_of, remove_socket
 
 if TYPE_CHECKING:
-    from .control import Server
+    from .control_server import Server
     from .machine import Machine
     from .monitor import Monitor
     from .monitor_server import MonitorServer
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MACHINE_KEYS = (
     "machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload", "aged", "faults",
 )  # fmt: skip
+COMMAND_SHOWN = 4096  # characters of a command in the list of instances
 MONITOR_SOCKETS = ("qmp", "hmp")  # options, and what is spoken there
 Value = TypeVar("Value")
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -59,7 +60,7 @@ class Parts:
         given = {key: options[key] for key in MACHINE_KEYS if options.get(key) not in (None, (), [])}
         config = MachineConfig.from_options(**given)
         boot = _Call(lambda: Machine.from_config(config))
-        from .control import Server, machine_handlers
+        from .control_server import Server, machine_handlers, text
 
         meanwhile()
         self.machine: Machine = boot.result()
@@ -72,8 +73,8 @@ class Parts:
         info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, **where}
         info |= {name: self.sockets.get(name) for name in MONITOR_SOCKETS}
         handlers = machine_handlers(self.machine, lambda line: self.monitor().command(line), info)
-        handlers["monitor"] = lambda line: self.monitor().carry_out(line)
-        handlers["complete"] = lambda line: self.monitor().hmp.complete(line)
+        handlers["monitor"] = lambda line: self.monitor().carry_out(text(line))
+        handlers["complete"] = lambda line: self.monitor().hmp.complete(text(line))
         handlers["map"] = self._map
         self.server: Server = Server(handlers)
 
@@ -165,10 +166,11 @@ def _inside(process: Inside) -> NoReturn:
 
         server_class()
 
-    where = {"directory": None, "command": " ".join(options["command"])}
+    where = {"directory": None, "command": " ".join(options["command"])[:COMMAND_SHOWN]}
     roots = [checked_root(directory) for directory in options["bind_roots"] or ()]
     parts = Parts(options, where, on_quit=lambda: process.end(0), meanwhile=load)
-    from .control import Descriptors, environment, listen_as
+    from .control import environment, listen_as
+    from .control_server import Descriptors
     from .mount import Mount
     from .uevent import UeventFaults, UeventSender
 

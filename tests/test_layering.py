@@ -61,6 +61,7 @@ LAYERS = {
     "qmp": 4,
     "hmp_session": 4,
     "monitor_server": 4,
+    "control_server": 4,
     "enter": 4,
     "namespace": 4,
     "udev": 4,

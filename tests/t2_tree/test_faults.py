@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.control import machine_handlers
+from fakesysfs.control_server import machine_handlers
 from fakesysfs.errors import ConfigError
 from fakesysfs.machine import Event, FaultRule
 from fakesysfs.uevent import UeventFaults
