@@ -9,9 +9,10 @@ ARGS ?=
 # Tests at the same time, unless somebody wants something of pytest, which may not go together.
 PARALLEL := $(if $(ARGS),,-n auto --dist loadgroup)
 
-ENGINE := $(wildcard fakesysfs/_engine*.[ch] fakesysfs/engine/*.c fakesysfs/engine/*.h)
+ENGINE := $(wildcard fakesysfs/binding/*.[ch] fakesysfs/engine/*.[ch] fakesysfs/engine/*/*.[ch])
 # -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
-LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror
+LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror \
+          -Ifakesysfs -Ifakesysfs/engine
 
 .PHONY: help setup demo check test coverage lint bench soak kills fuzz clean
 .DEFAULT_GOAL := help
@@ -72,7 +73,7 @@ fuzz: setup ## libFuzzer on the engine's operations, for a minute: make fuzz FUZ
 	@tests/fuzz/run $(or $(FUZZ_SECONDS),60)
 
 clean: ## removes everything make has made, .venv too
-	rm -rf $(VENV) build dist *.egg-info fakesysfs/_engine.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info fakesysfs/binding/_engine.*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find fakesysfs tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What follows runs after .ci/setup, by way of the $(MAKE) lines above.
@@ -82,7 +83,7 @@ clean: ## removes everything make has made, .venv too
 $(VENV)/.run: setup.cfg pyproject.toml
 	@echo "installing fakesysfs and its Python packages into $(VENV)"
 	@$(PIP) install $$($(PY) -c 'import tomllib; print(*(r.replace(" ", "") for r in tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"]))')
-	@rm -f fakesysfs/_engine.*.so
+	@rm -f fakesysfs/binding/_engine.*.so
 	@$(PIP) install --no-build-isolation --editable .
 	@touch $@ $(VENV)/.engine
 

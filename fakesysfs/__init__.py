@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .config import MachineConfig
+    from .config.machine_config import MachineConfig
     from .errors import FakesysfsError
     from .machine import Machine
 
 __all__ = ["FakesysfsError", "Machine", "MachineConfig"]
 
-_HOMES = {"FakesysfsError": ".errors", "Machine": ".machine", "MachineConfig": ".config"}
+_HOMES = {"FakesysfsError": ".errors", "Machine": ".machine", "MachineConfig": ".config.machine_config"}
 
 
 def __getattr__(name: str) -> object:

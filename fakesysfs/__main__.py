@@ -1,7 +1,7 @@
 """The command `fakesysfs`, also as `python -m fakesysfs`.
 
 Owns: which way an invocation goes. `run` and a plain `dmesg` must start quickly and take ways of their own that import
-little, or late; everything else is cli.py's. Every FakesysfsError ends here as one line on stderr.
+little, or late; everything else is commands.py's. Every FakesysfsError ends here as one line on stderr.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> int:
         os._exit(status)  # what is left to tidy up takes as long as a small command
     if arguments == ["dmesg"]:
         return reporting(dmesg)
-    from .cli import run_command_line
+    from .cli.commands import run_command_line
 
     return reporting(lambda: run_command_line(arguments))
 
@@ -47,10 +47,10 @@ def open_closed_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """`fakesysfs run`: the process inside is started first, the options are looked at then."""
-    from .namespace import launch, launch_detached
+    from .run.launch import launch, launch_detached
 
     def parse() -> dict[str, Any]:
-        from .cli import parse_run
+        from .cli.commands import parse_run
 
         return parse_run(arguments)
 

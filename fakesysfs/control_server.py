@@ -15,9 +15,9 @@ import threading
 import time
 from contextlib import suppress
 
-from .cause import caused_by
 from .control import MESSAGE_BYTES, as_line, is_own, peer
 from .errors import FakesysfsError, InstanceError, MonitorError
+from .events import caused_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

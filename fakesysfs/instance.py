@@ -1,10 +1,10 @@
 """A running instance: a machine and everything that speaks for it, wired together.
 
 Owns: which part is given to which, in what order they start, and what is cleaned up in the end. Does not own what any
-of them does, nor options and their help (cli.py), which arrive as a dictionary. It is the whole life of two processes:
+of them does, nor options and their help (commands.py), which arrive as a dictionary. It is the whole life of two processes:
 the one inside the namespaces of `run`, and the server of `mount`.
 
-A process that serves files must never look one of them up itself: see namespace.py.
+A process that serves files must never look one of them up itself: see launch.py.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from .errors import ConfigError, EnvironmentProblem, FakesysfsError, InstanceError
-from .namespace import NO_FILE, identity_of, remove_socket
+from .run.launch import NO_FILE, identity_of, remove_socket
 
 if TYPE_CHECKING:
     from .control_server import Server
     from .machine import Machine
-    from .monitor import Monitor
-    from .monitor_server import MonitorServer
-    from .namespace import Inside
+    from .qemu.monitor import Monitor
+    from .qemu.monitor_server import MonitorServer
+    from .run.launch import Inside
 
 MACHINE_KEYS = (
     "machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload", "aged", "faults",
@@ -54,7 +54,7 @@ class Parts:
         on_quit: Callable[[], object],
         meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
-        from .config import MachineConfig
+        from .config.machine_config import MachineConfig
         from .machine import Machine
 
         given = {key: options[key] for key in MACHINE_KEYS if options.get(key) not in (None, (), [])}
@@ -82,8 +82,8 @@ class Parts:
         """The machine's monitor and, behind it, its DIMM slots: made when they are first asked for, as that takes a while."""
         with self._making:
             if self._monitor is None:
-                from .dimm import DimmBoard
-                from .monitor import Monitor
+                from .qemu.board import DimmBoard
+                from .qemu.monitor import Monitor
 
                 self._monitor = Monitor(DimmBoard(self.machine), self._on_quit)
             return self._monitor
@@ -129,7 +129,7 @@ def inside(arguments: Sequence[str]) -> NoReturn:
     import gc
 
     gc.disable()  # until the command starts: what is loaded stays, and looking for garbage in it takes milliseconds
-    from .namespace import Inside
+    from .run.launch import Inside
 
     process = Inside(arguments)
     try:
@@ -147,14 +147,14 @@ def inside(arguments: Sequence[str]) -> NoReturn:
 def _inside(process: Inside) -> NoReturn:
     import gc
 
-    from . import config, machine  # noqa: F401 - they take a while, and so does the launcher with the options
-    from .view import checked_root, stage
+    from . import machine  # noqa: F401 - they take a while, and so does the launcher with the options
+    from .run.covered_paths import checked_root, stage
 
     options = process.options()
     own_network = options["net"] == "own"
     rules = None
     if options["udev"] or options["rules"]:
-        from .udev import Rules
+        from .run.udev import Rules
 
         if not own_network:
             raise ConfigError("--udev does not go with --net=host: it would hear the host's uevents; leave one of them out")
@@ -172,10 +172,10 @@ def _inside(process: Inside) -> NoReturn:
     from .control import environment, listen_as
     from .control_server import Descriptors
     from .mount import Mount
-    from .uevent import UeventFaults, UeventSender
+    from .run.uevents import UeventFaults, UeventSender
 
     for name, path in parts.sockets.items():
-        from .monitor_server import serve as serve_monitor
+        from .qemu.monitor_server import serve as serve_monitor
 
         with process.making(path):
             serve_monitor(name, path, parts.monitor())
@@ -219,7 +219,7 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     parts = Parts(options, {"directory": os.path.realpath(directory), "command": None}, on_quit=end)
     monitors: list[MonitorServer] = []
     for name, path in parts.sockets.items():
-        from .monitor_server import serve as serve_monitor
+        from .qemu.monitor_server import serve as serve_monitor
 
         guardian.tell("socket", path, NO_FILE)
         monitors.append(serve_monitor(name, path, parts.monitor()))

@@ -6,7 +6,7 @@ the number of threads. Also what makes the engine pleasant to use: whole files, 
 `with`.
 
 Does not own any text of /sys or /proc, nor any rule of memory hotplug (the engine, in C), nor the host's side of
-DIMMs (dimm.py). It is the only importer of the C extension. Every method may be called from any thread.
+DIMMs (board.py). It is the only importer of the C extension. Every method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypedDict
 
-from ._engine import Engine
-from .cause import Cause, of_thread
+from .binding._engine import Engine
 from .errors import ConfigError
+from .events import Cause, of_thread
 
 if TYPE_CHECKING:  # whoever has a configuration has loaded that module; this one can do without
-    from .config import MachineConfig
+    from .config.machine_config import MachineConfig
 
 __all__ = ["Block", "Event", "FaultRule", "Machine", "PageInfo", "Path", "Subscriber"]
 
@@ -51,7 +51,7 @@ class Event(NamedTuple):
     :param data: what was written, the action, the state, the rule ...
     :param errno: with what it failed; 0 when it did not.
     :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
-    :param cause: what was asked for, and by whom; None when nobody named it, see `fakesysfs.cause`.
+    :param cause: what was asked for, and by whom; None when nobody named it, see `fakesysfs.events`.
     """
 
     seq: int
@@ -428,7 +428,7 @@ class Machine(Engine):
 
     def _pages(self, size: int | str) -> int:
         if isinstance(size, str):
-            from .config import parse_size
+            from .config.machine_config import parse_size
 
             size = parse_size(size, "size")
         return -(-size >> self.config.page_shift)

@@ -2,7 +2,7 @@
 
 Owns: which FUSE operation is which call of Machine, the mount options that make FUSE behave like sysfs, what must be
 true of the host before a mount is tried, and the threads that serve it. Does not own any text, rule or state of a file
-(the engine), nor where in /sys the tree appears (namespace.py). The only importer of fusepy.
+(the engine), nor where in /sys the tree appears (launch.py). The only importer of fusepy.
 
 An operation is one call of Machine with an errno as its only failure. getattr, readlink, open, read, poll, readdir
 and release are functions of the engine that libfuse calls directly, in threads of its own and without Python;
@@ -26,8 +26,8 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from .cause import TEXT_LIMIT, caused_by
 from .errors import EnvironmentProblem
+from .events import TEXT_LIMIT, caused_by
 
 if TYPE_CHECKING:
     from .machine import Machine

@@ -45,7 +45,7 @@ class Model:
     """The pages of a machine.
 
     :param section: pages of a section; `pageblock` and `chunk`: orders of a pageblock and of the largest chunk.
-    :param features: what this kernel does, names of engine/features.h.
+    :param features: what this kernel does, names of engine/base/kernel_features.h.
     """
 
     def __init__(self, section: int, pageblock: int, chunk: int, features: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fakesysfs.config import MachineConfig
+from fakesysfs.config.machine_config import MachineConfig
 
 
 class ModelGuest:

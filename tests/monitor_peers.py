@@ -23,9 +23,9 @@ from typing import NamedTuple
 from model_guest import ModelGuest
 from monitor_grammar import Grammar, Request
 
-from fakesysfs.dimm import DimmBoard
-from fakesysfs.monitor import Monitor
-from fakesysfs.qmp import QmpSession
+from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.monitor import Monitor
+from fakesysfs.qemu.qmp import QmpSession
 
 PROGRAM = "qemu-system-x86_64"
 CAPABILITIES = b'{"execute":"qmp_capabilities"}'

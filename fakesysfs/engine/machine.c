@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mm.h"
+#include "machine.h"
 
 static int set_constants(struct machine *m, const struct machine_config *config)
 {

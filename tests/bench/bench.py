@@ -82,7 +82,7 @@ def ratio(value: float, reference: float) -> str:
 
 def compiled(name: str, with_engine: bool) -> Path:
     """Build tests/bench/NAME.c, with the whole engine or by itself, and return the program."""
-    sources = [HERE / f"{name}.c", *(sorted(ENGINE.glob("*.c")) if with_engine else ())]
+    sources = [HERE / f"{name}.c", *(sorted(ENGINE.rglob("*.c")) if with_engine else ())]
     objects = BUILD / name
     objects.mkdir(parents=True, exist_ok=True)
     outputs = [objects / f"{source.parent.name}.{source.stem}.o" for source in sources]
@@ -258,9 +258,9 @@ def bench_scale(rounds: int) -> None:
 def monitor_child(memory: str, size: str, count: int) -> dict[str, float]:
     """Plug `count` DIMMs of `size`, ask about them, and unplug one of them, in a process of its own."""
     from fakesysfs import Machine, MachineConfig
-    from fakesysfs.dimm import DimmBoard
-    from fakesysfs.monitor import Monitor
-    from fakesysfs.qmp import QmpSession
+    from fakesysfs.qemu.board import DimmBoard
+    from fakesysfs.qemu.monitor import Monitor
+    from fakesysfs.qemu.qmp import QmpSession
 
     out: dict[str, float] = {}
     with Machine.from_config(MachineConfig.from_options(memory=memory)) as machine, DimmBoard(machine) as board:

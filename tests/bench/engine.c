@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "mm.h"
+#include "machine.h"
 
 enum { ROUNDS = 301, FULL_ROUNDS = 31, PAIRS = 20000, MAX_SAMPLES = 512, HUGE = 2 << 20, STRUCT_PAGE = 64 };
 

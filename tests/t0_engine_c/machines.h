@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mm.h"
+#include "machine.h"
 
 /* ---- kernels ---- */
 

@@ -2,7 +2,7 @@
  * test_buddy.c - the free lists: splitting and merging, whose turn it is, stealing from another migratetype, sections that
  * become uniform and detailed again. Pictures: one letter per page, a blank between pageblocks; machines.h has the key.
  */
-#include "buddy.c"
+#include "mm/buddy.c"
 
 #include "machines.h"
 #include "testhelper.h"

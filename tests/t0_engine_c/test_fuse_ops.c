@@ -3,12 +3,12 @@
  *
  *   /sys/toy/version (0444, "7\n")  state (0644)  power/   /sys/bus/
  */
-#include "fuse_ops.c"
+#include "binding/fuse_ops.c"
 
 #include <fcntl.h>
 #include <poll.h>
 
-#include "mm.h"
+#include "machine.h"
 #include "testhelper.h"
 
 static struct machine *M;

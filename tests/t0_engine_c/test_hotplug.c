@@ -2,7 +2,7 @@
  * test_hotplug.c - memory comes, goes online, goes offline, goes: what happens to its pages, to the zones, to who held
  * them. Pictures: machines.h has the key; - is offline, . no memory at all, v the block's own memmap.
  */
-#include "memory_hotplug.c"
+#include "mm/memory_hotplug.c"
 
 #include "machines.h"
 #include "testhelper.h"

@@ -2,7 +2,7 @@
  * test_isolation.c - pageblocks are taken out of the allocator's reach and put back: which page is named when that fails,
  * and that undoing leaves nothing. Pictures: machines.h has the key to the letters; I is isolated and free.
  */
-#include "page_isolation.c"
+#include "mm/page_isolation.c"
 
 #include "machines.h"
 #include "testhelper.h"

@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "node.c"
-#include "procfs.h"
+#include "devices/node.c"
+#include "proc/proc.h"
 #include "testhelper.h"
 
 struct fixture {

@@ -3,7 +3,7 @@
  * claim, how pages of RAM are counted, how it is printed. Maps: one character is 128 MiB, B busy, w a window
  * that is not.
  */
-#include "resource.c"
+#include "mm/resource.c"
 
 #include <stdlib.h>
 

@@ -5,7 +5,7 @@
  *
  *     read memory3/state EIO nth=3 x2        ..EE....
  */
-#include "rules.c"
+#include "base/rules.c"
 
 #include <ctype.h>
 

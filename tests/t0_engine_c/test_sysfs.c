@@ -8,9 +8,9 @@
  *   /sys/bus/toy/devices/devN  ->  ../../../devices/system/toy/devN    |_ state label secret poke slow ...
  *   /proc/toy /debug/toy/error                                         |_ power/ subsystem -> /sys/bus/toy
  */
-#include "sysfs_tree.c"
+#include "sysfs/sysfs_tree.c"
 
-#include "sysfs.c"
+#include "sysfs/sysfs.c"
 
 #include <pthread.h>
 #include <stdlib.h>

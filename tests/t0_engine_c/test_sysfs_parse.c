@@ -2,7 +2,7 @@
  * test_sysfs_parse.c - how stored text is parsed: numbers, booleans, words, synthetic uevents. Expected
  * values are those of recordings of real kernels.
  */
-#include "sysfs_parse.c"
+#include "sysfs/sysfs_parse.c"
 
 #include "testhelper.h"
 

@@ -4,7 +4,7 @@
  *
  * Owns: that no point is forgotten, and that undoing is complete. What the errors are called is tested elsewhere.
  */
-#include "fault.c"
+#include "base/fault.c"
 
 #include "machines.h"
 #include "testhelper.h"

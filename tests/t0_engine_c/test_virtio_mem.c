@@ -4,7 +4,7 @@
  * Owns: pictures of blocks that are plugged in part, the order of choice, random sizes with random use of the memory.
  * The failure of each step is in test_undo.c, what the host sees in t2.
  */
-#include "virtio_mem.c"
+#include "devices/virtio_mem.c"
 
 #include "machines.h"
 #include "testhelper.h"

@@ -2,7 +2,7 @@
  * testhelper.h - what a C test needs: TEST, CHECK, CHECK_EQ, CHECK_STR and a main(). Include it once, after
  * the engine .c files under test.
  *
- *     #include "buddy.c"        (the whole file, so that its static functions can be called)
+ *     #include "mm/buddy.c"        (the whole file, so that its static functions can be called)
  *     #include "testhelper.h"
  *
  *     // MMMM....  ->  MM..MM..     M movable, . free

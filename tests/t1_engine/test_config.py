@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import fakesysfs.config
-from fakesysfs.config import (
+import fakesysfs.config.machine_config
+from fakesysfs.config.machine_config import (
     CONFIG_DEFAULTS,
     Dimm,
     MachineConfig,
@@ -34,7 +34,7 @@ from fakesysfs.config import (
 )
 from fakesysfs.errors import ConfigError
 
-PACKAGE = Path(fakesysfs.config.__file__).parent
+PACKAGE = Path(fakesysfs.config.machine_config.__file__).parents[1]
 KERNELS = ["5.0", "5.4", "5.10", "5.14", "5.15", "6.1", "6.6", "6.12", "6.18", "7.1"]
 M = 1 << 20
 G = 1 << 30
@@ -578,7 +578,7 @@ def test_refusals_say_what_where_and_what_to_do(options: dict[str, Any], message
 
 
 def names_in(macro: str) -> dict[str, str]:
-    text = (PACKAGE / "engine" / "features.h").read_text()
+    text = (PACKAGE / "engine" / "base" / "kernel_features.h").read_text()
     body = text.split(f"#define {macro}(X)")[1].split("enum ")[0]
     return dict(re.findall(r"^\s+X\((\w+)(?:, (\d+))?\)", body, re.MULTILINE))
 
@@ -588,14 +588,14 @@ def test_configuration_names_are_the_engines() -> None:
 
 
 def test_every_feature_says_which_kernel_change_it_stands_for() -> None:
-    said = tomllib.loads((PACKAGE / "kernels" / "features.toml").read_text())
+    said = tomllib.loads((PACKAGE / "config" / "kernels" / "features.toml").read_text())
     assert said.keys() == names_in("FAKESYSFS_FEATURES").keys()
     assert all(re.match(r"(since|until|all|stable|\d\.\d+ (only|to))\b", text) for text in said.values())
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_profile_lists_known_features_once(kernel: str) -> None:
-    profile = tomllib.loads((PACKAGE / "kernels" / f"{kernel}.toml").read_text())
+    profile = tomllib.loads((PACKAGE / "config" / "kernels" / f"{kernel}.toml").read_text())
     assert profile["release"] == kernel
     assert len(set(profile["features"])) == len(profile["features"])
     assert set(profile["features"]) <= names_in("FAKESYSFS_FEATURES").keys()
@@ -656,7 +656,7 @@ def test_a_machine_is_a_value() -> None:
 
 def test_import_is_cheap() -> None:
     """What only some machines need is loaded when one of them is made."""
-    code = "import sys, fakesysfs.config; print(*sys.modules)"
+    code = "import sys, fakesysfs.config.machine_config; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent
     )

@@ -22,8 +22,9 @@ from typing import Any
 
 import pytest
 
-from fakesysfs import FakesysfsError, Machine, MachineConfig, _engine
-from fakesysfs.config import CONFIG_DEFAULTS
+from fakesysfs import FakesysfsError, Machine, MachineConfig
+from fakesysfs.binding import _engine
+from fakesysfs.config.machine_config import CONFIG_DEFAULTS
 from fakesysfs.errors import ConfigError
 from fakesysfs.machine import Event
 

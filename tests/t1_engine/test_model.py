@@ -31,7 +31,7 @@ from model_buddy import Head, Zone
 from model_machine import MachineModel, Marks
 
 from fakesysfs import MachineConfig
-from fakesysfs._engine import Engine
+from fakesysfs.binding._engine import Engine
 
 MEMORY = "/sys/devices/system/memory"
 KINDS = ("anon", "file", "shmem", "slab", "slab_reclaimable", "pagetables", "kernel", "hugetlb", "pinned", "offline")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.dimm import DimmBoard, HostEvent
+from fakesysfs.qemu.board import DimmBoard, HostEvent
 
 MIB, GIB = 1 << 20, 1 << 30
 DEVICES = "/sys/bus/acpi/devices"

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from t2_tree.test_capture import Block, Copy, run_of
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.capture import capture
+from fakesysfs.capture.machine_file import capture
 from fakesysfs.errors import ConfigError
 
 EXAMPLES = int(os.environ.get("FAKESYSFS_BAD_INPUT_EXAMPLES", "60"))

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.capture import Capture, capture
+from fakesysfs.capture.machine_file import Capture, capture
 
 M, G, T = 1 << 20, 1 << 30, 1 << 40
 MEMORY = "/sys/devices/system/memory"

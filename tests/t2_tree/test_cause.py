@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs import cause as causes
-from fakesysfs.cause import TEXT_LIMIT, Cause, caused_by, current, of_thread, resumed
-from fakesysfs.dimm import DimmBoard
-from fakesysfs.monitor import Monitor
+from fakesysfs import events as causes
+from fakesysfs.events import TEXT_LIMIT, Cause, caused_by, current, of_thread, resumed
+from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.monitor import Monitor
 
 STATE = "/sys/devices/system/memory/memory{}/state"
 

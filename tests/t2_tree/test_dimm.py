@@ -23,10 +23,10 @@ import pytest
 from model_guest import ModelGuest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.config import Dimm as BootDimm
-from fakesysfs.dimm import DimmBoard, HostEvent
+from fakesysfs.config.machine_config import Dimm as BootDimm
 from fakesysfs.errors import ConfigError, MonitorError
-from fakesysfs.memdev import ListingOrder
+from fakesysfs.qemu.backends import ListingOrder
+from fakesysfs.qemu.board import DimmBoard, HostEvent
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -19,7 +19,7 @@ from fakesysfs import Machine, MachineConfig
 from fakesysfs.control_server import machine_handlers
 from fakesysfs.errors import ConfigError
 from fakesysfs.machine import Event, FaultRule
-from fakesysfs.uevent import UeventFaults
+from fakesysfs.run.uevents import UeventFaults
 
 MEMORY = "/sys/devices/system/memory"
 BLOCK = 128 << 20
@@ -279,7 +279,7 @@ def test_uevents_on_their_way(machine: Machine, rules: list[str], expected: str)
 
 
 def test_a_uevent_that_is_held_back_for_the_next_is_not_lost(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fakesysfs.uevent.REORDER_SECONDS", 0.05)
+    monkeypatch.setattr("fakesysfs.run.uevents.REORDER_SECONDS", 0.05)
     got = received_by(machine)
     machine.fault_rule_add("uevent add memory32 reorder")
     add_blocks(machine, 1)

@@ -22,12 +22,12 @@ from unittest.mock import patch
 
 import pytest
 
-import fakesysfs.config
+import fakesysfs.config.machine_config
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.config import list_kernels
+from fakesysfs.config.machine_config import list_kernels
 
-KERNELS = Path(fakesysfs.config.__file__).parent / "kernels"
-HEADER = KERNELS.parent / "engine" / "features.h"
+KERNELS = Path(fakesysfs.config.machine_config.__file__).parent / "kernels"
+HEADER = KERNELS.parents[1] / "engine" / "base" / "kernel_features.h"
 MEMORY = "/sys/devices/system/memory"
 NODE = "/sys/devices/system/node"
 PARAMETERS = "/sys/module/memory_hotplug/parameters"
@@ -57,7 +57,7 @@ def machine_with(kernel: str, flags: dict[str, bool], **options: Any) -> Iterato
     data = profile(kernel)
     on = [flag for flag in data["features"] if flags.get(flag, True)]
     on += [flag for flag, wanted in flags.items() if wanted and flag not in data["features"]]
-    with patch("fakesysfs.config.load_kernel", lambda name, where: {**data, "features": on}):
+    with patch("fakesysfs.config.machine_config.load_kernel", lambda name, where: {**data, "features": on}):
         config = MachineConfig.from_options(kernel=kernel, **options)
     with Machine(config) as machine:
         yield machine

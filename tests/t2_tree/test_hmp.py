@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 from monitor_peers import PROGRAM, Machine, StoppedGuest, installed
 
-from fakesysfs.dimm import DimmBoard
 from fakesysfs.errors import EnvironmentProblem
-from fakesysfs.hmp_session import History, HmpSession
-from fakesysfs.monitor import Monitor
-from fakesysfs.monitor_server import MonitorServer, serve_hmp, serve_qmp
+from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.hmp_session import History, HmpSession
+from fakesysfs.qemu.monitor import Monitor
+from fakesysfs.qemu.monitor_server import MonitorServer, serve_hmp, serve_qmp
 
 VERSION = "7.2."
 RECORDED = Path(__file__).parent / "qemu_hmp.json"

@@ -27,13 +27,13 @@ import pytest
 from model_guest import ModelGuest
 from monitor_grammar import CURIOSITIES, DEEP
 
-from fakesysfs import monitor_server
-from fakesysfs.dimm import DimmBoard, HostEvent
 from fakesysfs.errors import EnvironmentProblem, MonitorError
-from fakesysfs.monitor import Monitor
-from fakesysfs.monitor_server import MonitorServer, serve_qmp
-from fakesysfs.qemu_text import JsonError, JsonStream, parse_json, parse_size, to_json
-from fakesysfs.qmp import QmpSession
+from fakesysfs.qemu import monitor_server
+from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.monitor import Monitor
+from fakesysfs.qemu.monitor_server import MonitorServer, serve_qmp
+from fakesysfs.qemu.qemu_text import JsonError, JsonStream, parse_json, parse_size, to_json
+from fakesysfs.qemu.qmp import QmpSession
 
 HERE = Path(__file__).parent
 RECORDINGS = sorted((HERE.parent / "recordings").glob("*.json"))
@@ -677,6 +677,6 @@ def test_events_cost_nothing_without_clients(server: MonitorServer, board: DimmB
 def test_importing_is_cheap() -> None:
     """No asyncio, and no logging until there is something to log."""
     heavy = "'asyncio', 'logging', 'ssl', 'dataclasses'"
-    code = f"import sys, fakesysfs.monitor_server; print([m for m in ({heavy}) if m in sys.modules])"
+    code = f"import sys, fakesysfs.qemu.monitor_server; print([m for m in ({heavy}) if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parents[1])
     assert out.stdout == "[]\n"

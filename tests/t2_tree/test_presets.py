@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.config import list_arches, list_kernels, load_presets
-from fakesysfs.dimm import DimmBoard
+from fakesysfs.config.machine_config import list_arches, list_kernels, load_presets
 from fakesysfs.errors import ConfigError
 from fakesysfs.machine import Block, Event
+from fakesysfs.qemu.board import DimmBoard
 
 MEMORY = "/sys/devices/system/memory"
 NODE = "/sys/devices/system/node"

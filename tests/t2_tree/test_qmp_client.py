@@ -20,8 +20,8 @@ import pytest
 from qemu.qmp import EventListener, ExecuteError, QMPClient, Runstate
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.dimm import DimmBoard
-from fakesysfs.monitor_server import MonitorServer, serve_qmp
+from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.monitor_server import MonitorServer, serve_qmp
 
 SECONDS = 30.0
 

@@ -15,10 +15,10 @@ import pytest
 from model_guest import ModelGuest
 from model_qmp_schema import Schema
 
-from fakesysfs.dimm import DimmBoard, HostEvent
 from fakesysfs.errors import MonitorError
-from fakesysfs.monitor import Monitor
-from fakesysfs.qmp import QmpSession
+from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.monitor import Monitor
+from fakesysfs.qemu.qmp import QmpSession
 
 QEMU = Schema(json.loads((Path(__file__).parent / "qemu_schema.json").read_text())["schema"])
 

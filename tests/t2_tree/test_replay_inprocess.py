@@ -27,9 +27,9 @@ from typing import Any
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.dimm import DimmBoard, HostEvent
-from fakesysfs.monitor import Monitor
-from fakesysfs.qmp import QmpSession
+from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.monitor import Monitor
+from fakesysfs.qemu.qmp import QmpSession
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 SHOWN = {"op", "path", "data", "mode", "cmd", "line", "execute", "arguments"}  # of a step that differs

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.dimm import DimmBoard, HostEvent
 from fakesysfs.errors import ConfigError
+from fakesysfs.qemu.board import DimmBoard, HostEvent
 
 MEMORY = "/sys/devices/system/memory"
 EJECT = "/sys/bus/acpi/devices/PNP0C80:00/eject"

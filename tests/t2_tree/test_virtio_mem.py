@@ -17,12 +17,13 @@ import pytest
 from model_guest import ModelGuest
 from monitor_peers import installed, ours, qemu
 
-from fakesysfs import Machine, MachineConfig, virtio_mem
-from fakesysfs.dimm import DimmBoard, HostEvent
+from fakesysfs import Machine, MachineConfig
+from fakesysfs.cli.memory_map import memory_map
 from fakesysfs.errors import MonitorError
-from fakesysfs.monitor import Monitor
-from fakesysfs.render import memory_map
-from fakesysfs.virtio_mem import Throttle
+from fakesysfs.qemu import virtio_mem
+from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.monitor import Monitor
+from fakesysfs.qemu.virtio_mem import Throttle
 
 MIB, GIB = 1 << 20, 1 << 30
 MEMORY = "/sys/devices/system/memory"

@@ -24,7 +24,7 @@ import pytest
 
 from fakesysfs.errors import EnvironmentProblem
 from fakesysfs.mount import preflight
-from fakesysfs.namespace import UNSHARE
+from fakesysfs.run.launch import UNSHARE
 
 SOURCES = Path(__file__).parents[2]
 MEMORY = "/sys/devices/system/memory"

@@ -51,7 +51,7 @@ def test_of_a_caller_that_ignores_the_signal_it_is_told_by(me: Person, enter: tu
 # A minder whose process outside ends before the command has been started.
 DESERTED = """
 import signal, socket
-from fakesysfs.enter import _Entered
+from fakesysfs.run.enter_instance import _Entered
 outside, inside = socket.socketpair()
 outside.close()
 _Entered(inside, {}, set(), False).listen()

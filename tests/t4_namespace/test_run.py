@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from t3_mount.host import FUSE_MAGIC, MEMORY, SECONDS, Person, ended, lines
 
-from fakesysfs.cli import parse_run
-from fakesysfs.namespace import DEFAULTS
+from fakesysfs.cli.commands import parse_run
+from fakesysfs.run.launch import DEFAULTS
 
 COVERED = """\
 /proc/buddyinfo /proc/iomem /proc/meminfo /proc/pagetypeinfo /proc/vmstat /proc/zoneinfo

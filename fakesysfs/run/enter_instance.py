@@ -1,0 +1,242 @@
+"""`fakesysfs exec -- CMD`: one more command inside a running instance, as if it had been started there.
+
+Owns: entering the namespaces of an instance, and what has to be true of them first. Does not own: signals, terminal and
+exit statuses (supervise.py), how an instance is found and asked for its namespaces (control.py).
+
+    the shell ── outside ── minder ── CMD
+                 execute()  inside, as CMD is
+
+The process the user started enters the user and the pid namespace, of which the latter is for its children. Its child,
+the minder, enters the rest and starts CMD. Who ends whom when one is killed:
+
+    outside       the socket pair reports end of file, the minder kills CMD and ends
+    minder        the kernel kills CMD, see syscall.end_with_parent; the socket pair tells the process outside
+    the instance  the kernel kills minder and CMD
+
+What CMD leaves running stays until the instance ends, as it would have if CMD had been started in there. The process
+outside ignores SIGCHLD, so that the kernel buries the minder: the end of a pid namespace waits until all its processes
+are buried, and a process outside that is stopped would be waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+from ..control import is_own, printable
+from ..errors import EnvironmentProblem, FakesysfsError, InstanceError
+from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
+from .system_calls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, call, end_with_parent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
+
+KINDS = {"user": CLONE_NEWUSER, "mnt": CLONE_NEWNS, "net": CLONE_NEWNET, "pid": CLONE_NEWPID, "command": CLONE_NEWUSER}
+NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704  # ioctl_ns(2)
+
+
+def execute(namespaces: Mapping[str, int], command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command in the namespaces of an instance. Returns its exit status.
+
+    :param namespaces: see namespace.Inside.namespaces.
+    :raises EnvironmentProblem: they cannot be entered.
+    :raises InstanceError: they are not such as this user could have made.
+    """
+    if _is_in(namespaces, "command"):
+        namespaces = {}  # this is a process of the instance already
+    else:
+        check(namespaces)
+    mask, ignored = block_signals()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    directory = os.getcwd()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    outside = Outside(ours)
+    other_user = not _is_in(namespaces, "user")
+    _join(namespaces, "user")
+    _join(namespaces, "pid")
+    try:
+        child = os.fork()
+    except OSError:  # ENOMEM: there is no pid 1 any more
+        raise EnvironmentProblem("the instance has ended") from None
+    if child == 0:
+        ours.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _Entered(theirs, namespaces, mask, other_user).start(command, environment, directory)
+    theirs.close()
+    outside.pass_signals(ignored)
+    if outside.status is None:
+        print("fakesysfs: the instance ended, or the simulation was killed, and with it the command", file=sys.stderr)
+        return KILLED
+    return outside.status
+
+
+def check(namespaces: Mapping[str, int]) -> None:
+    """See that namespaces are such as this user's `run` makes: nobody else has a say in what is seen in there.
+
+    :param namespaces: see namespace.Inside.namespaces.
+    :raises InstanceError: they are not.
+    """
+    if namespaces.keys() - {"command"} != KINDS.keys() - {"command"}:
+        raise InstanceError("the instance does not give the namespaces of a run; nothing is entered")
+    for name, fd in namespaces.items():
+        if not _is_namespace(fd, name):
+            raise InstanceError(f"what the instance gives is no {name} namespace; nothing is entered")
+    strange = [name for name in namespaces if not _is_in(namespaces, name)]
+    if os.geteuid() != 0 and strange and "user" not in strange:
+        raise InstanceError("nobody but root makes namespaces in the user namespace there is; nothing is entered")
+    for name in strange:
+        if not _is_trusted(namespaces, name):
+            raise InstanceError(f"the {name} namespace of the instance is not of its user; nothing is entered")
+
+
+def _is_namespace(fd: int, name: str) -> bool:
+    """Whether an open file is a namespace of that name."""
+    # The name comes first: it is got without asking whoever is behind a file of another kind.
+    kind = "user" if name == "command" else name
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(f"{kind}:[") and _ask(fd, NS_GET_NSTYPE) == KINDS[name]
+    except FileNotFoundError:
+        raise EnvironmentProblem("there is no /proc here", "mount -t proc proc /proc") from None
+
+
+def _is_trusted(namespaces: Mapping[str, int], name: str) -> bool:
+    """Whether this process's user made a namespace; all but the user namespace belong to that one."""
+    if name == "user":
+        return _is_ours(namespaces[name])
+    owner = _ask(namespaces[name], NS_GET_USERNS)  # of a user namespace: its parent
+    if owner < 0:
+        return False
+    try:
+        if name == "net" and _is_ours(owner):
+            return True  # `run` of root makes it in a user namespace of its own, see syscall.enter_quiet_network()
+        return os.path.sameopenfile(owner, namespaces["user"]) and (name != "command" or _is_ours(namespaces[name]))
+    finally:
+        os.close(owner)
+
+
+def _ask(fd: int, what: int) -> int:
+    """ioctl_ns(2): the answer, or -1 when there is none."""
+    import fcntl
+
+    try:
+        return fcntl.ioctl(fd, what)
+    except OSError:
+        return -1
+
+
+def _is_ours(user_namespace: int) -> bool:
+    """Whether it was made by this process's user, or is the one of this process."""
+    import fcntl
+
+    if _is_in({"user": user_namespace}, "user"):
+        return True
+    uid = bytearray(4)
+    try:
+        fcntl.ioctl(user_namespace, NS_GET_OWNER_UID, uid)
+    except OSError:
+        return False
+    return is_own(int.from_bytes(uid, sys.byteorder))
+
+
+def _is_in(namespaces: Mapping[str, int], name: str) -> bool:
+    """Whether this process is in one of the namespaces, or it is none of them."""
+    if name not in namespaces:
+        return name != "command"
+    try:
+        own = os.stat(f"/proc/self/ns/{'user' if name == 'command' else name}")
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(namespaces[name]), own)
+
+
+def _join(namespaces: Mapping[str, int], name: str) -> None:
+    """Enter one namespace, unless this process is in it."""
+    if _is_in(namespaces, name):
+        return
+    try:
+        call("setns", namespaces[name], 0)
+    except OSError as e:
+        raise EnvironmentProblem(f"the instance's {name} namespace cannot be entered: {e.strerror}") from None
+
+
+class _Entered(Minder):
+    """The process next to the command."""
+
+    def __init__(self, outside: socket.socket, namespaces: Mapping[str, int], mask: set[int], other_user: bool) -> None:
+        super().__init__(outside)
+        self._namespaces = namespaces
+        self._mask = mask
+        self._other_user = other_user
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], directory: str) -> NoReturn:
+        """The life of this process."""
+        self.say("hello")
+        status = 1
+        try:
+            _join(self._namespaces, "net")
+            _join(self._namespaces, "mnt")
+            os.chdir(directory)  # by its name: what it leads to may be another directory here
+            self.mind(lambda: self._spawn(command, environment))
+        except FakesysfsError as e:
+            print(f"fakesysfs: {printable(str(e))}", file=sys.stderr)
+            status = e.exit_status
+        except OSError as e:
+            print(f"fakesysfs: {e.filename or command[0]}: {e.strerror}", file=sys.stderr)
+        finally:
+            sys.stderr.flush()
+            self.end(status)
+
+    def deserted(self) -> NoReturn:
+        """The process outside was killed."""
+        if self.command:  # else it is just being started, and is killed with this process; 0 would be the whole group
+            with suppress(ProcessLookupError):
+                os.kill(self.command, signal.SIGKILL)
+        self.end(KILLED)
+
+    def _spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> int:
+        path = find(command[0], environment.get("PATH", os.defpath))
+        pid = started(command[0], self._fork, path, command, environment)
+        self.listen()  # now: forking goes before threads
+        return pid
+
+    def _fork(self, path: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+        """As os.posix_spawn, with what that cannot."""
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(reading)
+                if self._other_user:  # its group may be another one than that of the run
+                    os.setresgid(0, 0, 0)
+                    os.setresuid(0, 0, 0)
+                if "command" in self._namespaces:
+                    _join(self._namespaces, "command")
+                # Python's own handler would not end it by the signal, should one come before the command is there.
+                handled = {signal.SIGINT} if callable(signal.getsignal(signal.SIGINT)) else set()
+                for number in PYTHON_IGNORES | handled:
+                    signal.signal(number, signal.SIG_DFL)
+                end_with_parent()  # last: a change of credentials takes it back
+                signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+                poll = select.poll()
+                poll.register(writing, 0)
+                if not poll.poll(0):  # else the parent was dead already
+                    os.execve(path, list(arguments), environment)
+            except EnvironmentProblem:
+                os.write(writing, b"1")
+            except OSError as e:
+                os.write(writing, f"{e.errno}".encode())
+            finally:
+                os._exit(1)
+        os.close(writing)
+        with open(reading, encoding="ascii") as file:
+            error = file.read()
+        if error:
+            os.waitpid(pid, 0)
+            raise OSError(int(error), os.strerror(int(error)))
+        return pid
