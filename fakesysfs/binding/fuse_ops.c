@@ -1,5 +1,5 @@
 /*
- * fuse_ops.c (o) - file operations as libfuse 2 calls them: lookups, reads, listings without an interpreter.
+ * fuse_ops.c - file operations as libfuse 2 calls them: lookups, reads, listings without an interpreter.
  *
  * Owns: the translation between libfuse's signatures and engine.h, and the only globals of the engine: which
  * machine of this process is mounted, because these callbacks get no context without linking libfuse, and how

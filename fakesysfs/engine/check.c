@@ -1,5 +1,5 @@
 /*
- * check.c (m) - recount everything and compare: the invariants of machine.h, one after another.
+ * check.c - recount everything and compare: the invariants of machine.h, one after another.
  *
  * Owns: machine_check(). It changes nothing and trusts no counter: free and held pages are counted from the memmaps,
  * lists are walked link by link. Its cost is that of what is detailed plus one step per section.

@@ -1,5 +1,5 @@
 /*
- * machine.c (n) - a machine from its configuration, and its end.
+ * machine.c - a machine from its configuration, and its end.
  *
  * Owns: the order in which the parts are made: constants, nodes, address space, boot memory, policies, load, tree.
  * Does not own: any of the parts. Threading: creation and destruction are the caller's alone; see record.c for locks.

@@ -1,5 +1,5 @@
 /*
- * fault.c (a) - named points at which the engine can be told to fail, so that every undo path can be walked.
+ * fault.c - named points at which the engine can be told to fail, so that every undo path can be walked.
  *
  * Owns: the list of points and when each fires: on its nth pass from now, `times` times. Does not own: what failing
  * means there (the caller's undo labels), nor fault rules on files.

@@ -1,5 +1,5 @@
 /*
- * record.c (a) - what happened, for whoever asks: reasons, the kernel log, events, the trace; and the locks and small
+ * record.c - what happened, for whoever asks: reasons, the kernel log, events, the trace; and the locks and small
  * tools every other file needs.
  *
  * Owns: the rings and queues (they are read, nothing is called out), the virtual clock, the random generator, the

@@ -1,5 +1,5 @@
 /*
- * rules.c (a) - faults on purpose: rules by which opening, reading, writing or listing a file of the tree fails, or
+ * rules.c - faults on purpose: rules by which opening, reading, writing or listing a file of the tree fails, or
  * takes long, or by which files are missing; what is to happen to uevents on their way to the listeners; and how the
  * guest answers when the host wants a DIMM back.
  *

@@ -1,5 +1,5 @@
 /*
- * acpi.c (m) - the guest's side of a DIMM slot: what Linux does when the firmware says that one was plugged, or should
+ * acpi.c - the guest's side of a DIMM slot: what Linux does when the firmware says that one was plugged, or should
  * go.
  *
  * Owns: what is in a slot, memory groups of DIMMs, the order of offlining at an eject with its roll-back. Does not own:

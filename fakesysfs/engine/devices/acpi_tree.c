@@ -1,5 +1,5 @@
 /*
- * acpi_tree.c (m) - what sysfs shows of the DIMM slots: the devices PNP0C80:NN, and their links in /sys/bus/acpi.
+ * acpi_tree.c - what sysfs shows of the DIMM slots: the devices PNP0C80:NN, and their links in /sys/bus/acpi.
  *
  * Owns: their files and links, and what a write to `eject` asks for. Does not own: what the guest does with a DIMM
  * (acpi.c), the other end of the links (memory_block.c). There is a device for each slot of the machine from boot on,

@@ -1,5 +1,5 @@
 /*
- * boot.c (m) - the memory of a machine as it is when Linux has booted.
+ * boot.c - the memory of a machine as it is when Linux has booted.
  *
  * Owns: which sections and blocks exist at boot, where zones begin and end (kernelcore=, movablecore=), what is
  * reserved (kernel image, boot memmap), the hand-over of the rest to the buddy; blocks that are listed: machines that

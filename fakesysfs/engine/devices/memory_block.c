@@ -1,5 +1,5 @@
 /*
- * memory_block.c (l) - memory blocks: the devices memoryN, their state machine, every attribute of theirs.
+ * memory_block.c - memory blocks: the devices memoryN, their state machine, every attribute of theirs.
  *
  * Owns: which blocks exist, their state and online type, the adding and removing of memory as blocks (uevents, links to
  * nodes, auto-online), the words of the attributes. Does not own: page frames and zones (memory_hotplug.c and below),

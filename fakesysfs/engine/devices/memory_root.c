@@ -1,5 +1,5 @@
 /*
- * memory_root.c (m) - /sys/devices/system/memory itself: the attributes that are not of one block, the list of blocks.
+ * memory_root.c - /sys/devices/system/memory itself: the attributes that are not of one block, the list of blocks.
  *
  * Owns: auto_online_blocks, block_size_bytes, probe, soft_offline_page, hard_offline_page, crash_hotplug and uevent
  * there.

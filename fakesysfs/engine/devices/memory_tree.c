@@ -1,5 +1,5 @@
 /*
- * memory_tree.c (k) - what stands around the memory blocks: /sys/bus/memory, the module parameters of memory_hotplug,
+ * memory_tree.c - what stands around the memory blocks: /sys/bus/memory, the module parameters of memory_hotplug,
  * /sys/firmware/memmap, the kernel's own error injection in debugfs.
  *
  * Owns: those files, the firmware's map. Does not own: the blocks (memory_block.c), what a policy does (zone.c).

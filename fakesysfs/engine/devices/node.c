@@ -1,5 +1,5 @@
 /*
- * node.c (k) - the NUMA nodes as devices: /sys/devices/system/node, its nodeN directories, /sys/bus/node.
+ * node.c - the NUMA nodes as devices: /sys/devices/system/node, its nodeN directories, /sys/bus/node.
  *
  * Owns: which nodes have a directory, their uevents, the masks, the links to CPUs and memory blocks. Does
  * not own: what the files of a node say about its memory (node_files.c, meminfo.c, vmstat.c), when a node

@@ -1,5 +1,5 @@
 /*
- * node_files.c (j) - what the files of a node's directory say and take: CPUs, distances, counters, huge
+ * node_files.c - what the files of a node's directory say and take: CPUs, distances, counters, huge
  * pages.
  *
  * Owns: the text of those files, and the sub-directories hugepages/, memory_failure/ and x86/. Does not

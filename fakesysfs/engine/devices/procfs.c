@@ -1,5 +1,5 @@
 /*
- * procfs.c (j) - the files of /proc that tell about memory, hung into the tree.
+ * procfs.c - the files of /proc that tell about memory, hung into the tree.
  *
  * Owns: which files there are, their modes. Does not own: what they say (meminfo.c, zoneinfo.c, vmstat.c,
  * resource.c).

@@ -1,5 +1,5 @@
 /*
- * virtio_mem.c (m) - the guest's driver of virtio-mem devices: it plugs and unplugs until the size is as requested.
+ * virtio_mem.c - the guest's driver of virtio-mem devices: it plugs and unplugs until the size is as requested.
  *
  * Owns: which memory is plugged and unplugged in which order, what the host is asked and told. Does not own: the states
  * of blocks and what others do with them (virtio_mem_state.c), taking pages away (contig.c), the host's side with its

@@ -1,5 +1,5 @@
 /*
- * buddy.c (d) - the free lists: by zone, order and migratetype; and the hand-over of folios between them and whoever
+ * buddy.c - the free lists: by zone, order and migratetype; and the hand-over of folios between them and whoever
  * holds pages.
  *
  * Owns: zone->free_area, zone->held, the counters that are the lengths of those lists (free, isolated_free, kind_pages,

@@ -1,5 +1,5 @@
 /*
- * contig.c (h) - take a range of pages away from the allocator while it is online, and give it back.
+ * contig.c - take a range of pages away from the allocator while it is online, and give it back.
  *
  * Owns: the order of the steps and their undo. Does not own: isolation, migration, free lists.
  * Linux: mm/page_alloc.c alloc_contig_range(); drivers/virtio/virtio_mem.c virtio_mem_fake_offline(), _fake_online().

@@ -1,7 +1,7 @@
 /*
  * inline.h - the few functions that every path of a page runs through, so short that a call would cost more than they do.
  *
- * Owns nothing: each belongs to the file that its heading names, and to that file's letter. machine.h includes it at its end.
+ * Owns nothing: each belongs to the file that its heading names. machine.h includes it at its end.
  * They call nothing but each other.
  */
 #ifndef FAKESYSFS_FAST_H

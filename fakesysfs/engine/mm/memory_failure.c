@@ -1,5 +1,5 @@
 /*
- * memory_failure.c (h) - pages that are taken out of use because their memory is bad.
+ * memory_failure.c - pages that are taken out of use because their memory is bad.
  *
  * Owns: soft and hard offlining of one page, what is logged and counted. Does not own: the files that ask for it
  * (memory_block.c), what a later onlining of the block says (memory_block.c).

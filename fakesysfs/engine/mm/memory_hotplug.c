@@ -1,5 +1,5 @@
 /*
- * memory_hotplug.c (h) - ranges of page frames come, go online, go offline, go.
+ * memory_hotplug.c - ranges of page frames come, go online, go offline, go.
  *
  * Owns: the order of the steps and their undo, present counters, sections' zones, the memmap of hot-added memory,
  * notifiers and their error injection, the table of memory groups. Does not own: memory blocks and their states, any text

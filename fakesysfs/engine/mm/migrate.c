@@ -1,5 +1,5 @@
 /*
- * migrate.c (g) - move what can move out of a range of pages that is going offline.
+ * migrate.c - move what can move out of a range of pages that is going offline.
  *
  * Owns: which folio is next, where its pages go (nodes and zones as Linux chooses them), what is logged when one cannot
  * go. Does not own: the retry and the signal (memory_hotplug.c), isolation.

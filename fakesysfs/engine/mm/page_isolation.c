@@ -1,5 +1,5 @@
 /*
- * page_isolation.c (f) - take pageblocks out of the allocator's reach, and put them back.
+ * page_isolation.c - take pageblocks out of the allocator's reach, and put them back.
  *
  * Owns: the decision whether a pageblock may be isolated and which page stands in the way, the order in which the
  * pageblocks of a range are tried, the undo, the dump of the page in the kernel log.

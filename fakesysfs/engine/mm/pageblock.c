@@ -1,5 +1,5 @@
 /*
- * pageblock.c (c) - the migratetype of each pageblock, and whether it is isolated.
+ * pageblock.c - the migratetype of each pageblock, and whether it is isolated.
  *
  * Owns: the bytes behind `section->blocks` and `section->mt`. A section whose pageblocks are all alike keeps one byte;
  * the array comes with the first that differs and goes when they agree again.

@@ -1,5 +1,5 @@
 /*
- * resource.c (b) - the tree of physical address ranges behind /proc/iomem.
+ * resource.c - the tree of physical address ranges behind /proc/iomem.
  *
  * Owns: who may claim a range, what is left of a claim when a part of it goes, which ranges are RAM the
  * kernel uses, the text of /proc/iomem. Does not own: sections or pages; a range here is only a claim.

@@ -1,5 +1,5 @@
 /*
- * sparse.c (b) - sections: the map of physical memory, as sparse as memory itself, and what a list node refers to.
+ * sparse.c - sections: the map of physical memory, as sparse as memory itself, and what a list node refers to.
  *
  * Owns: the two-level tables, the pool of sections, the memmaps of detailed sections, the links of lists. A section
  * whose pages are all alike has no memmap; it is detailed when its first page starts to differ (buddy.c asks).

@@ -1,5 +1,5 @@
 /*
- * virtio_mem_state.c (c) - which pages of virtio-mem devices are plugged, and what becomes of their blocks.
+ * virtio_mem_state.c - which pages of virtio-mem devices are plugged, and what becomes of their blocks.
  *
  * Owns: the devices, the state of each of their blocks, the subblocks that are plugged, what the driver makes of memory
  * going online and offline. Does not own: what is plugged or unplugged when (virtio_mem.c), the pages (buddy.c).

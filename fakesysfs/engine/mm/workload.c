@@ -1,5 +1,5 @@
 /*
- * workload.c (e) - who holds each page, and the allocator's choice of node and zone for them.
+ * workload.c - who holds each page, and the allocator's choice of node and zone for them.
  *
  * Owns: the table of kinds (how each is placed, counted, moved), zonelists and watermarks of an allocation, the load
  * that a machine has after boot, allocation and freeing on demand. Does not own: free lists (buddy.c), migration.

@@ -1,5 +1,5 @@
 /*
- * zone.c (c) - nodes and zones: their spans, which zone a range of pages may join, watermarks, the order in which
+ * zone.c - nodes and zones: their spans, which zone a range of pages may join, watermarks, the order in which
  * allocations fall from zone to zone.
  *
  * Owns: start_pfn/end_pfn of zones and nodes, watermarks and lowmem reserves, the node order by distance, the policy

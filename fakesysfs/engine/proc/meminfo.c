@@ -1,5 +1,5 @@
 /*
- * meminfo.c (i) - /proc/meminfo and nodeN/meminfo.
+ * meminfo.c - /proc/meminfo and nodeN/meminfo.
  *
  * Owns: their lines in the kernel's order, each with the feature and the configuration that bring it. What
  * the model has no notion of (swap cache, dirty pages, mapped files) is 0, as on an idle machine. Does not

@@ -1,5 +1,5 @@
 /*
- * vmstat.c (h) - the names of all counters, in the kernel's order, and where their values come from.
+ * vmstat.c - the names of all counters, in the kernel's order, and where their values come from.
  *
  * Owns: the tables behind /proc/vmstat, nodeN/vmstat and the counters inside /proc/zoneinfo. A line says
  * from or until which feature it exists and which configuration it needs. A counter the model has no

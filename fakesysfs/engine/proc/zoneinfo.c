@@ -1,5 +1,5 @@
 /*
- * zoneinfo.c (i) - /proc/zoneinfo, /proc/buddyinfo, /proc/pagetypeinfo: zones as text.
+ * zoneinfo.c - /proc/zoneinfo, /proc/buddyinfo, /proc/pagetypeinfo: zones as text.
  *
  * Owns: these three files. Does not own: the list of counters inside zoneinfo (vmstat.c), watermarks and
  * spans (zone.c), free lists (buddy.c).

@@ -1,5 +1,5 @@
 /*
- * sysfs.c (c) - open files, and the rules by which kernfs reads and writes them.
+ * sysfs.c - open files, and the rules by which kernfs reads and writes them.
  *
  * Owns: handles and their buffers, sysfs_show() and sysfs_store(), and the files of power/. Does not own: the
  * tree (sysfs_tree.c), what a file says (show) and what a write does (store).

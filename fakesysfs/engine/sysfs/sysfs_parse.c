@@ -1,5 +1,5 @@
 /*
- * sysfs_parse.c (b) - what a store function does with its text: numbers, booleans, words, synthetic uevents.
+ * sysfs_parse.c - what a store function does with its text: numbers, booleans, words, synthetic uevents.
  *
  * Owns: the grammar of stored text, exactly as lenient and as strict as the kernel's helpers of the same
  * purpose. Stored text always ends with a NUL; what is behind an earlier NUL is not seen by parsers of

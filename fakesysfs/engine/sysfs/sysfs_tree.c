@@ -1,5 +1,5 @@
 /*
- * sysfs_tree.c (b) - the tree of files: what is where, and what stat, readdir and attempts to change it say.
+ * sysfs_tree.c - the tree of files: what is where, and what stat, readdir and attempts to change it say.
  *
  * Owns: the fixed directories, the walk from a path to a node, names, inode numbers, modes and what chmod,
  * chown and utimensat changed of them, listings, files a user added. Does not own: open files (sysfs.c),
