@@ -2,7 +2,8 @@
 
     from fakesysfs import Machine, MachineConfig
 
-Names are loaded when they are first used: a command that only talks to a running instance needs none of them.
+Names are loaded when they are first used: a command that only talks to a running instance needs
+none of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FakesysfsError", "Machine", "MachineConfig"]
 
-_HOMES = {"FakesysfsError": ".errors", "Machine": ".machine", "MachineConfig": ".config.machine_config"}
+_HOMES = {
+    "FakesysfsError": ".errors",
+    "Machine": ".machine",
+    "MachineConfig": ".config.machine_config",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,8 @@
 """The command `fakesysfs`, also as `python -m fakesysfs`.
 
-Owns: which way an invocation goes. `run` and a plain `dmesg` must start quickly and take ways of their own that import
-little, or late; everything else is commands.py's. Every FakesysfsError ends here as one line on stderr.
+Owns: which way an invocation goes. `run` and a plain `dmesg` must start quickly and take ways of
+their own that import little, or late; everything else is commands.py's. Every FakesysfsError ends
+here as one line on stderr.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def open_closed_streams() -> None:
         return  # a /dev without null: the commands say what else is missing there
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - for good
+            # For good
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
 
 
 def run(arguments: list[str]) -> int:
@@ -59,7 +61,10 @@ def run(arguments: list[str]) -> int:
         return launch(arguments, lambda: {"command": arguments[1:]})
     # Where it may be --detach the options come first, and say whether it is.
     before = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if any(word.startswith("--d") or (word[:1] == "-" and word[1:2] != "-" and "d" in word) for word in before):
+    if any(
+        word.startswith("--d") or (word[:1] == "-" and word[1:2] != "-" and "d" in word)
+        for word in before
+    ):
         options = parse()
         return (launch_detached if options["detach"] else launch)(arguments, lambda: options)
     return launch(arguments, parse)
@@ -70,7 +75,9 @@ def dmesg() -> int:
     from .control import connect
 
     lines = connect().call("dmesg")
-    sys.stdout.write("".join(f"[{us // 1000000:5d}.{us % 1000000:06d}] {text}\n" for us, text in lines))
+    sys.stdout.write(
+        "".join(f"[{us // 1000000:5d}.{us % 1000000:06d}] {text}\n" for us, text in lines)
+    )
     return 0
 
 

@@ -1,19 +1,19 @@
 """How a second command finds a running instance and speaks to it.
 
-Owns: the names of instances, the socket each listens at, who is spoken to, and the client's side of the protocol; the
-other one is control_server.py's. An instance listens at the
-abstract Unix socket "fakesysfs/UID/ID", which is no file, disappears with its process and stands in /proc/net/unix for
-everybody in the network namespace to see; `run` listens in the caller's namespace and in its own. Does not own: what the
-requests mean.
+Owns: the names of instances, the socket each listens at, who is spoken to, and the client's side of
+the protocol; the other one is control_server.py's. An instance listens at the abstract Unix socket
+"fakesysfs/UID/ID", which is no file, disappears with its process and stands in /proc/net/unix for
+everybody in the network namespace to see; `run` listens in the caller's namespace and in its own.
+Does not own: what the requests mean.
 
-Trust: any user can listen at any name, so a name says nothing. Both sides ask the kernel who the other one is
-(SO_PEERCRED), and speak to processes of their own user only; root is no exception. Nothing is read from another user's
-process, and no command waits for one.
+Trust: any user can listen at any name, so a name says nothing. Both sides ask the kernel who the
+other one is (SO_PEERCRED), and speak to processes of their own user only; root is no exception.
+Nothing is read from another user's process, and no command waits for one.
 
-Protocol: the server greets with one line of JSON. A request is one line, {"do": NAME, "args": [], "options": {}} with the
-handler's arguments by position and by name; the reply is {"return": VALUE}, or a line {"item": VALUE} each and
-{"end": true} from a handler that is a generator, or {"error": {...}}, which the client raises as the exception it was.
-A request is at most 1 MiB long.
+Protocol: the server greets with one line of JSON. A request is one line, {"do": NAME, "args": [],
+"options": {}} with the handler's arguments by position and by name; the reply is {"return": VALUE},
+or a line {"item": VALUE} each and {"end": true} from a handler that is a generator, or {"error":
+{...}}, which the client raises as the exception it was. A request is at most 1 MiB long.
 
 Importing this file is cheap on purpose: `fakesysfs dmesg` is asked for very often.
 """
@@ -40,7 +40,8 @@ QUEUE_SECONDS = 0.1  # the same, when an instance of this user has been found at
 GREETING_SECONDS = 10.0
 ANSWER_SECONDS = 2.0  # of several that are asked at once
 REPLY_SECONDS = 30.0
-LASTING = {"allocate", "check", "free", "hmp", "map", "monitor", "read", "store", "trace"}  # requests that may take longer
+# requests that may take longer
+LASTING = {"allocate", "check", "free", "hmp", "map", "monitor", "read", "store", "trace"}
 UNKNOWN_UID = 65534  # Linux: kernel/sys.c overflowuid
 DESCRIPTORS_MAX = 8  # open files in one reply
 MESSAGE_BYTES = 1 << 20  # the longest request, greeting, or reply to a request that is not of LONG
@@ -52,7 +53,9 @@ class Instance:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.uid, self.id = (int(part) if part.isdigit() else -1 for part in name.removeprefix(PREFIX).split("/"))
+        self.uid, self.id = (
+            int(part) if part.isdigit() else -1 for part in name.removeprefix(PREFIX).split("/")
+        )
 
     def __repr__(self) -> str:
         return f"Instance({self.name!r})"
@@ -106,8 +109,8 @@ def environment(name: str) -> dict[str, str]:
 
     # sd-device would refuse devices that are not on a sysfs.
     found = {**os.environ, VARIABLE: name, "SYSTEMD_DEVICE_VERIFY_SYSFS": "0"}
-    # The command may want to ask the instance something, and a virtual environment need not be active. At the end of
-    # PATH it hides nothing.
+    # The command may want to ask the instance something, and a virtual environment need not be
+    # active. At the end of PATH it hides nothing.
     scripts = os.path.dirname(sys.executable)
     path = found.get("PATH", os.defpath)
     if os.access(os.path.join(scripts, "fakesysfs"), os.X_OK) and scripts not in path.split(":"):
@@ -116,17 +119,22 @@ def environment(name: str) -> dict[str, str]:
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:
-    """Process and user at the other end, as this pid and user namespace see them; the process is 0 if they do not."""
+    """Process and user at the other end, as this pid and user namespace see them; the process is 0
+    if they do not.
+    """
     data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     pid, uid, _ = struct.unpack("iII", data)
     return pid, uid
 
 
 def is_own(uid: int) -> bool:
-    """Whether a user id that the kernel gave, as this user namespace sees it, is this process's user."""
+    """Whether a user id that the kernel gave, as this user namespace sees it, is this process's
+    user.
+    """
     if uid != os.geteuid():
         return False
-    # That number stands for every user who has none in this namespace; only where all have one it is a user's.
+    # That number stands for every user who has none in this namespace; only where all have one it
+    # is a user's.
     return uid != UNKNOWN_UID or any(count >= 0xFFFFFFFF for _, _, count in _uid_map())
 
 
@@ -140,7 +148,9 @@ def _uid_map() -> list[tuple[int, int, int]]:
 
 
 def printable(text: str) -> str:
-    """`text` as one line that does nothing to a terminal: what is not printable is escaped as in Python."""
+    """`text` as one line that does nothing to a terminal: what is not printable is escaped as in
+    Python.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -170,12 +180,17 @@ def reach(name: str) -> socket.socket | None:
 class Client:
     """A connection to an instance of this user.
 
-    :param seconds: how long to wait for its greeting; an instance that is just starting greets when it is ready.
-    :param connection: what reach() returned; the caller will say greet(), when fileno() can be read.
-    :raises InstanceError: there is none of that name, it belongs to another user, or it does not answer.
+    :param seconds: how long to wait for its greeting; an instance that is just starting greets when
+        it is ready.
+    :param connection: what reach() returned; the caller will say greet(), when fileno() can be
+        read.
+    :raises InstanceError: there is none of that name, it belongs to another user, or it does not
+        answer.
     """
 
-    def __init__(self, name: str, seconds: float = GREETING_SECONDS, connection: socket.socket | None = None) -> None:
+    def __init__(
+        self, name: str, seconds: float = GREETING_SECONDS, connection: socket.socket | None = None
+    ) -> None:
         self.name = name
         self._read = b""  # and not yet looked at
         if connection is not None:
@@ -209,8 +224,8 @@ class Client:
         """What handler `do` returns.
 
         :raises OSError: what the simulated kernel refused, as the handler raised it.
-        :raises FakesysfsError: MonitorError, ConfigError, ... as the handler raised it; InstanceError when the
-            instance ended meanwhile, or does not answer.
+        :raises FakesysfsError: MonitorError, ConfigError, ... as the handler raised it;
+            InstanceError when the instance ended meanwhile, or does not answer.
         """
         self.send(do, *args, **options)
         return self.receive(do)["return"]
@@ -226,7 +241,11 @@ class Client:
         self.send(do)
         files: list[int] = []
         reply = self.receive(do, files=files)["return"]
-        if not isinstance(reply, list) or len({*map(str, reply)}) != len(files) or len(reply) != len(files):
+        if (
+            not isinstance(reply, list)
+            or len({*map(str, reply)}) != len(files)
+            or len(reply) != len(files)
+        ):
             for fd in files:
                 os.close(fd)
             raise _problem(self.name, "does not give the open files that it names")
@@ -253,7 +272,10 @@ class Client:
         """
         line = as_line({"do": do, "args": args, "options": options})
         if len(line) > MESSAGE_BYTES:
-            raise _problem(self.name, f"takes no request of {len(line)} bytes, which is more than {MESSAGE_BYTES}")
+            raise _problem(
+                self.name,
+                f"takes no request of {len(line)} bytes, which is more than {MESSAGE_BYTES}",
+            )
         self._socket.settimeout(REPLY_SECONDS)
         try:
             self._socket.sendall(line)
@@ -262,7 +284,9 @@ class Client:
         except OSError:
             raise _problem(self.name, "ended") from None
 
-    def receive(self, do: str, lasting: bool = False, files: list[int] | None = None) -> dict[str, Any]:
+    def receive(
+        self, do: str, lasting: bool = False, files: list[int] | None = None
+    ) -> dict[str, Any]:
         """The next reply to request `do`, or what the handler raised.
 
         :param lasting: it may take as long as it does.
@@ -294,7 +318,9 @@ class Client:
         """How many lines have come that were not looked at."""
         return self._read.count(b"\n")
 
-    def _line(self, seconds: float | None, limit: int | None, files: list[int] | None = None) -> bytes:
+    def _line(
+        self, seconds: float | None, limit: int | None, files: list[int] | None = None
+    ) -> bytes:
         """The next line, or nothing when the instance ended before there was one.
 
         :raises InstanceError: it does not come in time, or is longer than `limit`.
@@ -307,7 +333,9 @@ class Client:
                 raise _problem(self.name, f"gives an answer of more than {limit} bytes")
             try:
                 # A time of 0 would be: do not wait.
-                self._socket.settimeout(None if seconds is None else max(0.001, end - time.monotonic()))
+                self._socket.settimeout(
+                    None if seconds is None else max(0.001, end - time.monotonic())
+                )
                 if files is None:
                     data = self._socket.recv(1 << 16)
                 else:
@@ -354,7 +382,8 @@ def _problem(name: str, what: str) -> Exception:
 def connect(which: str | None = None) -> Client:
     """A connection to the instance of this user that is meant.
 
-    :param which: a directory, a QMP or HMP socket, a name or the number at its end; None: $FAKESYSFS, else the only one there.
+    :param which: a directory, a QMP or HMP socket, a name or the number at its end; None:
+        $FAKESYSFS, else the only one there.
     :raises InstanceError: none, several, or no answer; or it belongs to another user.
     """
     from .errors import InstanceError
@@ -365,7 +394,10 @@ def connect(which: str | None = None) -> Client:
     running = instances()
     uids = _own_uids()
     mine = [i for i in running if i.uid in uids]
-    if named and (numbered := [i for i in mine if str(i.id) == named] or [i for i in running if str(i.id) == named]):
+    if named and (
+        numbered := [i for i in mine if str(i.id) == named]
+        or [i for i in running if str(i.id) == named]
+    ):
         own, others, full = _own(numbered)
         if not own:
             raise [*full, *others][0]
@@ -377,14 +409,22 @@ def connect(which: str | None = None) -> Client:
         for client, served in _answering(own):
             heard.append((client.name, served))
             # One of an older fakesysfs has no "hmp".
-            if os.path.realpath(named) in (served.get("directory"), served.get("qmp"), served.get("hmp")):
+            if os.path.realpath(named) in (
+                served.get("directory"),
+                served.get("qmp"),
+                served.get("hmp"),
+            ):
                 return client
             client.close()
-        raise InstanceError(f"there is no instance {named}; {_listed(heard) if own or full else 'none is running'}")
+        raise InstanceError(
+            f"there is no instance {named}; {_listed(heard) if own or full else 'none is running'}"
+        )
     if not own and full:
         raise full[0]
     if not own:
-        raise InstanceError("no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR")
+        raise InstanceError(
+            "no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR"
+        )
     if len(own) > 1:
         listed = _listed((client.name, served) for client, served in _answering(own))
         raise InstanceError(f"several instances are running, choose one with --instance; {listed}")
@@ -393,14 +433,23 @@ def connect(which: str | None = None) -> Client:
 
 
 def _own_uids() -> set[int]:
-    """The numbers of this process's user: the one here, and the one outside of a `run` that made a user namespace."""
+    """The numbers of this process's user: the one here, and the one outside of a `run` that made a
+    user namespace.
+    """
     uid = os.geteuid()
-    return {uid, *(uid - here + outside for here, outside, count in _uid_map() if here <= uid < here + count)}
+    return {
+        uid,
+        *(
+            uid - here + outside
+            for here, outside, count in _uid_map()
+            if here <= uid < here + count
+        ),
+    }
 
 
 def _own(running: Iterable[Instance]) -> tuple[list[Client], list[Exception], list[Exception]]:
-    """Connections, to be greeted, to those whose process is this user's; what is wrong with the others; and with
-    those whose queue is full, so that nobody knows."""
+    """Connections, to be greeted, to those whose process is this user's; what is wrong with the
+    others; and with those whose queue is full, so that nobody knows."""
     from .errors import InstanceError
 
     own: list[Client] = []
@@ -454,7 +503,10 @@ def _answering(clients: Iterable[Client]) -> Iterator[tuple[Client, dict[str, An
 
 
 def _listed(heard: Iterable[tuple[str, dict[str, Any]]]) -> str:
-    listed = (f"{name.rpartition('/')[2]} ({served.get('directory') or served.get('command')})" for name, served in heard)
+    listed = (
+        f"{name.rpartition('/')[2]} ({served.get('directory') or served.get('command')})"
+        for name, served in heard
+    )
     return "running: " + (", ".join(sorted(listed)) or "none that answers")
 
 

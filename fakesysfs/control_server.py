@@ -1,7 +1,8 @@
 """The side of a running instance in the protocol of control.py.
 
-Owns: reading requests, calling their handlers, and replies. Does not own what a request means: whoever starts a `Server`
-gives it named handlers, and machine_handlers() has those every instance offers.
+Owns: reading requests, calling their handlers, and replies. Does not own what a request means:
+whoever starts a `Server` gives it named handlers, and machine_handlers() has those every instance
+offers.
 
 Threads: a server has one per listening socket and one per connection, all daemons.
 """
@@ -28,21 +29,25 @@ if TYPE_CHECKING:
 
     Handler = Callable[..., Any]
 
-# What a handler raises that is the client's to know: what the simulated kernel or a check said, or a bad argument.
+# What a handler raises that is the client's to know: what the simulated kernel or a check said, or
+# a bad argument.
 REFUSALS = (
     OSError, FakesysfsError, AssertionError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 
 
 class Descriptors(dict[str, int]):
-    """What a handler returns to give the client open files, by their names. They are closed here, sent or not."""
+    """What a handler returns to give the client open files, by their names. They are closed here,
+    sent or not.
+    """
 
 
 class Server:
     """Answers requests by named handlers.
 
-    A handler is called with the arguments of the request, in the connection's thread; it returns something
-    that JSON can say, or yields such things. What it raises of OSError and FakesysfsError is raised at the client's.
+    A handler is called with the arguments of the request, in the connection's thread; it returns
+    something that JSON can say, or yields such things. What it raises of OSError and FakesysfsError
+    is raised at the client's.
     """
 
     def __init__(self, handlers: dict[str, Handler] | None = None) -> None:
@@ -66,11 +71,15 @@ class Server:
                 time.sleep(0.01)  # out of file descriptors, say; do not spin
                 continue
             if is_own(peer(connection)[1]):
-                threading.Thread(target=self._talk, args=(connection,), name="control", daemon=True).start()
+                threading.Thread(
+                    target=self._talk, args=(connection,), name="control", daemon=True
+                ).start()
                 continue
             with suppress(OSError), connection:
                 connection.setblocking(False)
-                connection.send(as_line({"error": {"type": "InstanceError", "text": "belongs to another user"}}))
+                connection.send(
+                    as_line({"error": {"type": "InstanceError", "text": "belongs to another user"}})
+                )
 
     def _talk(self, connection: socket.socket) -> None:
         # An OSError: the client hung up, maybe before it was told all.
@@ -78,7 +87,10 @@ class Server:
             _say(file, {"fakesysfs": 1})
             while line := file.readline(MESSAGE_BYTES + 1):
                 if len(line) > MESSAGE_BYTES:
-                    _say(file, {"error": _described(ValueError(f"longer than {MESSAGE_BYTES} bytes"))})
+                    _say(
+                        file,
+                        {"error": _described(ValueError(f"longer than {MESSAGE_BYTES} bytes"))},
+                    )
                     return
                 self._answer(connection, file, line)
 
@@ -90,7 +102,9 @@ class Server:
             return
         if isinstance(result, Descriptors):
             try:
-                socket.send_fds(connection, [as_line({"return": list(result)})], list(result.values()))
+                socket.send_fds(
+                    connection, [as_line({"return": list(result)})], list(result.values())
+                )
             finally:
                 for fd in result.values():
                     os.close(fd)
@@ -112,7 +126,8 @@ class Server:
             if item is not None:
                 file.write(as_line({"item": item}))
                 continue
-            # A follower yields None before it waits, and now and then meanwhile: is anybody still there?
+            # A follower yields None before it waits, and now and then meanwhile: is anybody still
+            # there?
             file.flush()
             if _hung_up(connection):
                 return
@@ -124,11 +139,15 @@ class Server:
             raise TypeError("it is no object")
         do, args, options = request.get("do"), request.get("args", []), request.get("options", {})
         if not isinstance(do, str) or not isinstance(args, list) or not isinstance(options, dict):
-            raise TypeError("\"do\" is text, \"args\" a list, \"options\" an object")
+            raise TypeError('"do" is text, "args" a list, "options" an object')
         handler = self._handlers.get(do)
         if handler is None:
             raise InstanceError(f"unknown request {do!r}")
-        what = [do, *args, *(f"{key}={value}" for key, value in options.items() if value is not None)]
+        what = [
+            do,
+            *args,
+            *(f"{key}={value}" for key, value in options.items() if value is not None),
+        ]
         with caused_by(" ".join(map(str, what)), peer(connection)[0]):
             return handler(*args, **options)
 
@@ -153,7 +172,10 @@ def _described(e: Exception) -> dict[str, Any]:
         return {"type": "MonitorError", "text": e.desc, "class": e.klass}
     if isinstance(e, FakesysfsError):
         return {"type": type(e).__name__, "text": str(e)}
-    return {"type": "InstanceError", "text": str(e) if isinstance(e, AssertionError) else f"bad request: {e}"}
+    return {
+        "type": "InstanceError",
+        "text": str(e) if isinstance(e, AssertionError) else f"bad request: {e}",
+    }
 
 
 def text(value: Any) -> str:
@@ -181,8 +203,8 @@ class EventLog:
             self._changed.notify_all()
 
     def read(self, since: int = 0, follow: bool = False) -> Iterator[dict[str, Any] | None]:
-        """Events with a number greater than `since`, oldest first; with `follow` also those that come, and None
-        when there are no more for now, and every second in which none comes."""
+        """Events with a number greater than `since`, oldest first; with `follow` also those that
+        come, and None when there are no more for now, and every second in which none comes."""
         while True:
             for event in self._machine.events(since):
                 since = event.seq
@@ -191,7 +213,8 @@ class EventLog:
                 return
             yield None
             with self._changed:
-                # Not by asking the machine, which delivers: another thread that does would wait for this lock.
+                # Not by asking the machine, which delivers: another thread that does would wait for
+                # this lock.
                 if self._newest <= since:
                     self._changed.wait(1.0)
 
@@ -201,7 +224,9 @@ def event_as_json(event: Event) -> dict[str, Any]:
     return {**event._asdict(), "cause": event.cause._asdict() if event.cause is not None else None}
 
 
-def machine_handlers(machine: Machine, hmp: Callable[[str], str], info: dict[str, Any]) -> dict[str, Handler]:
+def machine_handlers(
+    machine: Machine, hmp: Callable[[str], str], info: dict[str, Any]
+) -> dict[str, Handler]:
     """What every instance answers.
 
     :param hmp: carries out one line of the QEMU monitor and returns what QEMU would print.

@@ -7,8 +7,8 @@
      |- InstanceError              no running instance, several of them, or one that does not answer
      `- MonitorError               a command of the QEMU monitor that QEMU would refuse
 
-What the simulated kernel refuses is not here: that is `OSError` with the errno Linux gives and a reason.
-This file owns the names and the fields, no policy and no printing.
+What the simulated kernel refuses is not here: that is `OSError` with the errno Linux gives and a
+reason. This file owns the names and the fields, no policy and no printing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import re
 
 
 class FakesysfsError(Exception):
-    """A mistake of the user or a limit of the host. `str()` says in one line what, where, and what to do."""
+    """A mistake of the user or a limit of the host. `str()` says in one line what, where, and what
+    to do.
+    """
 
     exit_status = 1
 
@@ -25,7 +27,8 @@ class FakesysfsError(Exception):
 class ConfigError(FakesysfsError):
     """A machine that cannot be built from what was asked for.
 
-    :param message: may quote whatever somebody wrote; `str()` is one line nevertheless, and of a length one can read.
+    :param message: may quote whatever somebody wrote; `str()` is one line nevertheless, and of a
+        length one can read.
     """
 
     exit_status = 2

@@ -1,8 +1,9 @@
-"""Why something happens: what was asked for, and which process asked, kept while the call that does it lasts.
+"""Why something happens: what was asked for, and which process asked, kept while the call that does
+it lasts.
 
-Owns: the cause of each thread's work, and how a cause finds its way into another thread. Does not own events (machine.py
-puts the cause into them). The engine writes the number of the calling thread into each event; whoever takes the events
-asks here what that thread is doing.
+Owns: the cause of each thread's work, and how a cause finds its way into another thread. Does not
+own events (machine.py puts the cause into them). The engine writes the number of the calling thread
+into each event; whoever takes the events asks here what that thread is doing.
 
     with caused_by("write online to /sys/devices/system/memory/memory32/state", pid):
         machine.write(...)
@@ -17,14 +18,17 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 TEXT_LIMIT = 200  # of what was asked for, in characters
-SAME_SECONDS = 0.001  # so long a process keeps its name: it cannot become another program and write in less
+# so long a process keeps its name: it cannot become another program and write in less
+SAME_SECONDS = 0.001
 
 
 class Cause(NamedTuple):
     """Why an event happened.
 
-    :param what: what was asked for: "write online to /sys/...", "monitor device_del d0", "allocate anon 64M".
-    :param pid: of the process that asked, as this process sees it; 0 when it cannot be seen from here.
+    :param what: what was asked for: "write online to /sys/...", "monitor device_del d0", "allocate
+        anon 64M".
+    :param pid: of the process that asked, as this process sees it; 0 when it cannot be seen from
+        here.
     :param comm: its name, as in /proc/PID/comm; empty when it has ended or cannot be seen.
     """
 
@@ -38,7 +42,9 @@ _asked_last: tuple[int, str, float] = (0, "", 0.0)  # pid, comm and when
 
 
 class _Meanwhile:
-    """Has this thread's work a cause while it is entered. A class, because every write to a file enters one."""
+    """Has this thread's work a cause while it is entered. A class, because every write to a file
+    enters one.
+    """
 
     __slots__ = ("_before", "_cause", "_thread")
 
@@ -66,11 +72,15 @@ def caused_by(what: str, pid: int | None = None) -> AbstractContextManager[None]
     if pid is not None:
         return _Meanwhile(Cause(what[:TEXT_LIMIT], pid))
     now = current()
-    return _Meanwhile(Cause(what[:TEXT_LIMIT], now.pid, now.comm) if now else Cause(what[:TEXT_LIMIT], 0))
+    return _Meanwhile(
+        Cause(what[:TEXT_LIMIT], now.pid, now.comm) if now else Cause(what[:TEXT_LIMIT], 0)
+    )
 
 
 def resumed(cause: Cause | None) -> AbstractContextManager[None]:
-    """Let what this thread does meanwhile have a cause that was current() elsewhere: a context manager."""
+    """Let what this thread does meanwhile have a cause that was current() elsewhere: a context
+    manager.
+    """
     return _Meanwhile(cause)
 
 

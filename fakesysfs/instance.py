@@ -1,8 +1,9 @@
 """A running instance: a machine and everything that speaks for it, wired together.
 
-Owns: which part is given to which, in what order they start, and what is cleaned up in the end. Does not own what any
-of them does, nor options and their help (commands.py), which arrive as a dictionary. It is the whole life of two processes:
-the one inside the namespaces of `run`, and the server of `mount`.
+Owns: which part is given to which, in what order they start, and what is cleaned up in the end.
+Does not own what any of them does, nor options and their help (commands.py), which arrive as a
+dictionary. It is the whole life of two processes: the one inside the namespaces of `run`, and the
+server of `mount`.
 
 A process that serves files must never look one of them up itself: see launch.py.
 """
@@ -57,7 +58,9 @@ class Parts:
         from .config.machine_config import MachineConfig
         from .machine import Machine
 
-        given = {key: options[key] for key in MACHINE_KEYS if options.get(key) not in (None, (), [])}
+        given = {
+            key: options[key] for key in MACHINE_KEYS if options.get(key) not in (None, (), [])
+        }
         config = MachineConfig.from_options(**given)
         boot = _Call(lambda: Machine.from_config(config))
         from .control_server import Server, machine_handlers, text
@@ -69,7 +72,9 @@ class Parts:
         self._monitor: Monitor | None = None
         if config.dimms:
             self.monitor()
-        self.sockets = {name: os.path.abspath(options[name]) for name in MONITOR_SOCKETS if options.get(name)}
+        self.sockets = {
+            name: os.path.abspath(options[name]) for name in MONITOR_SOCKETS if options.get(name)
+        }
         info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, **where}
         info |= {name: self.sockets.get(name) for name in MONITOR_SOCKETS}
         handlers = machine_handlers(self.machine, lambda line: self.monitor().command(line), info)
@@ -79,7 +84,9 @@ class Parts:
         self.server: Server = Server(handlers)
 
     def monitor(self) -> Monitor:
-        """The machine's monitor and, behind it, its DIMM slots: made when they are first asked for, as that takes a while."""
+        """The machine's monitor and, behind it, its DIMM slots: made when they are first asked for,
+        as that takes a while.
+        """
         with self._making:
             if self._monitor is None:
                 from .qemu.board import DimmBoard
@@ -121,14 +128,18 @@ class _Call(threading.Thread, Generic[Value]):
         return cast("Value", self._value)
 
 
-# ------------------------------------------------------------------------------------------------------------- run
+# ---------------------------------------------------------------------------------------------- run
 
 
 def inside(arguments: Sequence[str]) -> NoReturn:
-    """The life of the process inside the namespaces of `run`. `arguments` are from namespace.launch()."""
+    """The life of the process inside the namespaces of `run`. `arguments` are from
+    namespace.launch().
+    """
     import gc
 
-    gc.disable()  # until the command starts: what is loaded stays, and looking for garbage in it takes milliseconds
+    # until the command starts: what is loaded stays, and looking for garbage in it takes
+    # milliseconds
+    gc.disable()
     from .run.launch import Inside
 
     process = Inside(arguments)
@@ -147,7 +158,8 @@ def inside(arguments: Sequence[str]) -> NoReturn:
 def _inside(process: Inside) -> NoReturn:
     import gc
 
-    from . import machine  # noqa: F401 - they take a while, and so does the launcher with the options
+    # They take a while, and so does the launcher with the options
+    from . import machine  # noqa: F401
     from .run.covered_paths import checked_root, stage
 
     options = process.options()
@@ -157,7 +169,10 @@ def _inside(process: Inside) -> NoReturn:
         from .run.udev import Rules
 
         if not own_network:
-            raise ConfigError("--udev does not go with --net=host: it would hear the host's uevents; leave one of them out")
+            raise ConfigError(
+                "--udev does not go with --net=host: it would hear the host's uevents; leave one of"
+                " them out"
+            )
         rules = Rules(options["rules"])
     notes = process.enter_network() if own_network else []
 
@@ -199,7 +214,7 @@ def _inside(process: Inside) -> NoReturn:
     process.run(options["command"], surroundings, options)
 
 
-# ----------------------------------------------------------------------------------------------------------- mount
+# -------------------------------------------------------------------------------------------- mount
 
 
 def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None]) -> None:
@@ -214,7 +229,8 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     def end() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # before there are threads: sigwait() is to get them
+    # before there are threads: sigwait() is to get them
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     guardian = _Guardian(os.path.realpath(directory))
     parts = Parts(options, {"directory": os.path.realpath(directory), "command": None}, on_quit=end)
     monitors: list[MonitorServer] = []
@@ -245,7 +261,9 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
 
 
 def _nothing_to_enter(directory: str) -> NoReturn:
-    raise InstanceError(f"a mount has no namespaces to run a command in; its files are below {directory}")
+    raise InstanceError(
+        f"a mount has no namespaces to run a command in; its files are below {directory}"
+    )
 
 
 def serve_in_background(directory: str, options: Mapping[str, Any]) -> None:
@@ -271,7 +289,9 @@ def serve_in_background(directory: str, options: Mapping[str, Any]) -> None:
         except FakesysfsError as e:
             os.write(report, json.dumps({"error": str(e), "status": e.exit_status}).encode())
         except OSError as e:
-            os.write(report, json.dumps({"error": f"{directory}: {e.strerror}", "status": 1}).encode())
+            os.write(
+                report, json.dumps({"error": f"{directory}: {e.strerror}", "status": 1}).encode()
+            )
         finally:
             os._exit(status)
     os.close(report)
@@ -294,7 +314,8 @@ def _leave_terminal() -> None:
 
 
 class _Guardian:
-    """A process that sees to it that nothing is left when the server is killed: no mount without a server, no socket.
+    """A process that sees to it that nothing is left when the server is killed: no mount without a
+    server, no socket.
 
     It is forked before the server opens /dev/fuse, and ends with it.
     """
@@ -313,7 +334,9 @@ class _Guardian:
         os.close(end)
 
     def tell(self, what: str, *values: str) -> None:
-        """Say what there will be to remove: "mount" and its device number, "socket", path and identity_of(path)."""
+        """Say what there will be to remove: "mount" and its device number, "socket", path and
+        identity_of(path).
+        """
         os.write(self._pipe, json.dumps([what, *values]).encode() + b"\n")
 
     def _guard(self, directory: str, pipe: int, server: int) -> None:
@@ -347,7 +370,9 @@ def _close_all_but(fd: int) -> None:
 
 
 def unmounting(directory: str, *, lazy: bool = False) -> tuple[str, list[str]]:
-    """Program and arguments that unmount a FUSE file system, for root or for the user who mounted it."""
+    """Program and arguments that unmount a FUSE file system, for root or for the user who mounted
+    it.
+    """
     if os.geteuid() == 0:
         return "umount", ["umount", *(["--lazy"] if lazy else []), "--", directory]
     import shutil

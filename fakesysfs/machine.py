@@ -1,12 +1,13 @@
 """A simulated machine: its files, its memory, and what happens to it.
 
-Owns the delivery of events: the engine records them, and whoever made a call delivers them to the subscribers
-after the engine's locks are released and before the call returns, in the order in which they happened, whatever
-the number of threads. Also what makes the engine pleasant to use: whole files, sizes like "64M", named tuples,
-`with`.
+Owns the delivery of events: the engine records them, and whoever made a call delivers them to the
+subscribers after the engine's locks are released and before the call returns, in the order in which
+they happened, whatever the number of threads. Also what makes the engine pleasant to use: whole
+files, sizes like "64M", named tuples, `with`.
 
-Does not own any text of /sys or /proc, nor any rule of memory hotplug (the engine, in C), nor the host's side of
-DIMMs (board.py). It is the only importer of the C extension. Every method may be called from any thread.
+Does not own any text of /sys or /proc, nor any rule of memory hotplug (the engine, in C), nor the
+host's side of DIMMs (board.py). It is the only importer of the C extension. Every method may be
+called from any thread.
 """
 
 from __future__ import annotations
@@ -44,14 +45,15 @@ class Event(NamedTuple):
 
     :param seq: 1 for the first event of the machine, and so on without gaps.
     :param time_us: the machine's clock, in microseconds.
-    :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (somebody inside the
-        guest asked for an eject: slot, source), "page", "fault" (a fault rule fired) or
+    :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (somebody
+        inside the guest asked for an eject: slot, source), "page", "fault" (a fault rule fired) or
         "virtio-mem" (see virtio_mem_work()).
     :param path: the file or device in question.
     :param data: what was written, the action, the state, the rule ...
     :param errno: with what it failed; 0 when it did not.
     :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
-    :param cause: what was asked for, and by whom; None when nobody named it, see `fakesysfs.events`.
+    :param cause: what was asked for, and by whom; None when nobody named it, see
+        `fakesysfs.events`.
     """
 
     seq: int
@@ -75,7 +77,8 @@ class Block(NamedTuple):
     :param free_pages: of `present_pages`, those that are free.
     :param present_pages: how many pages are online.
     :param movable_pages: of `present_pages`, those in use that can move elsewhere.
-    :param unmovable_pages: of `present_pages`, those in use that cannot: one keeps the block online.
+    :param unmovable_pages: of `present_pages`, those in use that cannot: one keeps the block
+        online.
     """
 
     id: int
@@ -110,12 +113,14 @@ class PageInfo(TypedDict):
     """A page.
 
     :param pfn: its number: physical address divided by the page size.
-    :param head_pfn: the first page of the folio or free chunk it belongs to, which has 2**order pages.
+    :param head_pfn: the first page of the folio or free chunk it belongs to, which has 2**order
+        pages.
     :param kind: who uses it: "anon", "slab", "free", ...
     :param zone: the name of its zone.
     :param nid: its node.
     :param migratetype: that of its pageblock.
-    :param section_state: "uniform" when all pages of its section are alike and cost no memory, else "detailed".
+    :param section_state: "uniform" when all pages of its section are alike and cost no memory, else
+        "detailed".
     :param pins: references that keep the folio from moving.
     :param online: whether its memory block is.
     :param poisoned: out of use after a memory failure.
@@ -148,8 +153,9 @@ class Machine(Engine):
             machine.add_memory(0, 0x100000000, machine.block_bytes)
             machine.store("/sys/devices/system/memory/memory32/state", "online_movable")
 
-    What the simulated kernel refuses is an OSError with the errno Linux gives; its `strerror` is the reason, as
-    "unmovable page 0x10800e (slab)", and its `filename` the file. After close() every method raises ValueError.
+    What the simulated kernel refuses is an OSError with the errno Linux gives; its `strerror` is
+    the reason, as "unmovable page 0x10800e (slab)", and its `filename` the file. After close()
+    every method raises ValueError.
 
     :param config: what the machine is made from; also the attribute `config`.
     :raises ConfigError: when the engine finds that there can be no such machine.
@@ -183,19 +189,23 @@ class Machine(Engine):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
     # Events
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Call `subscriber` with every event from now on, before the call that caused the event returns.
+        """Call `subscriber` with every event from now on, before the call that caused the event
+        returns.
 
-        Events come one at a time and in order, in the thread whose call caused them or in that of another caller.
-        An exception of the subscriber is logged and changes nothing. It may call the machine: events of such a
-        call are delivered after the subscriber has returned. It must not wait for a call of another thread that
-        causes events, because that call waits for it.
+        Events come one at a time and in order, in the thread whose call caused them or in that of
+        another caller. An exception of the subscriber is logged and changes nothing. It may call
+        the machine: events of such a call are delivered after the subscriber has returned. It must
+        not wait for a call of another thread that causes events, because that call waits for it.
 
         :returns: a function that ends the subscription.
         """
@@ -206,11 +216,13 @@ class Machine(Engine):
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Call `subscriber` no more; nothing happens when it was not subscribed."""
         with self._delivery:
-            # == and not `is`: a method of an object is another object at each look, but an equal one.
+            # == and not `is`: a method of an object is another object at each look, but an equal
+            # one.
             self._subscribers = tuple(known for known in self._subscribers if known != subscriber)
 
     def events(self, since: int = 0) -> list[Event]:
-        """Return the newest events, `EVENTS_KEPT` at most, oldest first: those with a `seq` greater than `since`.
+        """Return the newest events, `EVENTS_KEPT` at most, oldest first: those with a `seq` greater
+        than `since`.
 
         Those of reads through a mount have not been delivered until then.
         """
@@ -218,9 +230,12 @@ class Machine(Engine):
         return [event for event in self._kept.copy() if event.seq > since]
 
     def _deliver(self) -> None:
-        """Deliver what was recorded so far. When it returns, the caller's events have been, by whoever."""
+        """Deliver what was recorded so far. When it returns, the caller's events have been, by
+        whoever.
+        """
         with self._delivery:
-            if self._delivering:  # called by a subscriber: the loop that called the subscriber goes on
+            # called by a subscriber: the loop that called the subscriber goes on
+            if self._delivering:
                 return
             self._delivering = True
             try:
@@ -235,7 +250,9 @@ class Machine(Engine):
     def _fill_queue(self) -> bool:
         try:
             # Whoever caused them waits until they are delivered: its cause is still known.
-            self._queue.extend(Event._make((*event[:-1], of_thread(event[-1]))) for event in self.take_events())
+            self._queue.extend(
+                Event._make((*event[:-1], of_thread(event[-1]))) for event in self.take_events()
+            )
         except ValueError:  # the machine was closed meanwhile
             return False
         return bool(self._queue)
@@ -243,13 +260,16 @@ class Machine(Engine):
     # Files
 
     def write(self, handle: int, data: bytes, interrupted: int = 0, /) -> int:
-        """Store `data` as one write(2) does and return how many bytes were taken, which may be fewer.
+        """Store `data` as one write(2) does and return how many bytes were taken, which may be
+        fewer.
 
-        May take long when a block goes offline. On the main thread a signal handler that raises ends it with its
-        exception; one that returns does not disturb it.
+        May take long when a block goes offline. On the main thread a signal handler that raises
+        ends it with its exception; one that returns does not disturb it.
 
-        :param interrupted: address of a C function `int f(void)` to ask instead whether to end with EINTR.
-        :raises OSError: what the attribute says: EINVAL, EBUSY, EEXIST, ...; ENODEV when the device is gone.
+        :param interrupted: address of a C function `int f(void)` to ask instead whether to end with
+            EINTR.
+        :raises OSError: what the attribute says: EINVAL, EBUSY, EEXIST, ...; ENODEV when the device
+            is gone.
         """
         try:
             return super().write(handle, data, interrupted)
@@ -306,7 +326,8 @@ class Machine(Engine):
     def add_memory(self, nid: int, start: int, size: int, /) -> None:
         """Hot-add memory, as the kernel's __add_memory() does. Address and size in bytes.
 
-        :raises OSError: EEXIST when something is there, EINVAL for parts of blocks, E2BIG beyond the limit, ENOMEM.
+        :raises OSError: EEXIST when something is there, EINVAL for parts of blocks, E2BIG beyond
+            the limit, ENOMEM.
         """
         try:
             super().add_memory(nid, start, size)
@@ -324,14 +345,17 @@ class Machine(Engine):
             self._deliver()
 
     def acpi_device_check(self, slot: int, nid: int, start: int, size: int, /) -> int:
-        """Let the guest handle Notify(device check) of a DIMM slot; return its _OST status, 0 for success."""
+        """Let the guest handle Notify(device check) of a DIMM slot; return its _OST status, 0 for
+        success.
+        """
         try:
             return super().acpi_device_check(slot, nid, start, size)
         finally:
             self._deliver()
 
     def acpi_eject_request(self, slot: int, /) -> int:
-        """Let the guest handle an eject request: offline and remove all memory of the slot. May take long.
+        """Let the guest handle an eject request: offline and remove all memory of the slot. May
+        take long.
 
         :returns: the _OST status: 0 ejected, 0x82 refused, and everything is as before.
         """
@@ -345,7 +369,8 @@ class Machine(Engine):
 
         :param block: what the device plugs at a time.
         :returns: its number: the guest calls it virtio0, virtio1 ...
-        :raises OSError: ENODEV when the kernel has no driver; EBUSY when something is at the address; EINVAL.
+        :raises OSError: ENODEV when the kernel has no driver; EBUSY when something is at the
+            address; EINVAL.
         """
         try:
             return super().virtio_mem_probe(nid, addr, size, block)
@@ -353,13 +378,14 @@ class Machine(Engine):
             self._deliver()
 
     def virtio_mem_work(self, number: int, /) -> None:
-        """Let the driver plug and unplug until the size is what virtio_mem_request() asked for. May take long.
+        """Let the driver plug and unplug until the size is what virtio_mem_request() asked for. May
+        take long.
 
-        Each step is an event of kind "virtio-mem": "size N" with the bytes that are plugged, or "work" when memory that
-        went online lets the driver go on: then this is to be called again.
+        Each step is an event of kind "virtio-mem": "size N" with the bytes that are plugged, or
+        "work" when memory that went online lets the driver go on: then this is to be called again.
 
-        :raises OSError: EBUSY, ENOMEM: some is left, and may be possible later; ENOSPC: the driver can add no more, for
-            now; others: it has given up.
+        :raises OSError: EBUSY, ENOMEM: some is left, and may be possible later; ENOSPC: the driver
+            can add no more, for now; others: it has given up.
         """
         try:
             super().virtio_mem_work(number)
@@ -384,16 +410,16 @@ class Machine(Engine):
     ) -> int:
         """Let something use memory, so that it is in the way, or can be moved out of it.
 
-        :param kind: "anon", "file", "shmem", "slab", "slab_reclaimable", "pagetables", "kernel", "hugetlb",
-            "pinned" or "offline" (a balloon's).
+        :param kind: "anon", "file", "shmem", "slab", "slab_reclaimable", "pagetables", "kernel",
+            "hugetlb", "pinned" or "offline" (a balloon's).
         :param size: bytes, or text like "64M"; rounded up to whole pieces.
         :param zone: only in the zone of this name.
         :param node: only on this node.
         :param block: only in this memory block.
         :param order: in pieces of 2**order pages; without it, as is usual for the kind.
         :returns: the bytes it got.
-        :raises OSError: ENOMEM, and nothing is taken; EINVAL for a kind, zone or node that does not exist; ENODEV
-            for a block that is not online.
+        :raises OSError: ENOMEM, and nothing is taken; EINVAL for a kind, zone or node that does not
+            exist; ENODEV for a block that is not online.
         :raises ConfigError: when the text is no size.
         """
         nr_pages = self._pages(size)
@@ -437,7 +463,8 @@ class Machine(Engine):
         """Add references to the folio of a page: while it has any, it cannot migrate.
 
         :param delta: negative gives references back.
-        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use, or has fewer references.
+        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use, or has
+            fewer references.
         """
         try:
             super().pin(pfn, delta)
@@ -471,7 +498,8 @@ class Machine(Engine):
         What a rule can say is at the top of engine/rules.c, and in `fakesysfs fault --help`.
 
         :returns: its number, for fault_rule_clear().
-        :raises ConfigError: it is no rule, or no file can ever have such a name; nothing is changed.
+        :raises ConfigError: it is no rule, or no file can ever have such a name; nothing is
+            changed.
         """
         if "\0" in rule:
             raise ConfigError(f"fault rule '{rule[:80]}': this is not text")
@@ -486,16 +514,22 @@ class Machine(Engine):
         return number
 
     def _no_such_file(self, access: str = "uevent", file: str = ".") -> str:
-        """Why the file of a fault rule can never be there; "" when it may. Blocks and nodes may come later."""
+        """Why the file of a fault rule can never be there; "" when it may. Blocks and nodes may
+        come later.
+        """
         if access in ("uevent", "unplug") or file in (".", "/"):
             return ""
-        *folders, name = (file if file.startswith("/") else f"{_MEMORY}/{file}").rstrip("/").split("/")
+        *folders, name = (
+            (file if file.startswith("/") else f"{_MEMORY}/{file}").rstrip("/").split("/")
+        )
         whole = "/".join(folders)
         hidden = any(known.rule.startswith(("hide ", "vanish ")) for known in self.fault_rules())
         if hidden or set(name) & _WILD or re.fullmatch(r"(memory|node)[0-9]+", name):
             return ""
         # By no listing, which other rules would see as a pass.
-        place, of_block = re.subn(r"/memory[^/]+$", lambda _: f"/memory{super(Machine, self).blocks()[0][0]}", whole)
+        place, of_block = re.subn(
+            r"/memory[^/]+$", lambda _: f"/memory{super(Machine, self).blocks()[0][0]}", whole
+        )
         if self._exists(f"{place}/{name}"):
             return ""
         if of_block and self._exists(place):
@@ -511,7 +545,8 @@ class Machine(Engine):
         return True
 
     def fault_rule_clear(self, number: int = 0, /) -> None:
-        """Forget a rule, or with 0 all of them. Accesses that it holds up go on; files that it hides are back.
+        """Forget a rule, or with 0 all of them. Accesses that it holds up go on; files that it
+        hides are back.
 
         :raises ConfigError: no rule has this number.
         """
@@ -523,14 +558,17 @@ class Machine(Engine):
     def fault_rules(self) -> list[FaultRule]:
         """Return all fault rules, oldest first."""
         lines = (line.split("\t", 4) for line in self.rules_text().splitlines())
-        return [FaultRule(int(number), rule, int(m), int(f), int(w)) for number, m, f, w, rule in lines]
+        return [
+            FaultRule(int(number), rule, int(m), int(f), int(w)) for number, m, f, w, rule in lines
+        ]
 
     # What was said
 
     def dmesg(self, start: int = 0) -> list[tuple[int, str]]:
         """Return the kernel log as (time in microseconds, line).
 
-        :param start: number of the first line wanted, counted from the machine's first line, which is 0.
+        :param start: number of the first line wanted, counted from the machine's first line, which
+            is 0.
         """
         lines = (line.split("\t", 1) for line in self.klog(start).splitlines())
         return [(int(time_us), text) for time_us, text in lines]
@@ -540,4 +578,6 @@ def _call(subscriber: Subscriber, event: Event) -> None:
     try:
         subscriber(event)
     except Exception:  # noqa: BLE001 - whatever it was: other subscribers and the kernel go on
-        _log.exception("a subscriber failed on event %d, %s of %s", event.seq, event.kind, event.path)
+        _log.exception(
+            "a subscriber failed on event %d, %s of %s", event.seq, event.kind, event.path
+        )

@@ -1,17 +1,18 @@
 """The machine's tree as a FUSE file system: an adapter between libfuse 2 and Machine.
 
-Owns: which FUSE operation is which call of Machine, the mount options that make FUSE behave like sysfs, what must be
-true of the host before a mount is tried, and the threads that serve it. Does not own any text, rule or state of a file
-(the engine), nor where in /sys the tree appears (launch.py). The only importer of fusepy.
+Owns: which FUSE operation is which call of Machine, the mount options that make FUSE behave like
+sysfs, what must be true of the host before a mount is tried, and the threads that serve it. Does
+not own any text, rule or state of a file (the engine), nor where in /sys the tree appears
+(launch.py). The only importer of fusepy.
 
-An operation is one call of Machine with an errno as its only failure. getattr, readlink, open, read, poll, readdir
-and release are functions of the engine that libfuse calls directly, in threads of its own and without Python;
-FAKESYSFS_NATIVE=0 in the environment takes the Python methods instead, which call the same engine and give the same
-bytes.
+An operation is one call of Machine with an errno as its only failure. getattr, readlink, open,
+read, poll, readdir and release are functions of the engine that libfuse calls directly, in threads
+of its own and without Python; FAKESYSFS_NATIVE=0 in the environment takes the Python methods
+instead, which call the same engine and give the same bytes.
 
-Threads: libfuse's loop has as many as there are requests, so a long store never stands in the way of a reader. The
-process that serves a mount should leave the touching of it to others: were it killed while one of its threads waits for
-the others, nothing would end that wait.
+Threads: libfuse's loop has as many as there are requests, so a long store never stands in the way
+of a reader. The process that serves a mount should leave the touching of it to others: were it
+killed while one of its threads waits for the others, nothing would end that wait.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ DEVICE = "/dev/fuse"
 START_SECONDS = 20.0
 END_SECONDS = 1.0
 FUSE_ERRNO_MAX = 511  # of the kernel's protocol
-INSTALL_LIBFUSE = "`apt-get install libfuse2` (`libfuse2t64` on newer systems) or `dnf install fuse-libs`"
+INSTALL_LIBFUSE = (
+    "`apt-get install libfuse2` (`libfuse2t64` on newer systems) or `dnf install fuse-libs`"
+)
 CONTAINER_OPTIONS = "--device /dev/fuse --cap-add SYS_ADMIN --security-opt apparmor:unconfined"
 
-# direct_io: sizes and content are asked for each time and a write is one store. default_permissions: the kernel checks
-# modes, as for sysfs. atomic_o_trunc: O_TRUNC is not a request of its own. big_writes: a long write arrives whole, so
-# that the store cuts it to a page and the writer sees a short count. intr: a signal to a blocked writer reaches the
-# store. The timeouts: nothing of names and attributes is kept, so that a block that went away is gone at once.
+# direct_io: sizes and content are asked for each time and a write is one store.
+# default_permissions: the kernel checks modes, as for sysfs. atomic_o_trunc: O_TRUNC is not a
+# request of its own. big_writes: a long write arrives whole, so that the store cuts it to a page
+# and the writer sees a short count. intr: a signal to a blocked writer reaches the store. The
+# timeouts: nothing of names and attributes is kept, so that a block that went away is gone at once.
 OPTIONS: dict[str, bool | str | int] = {
     "fsname": FILE_SYSTEM,
     "subtype": FILE_SYSTEM,
@@ -64,8 +68,8 @@ NATIVE = ("getattr", "fgetattr", "readlink", "open", "read", "poll", "readdir", 
 class Operations:
     """FUSE operations by fusepy's names, each one call of the machine.
 
-    What is None is answered by libfuse itself, mostly "not supported, do not ask again"; fsync then succeeds in the
-    kernel. `lock` and others that are missing are the kernel's business altogether.
+    What is None is answered by libfuse itself, mostly "not supported, do not ask again"; fsync then
+    succeeds in the kernel. `lock` and others that are missing are the kernel's business altogether.
     """
 
     use_ns = True
@@ -137,7 +141,8 @@ class Operations:
             with caused_by(f"write {word} to {path}", writer):
                 return self._machine.write(handle, data, self._interrupted)
         except OSError as e:
-            # FUSE has no way to say what notifier error injection can ask for, say -4095; libfuse would complain.
+            # FUSE has no way to say what notifier error injection can ask for, say -4095; libfuse
+            # would complain.
             if e.errno is not None and e.errno > FUSE_ERRNO_MAX:
                 raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from None
             raise
@@ -213,18 +218,23 @@ def load_fusepy() -> Any:
     """
     own = "FUSE_LIBRARY_PATH" not in os.environ
     if own:
-        os.environ["FUSE_LIBRARY_PATH"] = LIBFUSE  # fusepy would run ldconfig and a compiler to find it
+        # fusepy would run ldconfig and a compiler to find it
+        os.environ["FUSE_LIBRARY_PATH"] = LIBFUSE
     try:
         import fuse
     except OSError as e:
         raise EnvironmentProblem(f"libfuse 2 cannot be loaded ({e})", INSTALL_LIBFUSE) from e
     except ImportError as e:
-        raise EnvironmentProblem("the Python package fusepy is missing", "pip install fusepy") from e
+        raise EnvironmentProblem(
+            "the Python package fusepy is missing", "pip install fusepy"
+        ) from e
     finally:
         if own:
             del os.environ["FUSE_LIBRARY_PATH"]
     if not hasattr(fuse, "FUSE"):  # fuse-python installs a module of the same name
-        raise EnvironmentProblem(f"{fuse.__file__} is not fusepy's", "pip uninstall fuse-python; pip install fusepy")
+        raise EnvironmentProblem(
+            f"{fuse.__file__} is not fusepy's", "pip uninstall fuse-python; pip install fusepy"
+        )
     return fuse
 
 
@@ -242,16 +252,37 @@ def server_class() -> Any:
 
         _fields_ = (
             *fuse.fuse_operations._fields_,
-            ("poll", ctypes.CFUNCTYPE(number, ctypes.c_char_p, file_info, pointer, ctypes.POINTER(ctypes.c_uint))),
+            (
+                "poll",
+                ctypes.CFUNCTYPE(
+                    number, ctypes.c_char_p, file_info, pointer, ctypes.POINTER(ctypes.c_uint)
+                ),
+            ),
         )
 
     class Server(base):
         """`FUSE.__init__` once more, because it fills the table and runs the loop in one go."""
 
-        def __init__(self, operations: Operations, mountpoint: str, native: dict[str, int], **options: bool | str | int) -> None:
+        def __init__(
+            self,
+            operations: Operations,
+            mountpoint: str,
+            native: dict[str, int],
+            **options: bool | str | int,
+        ) -> None:
             # latin-1: any bytes make a name, though only ASCII ones exist.
-            self.operations, self.raw_fi, self.encoding, self.use_ns = operations, False, "latin-1", True
-            arguments = [b"fuse", b"-f", b"-o", ",".join(self._normalize_fuse_options(**options)).encode()]
+            self.operations, self.raw_fi, self.encoding, self.use_ns = (
+                operations,
+                False,
+                "latin-1",
+                True,
+            )
+            arguments = [
+                b"fuse",
+                b"-f",
+                b"-o",
+                ",".join(self._normalize_fuse_options(**options)).encode(),
+            ]
             arguments.append(os.fsencode(mountpoint))
             argv = (ctypes.c_char_p * len(arguments))(*arguments)
             table = Table()
@@ -261,19 +292,25 @@ def server_class() -> Any:
                 if pointer is not None:
                     keep.append(pointer)
                     setattr(table, name, pointer)
-            error = fuse._libfuse.fuse_main_real(len(arguments), argv, ctypes.byref(table), ctypes.sizeof(table), None)
+            error = fuse._libfuse.fuse_main_real(
+                len(arguments), argv, ctypes.byref(table), ctypes.sizeof(table), None
+            )
             del keep
             if error:
                 raise RuntimeError(error)
 
         def poll(self, path: bytes, info: Any, handle: int | None, events: Any) -> None:
-            """What fusepy does not translate. Nobody is told later of a change, so the handle is given back."""
+            """What fusepy does not translate. Nobody is told later of a change, so the handle is
+            given back.
+            """
             if handle:
                 fuse._libfuse.fuse_pollhandle_destroy(ctypes.c_void_p(handle))
             events[0] = self.operations("poll", path.decode(self.encoding), info.contents.fh)
 
         def pointer(self, name: str, prototype: Any, native: dict[str, int]) -> Any:
-            """What libfuse calls for operation `name`: native function, closure around a method, or None."""
+            """What libfuse calls for operation `name`: native function, closure around a method, or
+            None.
+            """
             if not hasattr(prototype, "argtypes"):
                 return None  # no function
             if name in native:
@@ -290,7 +327,8 @@ def server_class() -> Any:
 def preflight(directory: str | None = None, *, over: bool = False) -> None:
     """See that this host can mount FUSE, and at `directory`.
 
-    :param over: an ordinary directory with something in it will do, and mount rights are there (a namespace of ours).
+    :param over: an ordinary directory with something in it will do, and mount rights are there (a
+        namespace of ours).
     :raises EnvironmentProblem: it cannot; says what to do.
     """
     try:
@@ -305,9 +343,14 @@ def preflight(directory: str | None = None, *, over: bool = False) -> None:
             f"`chmod 666 {DEVICE}` as root; in a container: {CONTAINER_OPTIONS}",
         ) from None
     load_fusepy()
-    if os.geteuid() != 0 and not over and not shutil.which("fusermount", path=f"{os.environ.get('PATH', '')}:/bin"):
+    if (
+        os.geteuid() != 0
+        and not over
+        and not shutil.which("fusermount", path=f"{os.environ.get('PATH', '')}:/bin")
+    ):
         raise EnvironmentProblem(
-            "there is no fusermount, without which only root can mount", "install the package fuse3 (or fuse)"
+            "there is no fusermount, without which only root can mount",
+            "install the package fuse3 (or fuse)",
         )
     if directory is not None:
         _preflight_directory(directory, over)
@@ -317,51 +360,77 @@ def _preflight_directory(directory: str, over: bool) -> None:
     try:
         mode = os.stat(directory).st_mode
         if not stat.S_ISDIR(mode):
-            raise EnvironmentProblem(f"{directory} is not a directory", "give an empty directory to mount at")
+            raise EnvironmentProblem(
+                f"{directory} is not a directory", "give an empty directory to mount at"
+            )
         if over:
             return
         if mounted(directory):
-            raise EnvironmentProblem(f"{directory} is a mounted fakesysfs already", f"fakesysfs umount {directory}")
+            raise EnvironmentProblem(
+                f"{directory} is a mounted fakesysfs already", f"fakesysfs umount {directory}"
+            )
         if os.listdir(directory):
-            raise EnvironmentProblem(f"{directory} is not empty", "give an empty directory to mount at")
+            raise EnvironmentProblem(
+                f"{directory} is not empty", "give an empty directory to mount at"
+            )
     except FileNotFoundError:
-        raise EnvironmentProblem(f"there is no directory {directory}", f"mkdir {directory}") from None
+        raise EnvironmentProblem(
+            f"there is no directory {directory}", f"mkdir {directory}"
+        ) from None
     except OSError as e:
         if e.errno == errno.ENOTCONN:
-            raise EnvironmentProblem(f"{directory} is a mount whose server died", f"fakesysfs umount {directory}") from None
-        raise EnvironmentProblem(f"{directory} cannot be used: {e.strerror}", "give an empty directory") from None
+            raise EnvironmentProblem(
+                f"{directory} is a mount whose server died", f"fakesysfs umount {directory}"
+            ) from None
+        raise EnvironmentProblem(
+            f"{directory} cannot be used: {e.strerror}", "give an empty directory"
+        ) from None
 
 
 def mounted(directory: str) -> str | None:
-    """The device number "0:47" of the fakesysfs mounted at `directory`, the topmost one; None: there is none."""
+    """The device number "0:47" of the fakesysfs mounted at `directory`, the topmost one; None:
+    there is none.
+    """
     return mounted_at(os.path.realpath(directory))
 
 
 def mounted_at(path: str) -> str | None:
-    """As `mounted`, of a path that is absolute and without links. Looks nothing up in the file system."""
+    """As `mounted`, of a path that is absolute and without links. Looks nothing up in the file
+    system.
+    """
     found = None
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mountinfo:
         for line in mountinfo:
             fields = line.split(" ")
             # Blanks and the like are written \040 in the mount point.
-            where = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
+            where = (
+                fields[4]
+                .encode("utf-8", "surrogateescape")
+                .decode("unicode_escape")
+                .encode("latin-1")
+            )
             if os.fsdecode(where) == path:
-                found = fields[2] if fields[fields.index("-") + 1] == f"fuse.{FILE_SYSTEM}" else None
+                found = (
+                    fields[2] if fields[fields.index("-") + 1] == f"fuse.{FILE_SYSTEM}" else None
+                )
     return found
 
 
 class Mount:
     """The tree of `machine` at `directory`, served by threads of this process.
 
-    One machine can be mounted per process. As an ordinary user of the host everything belongs to that user, because the
-    kernel checks owners and modes.
+    One machine can be mounted per process. As an ordinary user of the host everything belongs to
+    that user, because the kernel checks owners and modes.
 
     :param over: see `preflight`.
     :param native: False serves everything by Python methods; the default is FAKESYSFS_NATIVE != 0.
     """
 
-    def __init__(self, machine: Machine, directory: str, *, over: bool = False, native: bool | None = None) -> None:
-        self.directory = os.path.realpath(directory)  # now: it is not to be looked up once it is ours
+    def __init__(
+        self, machine: Machine, directory: str, *, over: bool = False, native: bool | None = None
+    ) -> None:
+        # now: it is not to be looked up once it is ours
+        self.directory = os.path.realpath(directory)
         self._machine = machine
         self._over = over
         self._native = os.environ.get("FAKESYSFS_NATIVE") != "0" if native is None else native
@@ -377,7 +446,9 @@ class Mount:
         preflight(self.directory, over=self._over)
         serve = self._server()
         with _Stderr() as complaints:
-            self._thread = threading.Thread(target=self._serve, args=(serve,), name="fuse", daemon=True)
+            self._thread = threading.Thread(
+                target=self._serve, args=(serve,), name="fuse", daemon=True
+            )
             self._thread.start()
             in_time = self._ready.wait(START_SECONDS)
         if self._error is None and in_time:
@@ -385,8 +456,15 @@ class Mount:
             if complaints.text:
                 os.write(2, complaints.text.encode())
             return
-        reason = complaints.text.replace("fuse: ", "").strip().replace("\n", ": ") or self._error or "no answer"
-        raise EnvironmentProblem(f"cannot mount at {self.directory}: {reason}", "`fakesysfs doctor` says what this host lacks")
+        reason = (
+            complaints.text.replace("fuse: ", "").strip().replace("\n", ": ")
+            or self._error
+            or "no answer"
+        )
+        raise EnvironmentProblem(
+            f"cannot mount at {self.directory}: {reason}",
+            "`fakesysfs doctor` says what this host lacks",
+        )
 
     def wait(self) -> None:
         """Return when the file system is no longer mounted."""
@@ -394,7 +472,9 @@ class Mount:
             self._thread.join()
 
     def unmount(self) -> None:
-        """Take the mount away now, whoever uses it; files that are open are served as long as this process lives."""
+        """Take the mount away now, whoever uses it; files that are open are served as long as this
+        process lives.
+        """
         if self._thread is not None and self._thread.is_alive():
             import ctypes
 
@@ -411,7 +491,9 @@ class Mount:
         interrupted = ctypes.cast(fuse._libfuse.fuse_interrupted, ctypes.c_void_p).value or 0
         native: dict[str, int] = {}
         if self._native:
-            forget_poll = ctypes.cast(fuse._libfuse.fuse_pollhandle_destroy, ctypes.c_void_p).value or 0
+            forget_poll = (
+                ctypes.cast(fuse._libfuse.fuse_pollhandle_destroy, ctypes.c_void_p).value or 0
+            )
             addresses = self._machine.fuse_ops(interrupted, forget_poll)
             native = {name: address for name, address in addresses.items() if name in NATIVE}
         options = dict(OPTIONS)
@@ -436,8 +518,8 @@ class Mount:
 def _keep_to_itself() -> None:
     """Let no child inherit the device, which libfuse leaves open to all.
 
-    The connection ends when nobody has the device open any more. A child with it that waits for an answer of the
-    mount would wait for ever once this process is dead.
+    The connection ends when nobody has the device open any more. A child with it that waits for an
+    answer of the mount would wait for ever once this process is dead.
     """
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):  # of the directory just listed

@@ -1,9 +1,11 @@
-"""What holds for every test: the order of the tiers, where it starts, what may be left behind, what a skip means in CI.
+"""What holds for every test: the order of the tiers, where it starts, what may be left behind, what
+a skip means in CI.
 
-Tiers run from the lowest layer to the highest (t0 ... t5), so that the first red test is next to the cause. A test
-starts in an empty directory of its own. It fails if it leaves a mount of fakesysfs or a process behind, or if anything
-logs at level ERROR; what it left is removed, so that the next test starts clean. A run that leaves a new file in the
-repository fails. With $CI set there is no skipping, except by `@pytest.mark.may_skip(reason)`.
+Tiers run from the lowest layer to the highest (t0 ... t5), so that the first red test is next to
+the cause. A test starts in an empty directory of its own. It fails if it leaves a mount of
+fakesysfs or a process behind, or if anything logs at level ERROR; what it left is removed, so that
+the next test starts clean. A run that leaves a new file in the repository fails. With $CI set there
+is no skipping, except by `@pytest.mark.may_skip(reason)`.
 
 Owns no fixture that makes machines or mounts: those stand in the conftest.py of their tier.
 """
@@ -22,8 +24,8 @@ import pytest
 from support import surroundings
 from support.leftovers import ROOT, Scene, strays
 
-# The same examples on every run and every machine: a red run is reproduced by running again. No deadline,
-# because what a step costs depends on who else uses the machine.
+# The same examples on every run and every machine: a red run is reproduced by running again. No
+# deadline, because what a step costs depends on who else uses the machine.
 hypothesis.settings.register_profile("fakesysfs", derandomize=True, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("fakesysfs")
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".hypothesis")
@@ -44,7 +46,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def is_worker(session: pytest.Session) -> bool:
-    """Whether this is one of several processes that run tests at the same time, and not the one that started them."""
+    """Whether this is one of several processes that run tests at the same time, and not the one
+    that started them.
+    """
     return hasattr(session.config, "workerinput")
 
 
@@ -64,15 +68,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     for name in new_strays(config):
-        terminalreporter.write_line(f"FAILED the run left a file in the repository: {name}", red=True)
+        terminalreporter.write_line(
+            f"FAILED the run left a file in the repository: {name}", red=True
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def tier(item: pytest.Item) -> int:
         match = re.search(r"/t(\d)_\w+/", f"{item.path}")
-        return int(match[1]) if match else -1  # the rules of the house come first: they need nothing
+        # the rules of the house come first: they need nothing
+        return int(match[1]) if match else -1
 
     items.sort(key=tier)
 
@@ -82,7 +91,9 @@ def _skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     allowed = hasattr(report, "wasxfail") or item.get_closest_marker("may_skip")
     if IN_CI and report.skipped and not allowed:
@@ -113,9 +124,11 @@ class _Errors(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail the test if a mount, a process or an ERROR in the log is left when it and its fixtures are done.
+    """Fail the test if a mount, a process or an ERROR in the log is left when it and its fixtures
+    are done.
 
-    What fixtures of a wider scope hold was there before; `_run_leaves_nothing` looks at that at the end.
+    What fixtures of a wider scope hold was there before; `_run_leaves_nothing` looks at that at the
+    end.
     """
     scene, errors = Scene(), _Errors()
     logging.getLogger().addHandler(errors)
@@ -139,8 +152,12 @@ def _run_leaves_nothing() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _directory_of_its_own(_leaves_nothing: None) -> Iterator[Path]:
-    """Every test starts in an empty directory, which others may enter, and which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="fakesysfs-tests-", ignore_cleanup_errors=True) as directory:
+    """Every test starts in an empty directory, which others may enter, and which is gone
+    afterwards.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="fakesysfs-tests-", ignore_cleanup_errors=True
+    ) as directory:
         os.chmod(directory, 0o755)
         os.chdir(directory)
         yield Path(directory)

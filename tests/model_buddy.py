@@ -1,12 +1,15 @@
-"""A second, slow opinion about where every page is: the page lists of a machine as plain Python lists.
+"""A second, slow opinion about where every page is: the page lists of a machine as plain Python
+lists.
 
-Everything here is meant to be obviously right, and nothing to be fast. It follows the order of ties written at the top
-of engine/buddy.c: a freed chunk goes to the head of its list, or to the tail where its next larger buddy is free
-already; fresh memory ascends; allocations take the head and split from the top down; a section that becomes free in
-one migratetype moves as one to the tail, one of alike large folios as one to the head, the youngest (highest) first.
+Everything here is meant to be obviously right, and nothing to be fast. It follows the order of ties
+written at the top of engine/buddy.c: a freed chunk goes to the head of its list, or to the tail
+where its next larger buddy is free already; fresh memory ascends; allocations take the head and
+split from the top down; a section that becomes free in one migratetype moves as one to the tail,
+one of alike large folios as one to the head, the youngest (highest) first.
 
-Owns the lists. Does not own who asks for what, nor how memory comes and goes (model_machine.py). A zone is a pair
-(nid, name), pages are page frame numbers; an allocation that is not to be had is None.
+Owns the lists. Does not own who asks for what, nor how memory comes and goes (model_machine.py). A
+zone is a pair (nid, name), pages are page frame numbers; an allocation that is not to be had is
+None.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ def migratetype_of(kind: str) -> str:
 
 @dataclass
 class Head:
-    """The first page of a chunk or folio. `listed` is the migratetype of the list that a free one is on."""
+    """The first page of a chunk or folio. `listed` is the migratetype of the list that a free one
+    is on.
+    """
 
     kind: str
     order: int
@@ -44,12 +49,18 @@ class Head:
 class Model:
     """The pages of a machine.
 
-    :param section: pages of a section; `pageblock` and `chunk`: orders of a pageblock and of the largest chunk.
+    :param section: pages of a section; `pageblock` and `chunk`: orders of a pageblock and of the
+        largest chunk.
     :param features: what this kernel does, names of engine/base/kernel_features.h.
     """
 
     def __init__(self, section: int, pageblock: int, chunk: int, features: Iterable[str]) -> None:
-        self.section, self.pageblock, self.chunk, self.features = section, pageblock, chunk, frozenset(features)
+        self.section, self.pageblock, self.chunk, self.features = (
+            section,
+            pageblock,
+            chunk,
+            frozenset(features),
+        )
         self.heads: dict[int, Head] = {}
         self.free_lists: dict[tuple[Zone, int, str], list[int]] = defaultdict(list)
         self.held: dict[tuple[Zone, str], list[int]] = defaultdict(list)
@@ -82,7 +93,9 @@ class Model:
     def free_pages(self, zone: Zone) -> int:
         """Free pages that are not isolated."""
         return sum(
-            len(pfns) << order for (z, order, mt), pfns in self.free_lists.items() if z == zone and mt != "Isolate"
+            len(pfns) << order
+            for (z, order, mt), pfns in self.free_lists.items()
+            if z == zone and mt != "Isolate"
         )
 
     # Free lists
@@ -110,7 +123,12 @@ class Model:
         while order < self.chunk:
             buddy = pfn ^ 1 << order
             head = self.heads.get(buddy)
-            if head is None or head.kind != "free" or head.order != order or self.zone(buddy) != zone:
+            if (
+                head is None
+                or head.kind != "free"
+                or head.order != order
+                or self.zone(buddy) != zone
+            ):
                 break
             if (self.migratetype(buddy) == "Isolate") != (migratetype == "Isolate"):
                 break
@@ -124,14 +142,24 @@ class Model:
             self._fold_free(pfn)
 
     def _fold_free(self, pfn: int) -> None:
-        """A section that is free in one migratetype, and nothing else, moves as one to the tail of its list."""
+        """A section that is free in one migratetype, and nothing else, moves as one to the tail of
+        its list.
+        """
         start = pfn - pfn % self.section
         chunks = range(start, start + self.section, 1 << self.chunk)
         blocks = range(start >> self.pageblock, (start + self.section) >> self.pageblock)
         heads = [self.heads.get(chunk) for chunk in chunks]
-        listed = {head.listed if head and head.kind == "free" and head.order == self.chunk else "" for head in heads}
+        listed = {
+            head.listed if head and head.kind == "free" and head.order == self.chunk else ""
+            for head in heads
+        }
         types = {self.types.get(block) for block in blocks}
-        if listed != types or len(types) != 1 or self.isolated & {*blocks} or len({*map(self.zones.get, blocks)}) != 1:
+        if (
+            listed != types
+            or len(types) != 1
+            or self.isolated & {*blocks}
+            or len({*map(self.zones.get, blocks)}) != 1
+        ):
             return
         pfns = self._list(start)
         pfns[:] = [other for other in pfns if other not in chunks] + [*chunks]
@@ -143,7 +171,11 @@ class Model:
 
     def _move_block(self, pfn: int, migratetype: str) -> int:
         start = pfn >> self.pageblock << self.pageblock
-        chunks = [p for p in self.heads_in(start, start + (1 << self.pageblock)) if self.heads[p].kind == "free"]
+        chunks = [
+            p
+            for p in self.heads_in(start, start + (1 << self.pageblock))
+            if self.heads[p].kind == "free"
+        ]
         for chunk in chunks:
             self._move(chunk, migratetype)
         return sum(1 << self.heads[chunk].order for chunk in chunks)
@@ -151,13 +183,17 @@ class Model:
     def _steal(self, zone: Zone, order: int, migratetype: str, unmixed: bool) -> bool:
         """Take over a chunk, or its whole pageblock, from another migratetype."""
         least = max(order, self.pageblock) if unmixed else order
-        orders = [o for o in range(self.chunk, least - 1, -1) if self._fallback(zone, o, migratetype)]
+        orders = [
+            o for o in range(self.chunk, least - 1, -1) if self._fallback(zone, o, migratetype)
+        ]
         if not orders:
             return False
         found = orders[0]
         claims = found >= self.pageblock // 2 or migratetype != "Movable"
         if not claims:
-            found = next(o for o in range(order, self.chunk + 1) if self._fallback(zone, o, migratetype))
+            found = next(
+                o for o in range(order, self.chunk + 1) if self._fallback(zone, o, migratetype)
+            )
             claims = found >= self.pageblock // 2
         pfn = self.free_lists[zone, found, self._fallback(zone, found, migratetype)][0]
         if found >= self.pageblock:
@@ -171,7 +207,13 @@ class Model:
                 if self.heads[p].kind in ("anon", "file", "shmem")
             )
             before, moved = self.types[pfn >> self.pageblock], self._move_block(pfn, migratetype)
-            alike = movable if migratetype == "Movable" else size - moved - movable if before == "Movable" else 0
+            alike = (
+                movable
+                if migratetype == "Movable"
+                else size - moved - movable
+                if before == "Movable"
+                else 0
+            )
             if moved + alike >= size // 2:
                 self.types[pfn >> self.pageblock] = migratetype
             return True
@@ -201,7 +243,11 @@ class Model:
         pfns.insert(0, pfn)
         start = pfn - pfn % self.section
         folios = range(start, start + self.section, 1 << order)
-        alike = all(self.heads.get(p) == Head(kind, order) for p in folios) if order >= self.pageblock else False
+        alike = (
+            all(self.heads.get(p) == Head(kind, order) for p in folios)
+            if order >= self.pageblock
+            else False
+        )
         if alike and kind != "poisoned" and len({self.zone(p) for p in folios}) == 1:
             pfns[:] = [*reversed(folios)] + [p for p in pfns if p not in folios]
         return pfn
@@ -246,6 +292,8 @@ class Model:
             for block in blocks:
                 if block in self.isolated:
                     self.isolated.remove(block)
-                    self.types[block] = self.types[block] if "isolate_bit" in self.features else "Movable"
+                    self.types[block] = (
+                        self.types[block] if "isolate_bit" in self.features else "Movable"
+                    )
                     self._move_block(block << self.pageblock, self.types[block])
             self._fold_free(section)

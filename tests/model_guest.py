@@ -1,6 +1,8 @@
-"""A guest that has no memory model at all: what dimm.py and monitor.py need of a machine, and switches for tests.
+"""A guest that has no memory model at all: what dimm.py and monitor.py need of a machine, and
+switches for tests.
 
-Real machines are tested against the recordings; this one answers at once, never, or with what a test wants to see.
+Real machines are tested against the recordings; this one answers at once, never, or with what a
+test wants to see.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from fakesysfs.config.machine_config import MachineConfig
 
 
 class ModelGuest:
-    """Finds every DIMM whose address and size are multiples of its block size, and lets all of them go.
+    """Finds every DIMM whose address and size are multiples of its block size, and lets all of them
+    go.
 
     :ivar blocks: the memory blocks it has of DIMMs.
     :ivar calls: what it was asked, in order.

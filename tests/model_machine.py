@@ -1,7 +1,9 @@
-"""What a machine does with its page lists (model_buddy.py): zonelists, memory that comes and goes, migration.
+"""What a machine does with its page lists (model_buddy.py): zonelists, memory that comes and goes,
+migration.
 
-Slow and plain like that one. It follows the kernel as far as pages are concerned and is told the rest: the watermarks
-of each zone, the order of nodes, in which zone a block goes online. Owns no text and no errno.
+Slow and plain like that one. It follows the kernel as far as pages are concerned and is told the
+rest: the watermarks of each zone, the order of nodes, in which zone a block goes online. Owns no
+text and no errno.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ def highest_zone_of(kind: str) -> str:
 
 @dataclass
 class Marks:
-    """What a zone keeps back: its watermarks, and the reserve for each highest zone of a request, in pages."""
+    """What a zone keeps back: its watermarks, and the reserve for each highest zone of a request,
+    in pages.
+    """
 
     low: int = 0
     min: int = 0
@@ -37,7 +41,13 @@ class MachineModel(Model):
     """
 
     def __init__(
-        self, section: int, pageblock: int, chunk: int, features: Iterable[str], dma32: bool, memmap_pages: int
+        self,
+        section: int,
+        pageblock: int,
+        chunk: int,
+        features: Iterable[str],
+        dma32: bool,
+        memmap_pages: int,
     ) -> None:
         super().__init__(section, pageblock, chunk, features)
         self.dma32, self.memmap_pages = dma32, memmap_pages
@@ -47,12 +57,17 @@ class MachineModel(Model):
         self.memmaps: dict[int, list[int]] = {}  # section number -> folios
         self.accesses = 0  # to files, long ones counting for more
         self.due: dict[Zone, int] = {}  # when the kernel starts to use a zone
-        self.spans: dict[Zone, tuple[int, int]] = {}  # first page and end; of a zone without memory (0, 0)
+        # first page and end; of a zone without memory (0, 0)
+        self.spans: dict[Zone, tuple[int, int]] = {}
 
     # Allocating
 
-    def allocate(self, order: int, kind: str, highest: str, nid: int, nodes: Iterable[int] = ()) -> int | None:
-        """Allocate as alloc_pages() does: nodes by distance, zones from the highest down, above a watermark."""
+    def allocate(
+        self, order: int, kind: str, highest: str, nid: int, nodes: Iterable[int] = ()
+    ) -> int | None:
+        """Allocate as alloc_pages() does: nodes by distance, zones from the highest down, above a
+        watermark.
+        """
         allowed = [n for n in self.nodes[nid] if not nodes or n in {*nodes}]
         names = ZONES[ZONES.index(highest) :: -1]
         zonelist = [(n, name) for n in allowed for name in names if self.managed[n, name]]
@@ -60,7 +75,9 @@ class MachineModel(Model):
             return None
         below = (zonelist[0][0], "DMA32")
         keeps_unmixed = (
-            zonelist[0][1] == "Normal" and self.dma32 and (len(self.nodes[nid]) == 1 or below in self.zones.values())
+            zonelist[0][1] == "Normal"
+            and self.dma32
+            and (len(self.nodes[nid]) == 1 or below in self.zones.values())
         )
         for mark, unmixed in (("low", True), ("low", False), ("min", False)):
             for zone in zonelist:
@@ -77,9 +94,11 @@ class MachineModel(Model):
     def allocate_many(
         self, kind: str, pages: int, order: int, zone: str | None, nid: int, block: range | None
     ) -> list[int] | None:
-        """Folios of one kind until there are enough pages; None, and nothing taken, if there are not.
+        """Folios of one kind until there are enough pages; None, and nothing taken, if there are
+        not.
 
-        :param zone: only zones of this name, whatever their watermarks; None: as the kernel would choose.
+        :param zone: only zones of this name, whatever their watermarks; None: as the kernel would
+            choose.
         :param nid: only this node; -1 for all.
         :param block: only these pages, lowest first; None: everywhere.
         """
@@ -91,13 +110,17 @@ class MachineModel(Model):
             pfn: int | None = None
             name = "anon" if kind == "pinned" else kind
             if block is not None:
-                pfn = self.take_in(got[-1] + (1 << order) if got else block.start, block.stop, order, name)
+                pfn = self.take_in(
+                    got[-1] + (1 << order) if got else block.start, block.stop, order, name
+                )
             elif zone is not None:
                 for node in nodes:
                     if pfn is None and (node, zone) in self.zones.values():
                         pfn = self.take((node, zone), order, name)
             else:
-                pfn = self.allocate(order, name, highest_zone_of(kind), nodes[0], [nid] if nid >= 0 else [])
+                pfn = self.allocate(
+                    order, name, highest_zone_of(kind), nodes[0], [nid] if nid >= 0 else []
+                )
             if pfn is None:
                 for folio in reversed(got):
                     self.free(folio)
@@ -107,7 +130,9 @@ class MachineModel(Model):
         return got
 
     def release(self, kind: str, pages: int, nid: int) -> int | None:
-        """Free the youngest folios, Movable first; how many pages, or None if there are not enough to free."""
+        """Free the youngest folios, Movable first; how many pages, or None if there are not enough
+        to free.
+        """
         pinned, name, freed = kind == "pinned", "anon" if kind == "pinned" else kind, 0
         victims = [
             pfn
@@ -153,10 +178,16 @@ class MachineModel(Model):
             self.free(pfn)
 
     def give(self, start: int, end: int, tail: bool) -> None:
-        """Hand over pages for the first time: whole sections as one, else in the largest chunks, ascending."""
+        """Hand over pages for the first time: whole sections as one, else in the largest chunks,
+        ascending.
+        """
         pfn = start
         while pfn < end:
-            if pfn % self.section == 0 and end - pfn >= self.section and len({*self._zones_of(pfn)}) == 1:
+            if (
+                pfn % self.section == 0
+                and end - pfn >= self.section
+                and len({*self._zones_of(pfn)}) == 1
+            ):
                 chunks = range(pfn, pfn + self.section, 1 << self.chunk)
                 for chunk in chunks:
                     self._link(chunk, self.chunk, self.migratetype(chunk), tail)
@@ -164,7 +195,11 @@ class MachineModel(Model):
                 pfn += self.section
                 continue
             order = self.chunk
-            while pfn & (1 << order) - 1 or pfn + (1 << order) > end or len({*self._zones_of(pfn, 1 << order)}) > 1:
+            while (
+                pfn & (1 << order) - 1
+                or pfn + (1 << order) > end
+                or len({*self._zones_of(pfn, 1 << order)}) > 1
+            ):
                 order -= 1
             self.managed[self.zone(pfn)] += 1 << order
             self._merge(pfn, order, tail)
@@ -185,7 +220,9 @@ class MachineModel(Model):
         self.isolated |= {*blocks} if "online_isolated" in self.features else set()
         self.give(start, end, "fresh_at_tail" in self.features)
         self.end_isolation(start, end)
-        higher = {(zone[0], name) for name in ZONES[ZONES.index(zone[1]) + 1 :]} - {(zone[0], "Movable")}
+        higher = {(zone[0], name) for name in ZONES[ZONES.index(zone[1]) + 1 :]} - {
+            (zone[0], "Movable")
+        }
         if empty and zone[1] != "Movable" and not higher & {*self.zones.values()}:
             self.due[zone] = self.accesses + 8
 
@@ -231,9 +268,15 @@ class MachineModel(Model):
         self.spans[zone] = (low, high)
 
     def _in_the_way(self, kind: str, zone: Zone) -> bool:
-        if kind in ("reserved", "hole") or (kind == "offline" and "pageoffline_skipped" not in self.features):
+        if kind in ("reserved", "hole") or (
+            kind == "offline" and "pageoffline_skipped" not in self.features
+        ):
             return True
-        return zone[1] != "Movable" and migratetype_of(kind) != "Movable" and kind not in ("free", "poisoned")
+        return (
+            zone[1] != "Movable"
+            and migratetype_of(kind) != "Movable"
+            and kind not in ("free", "poisoned")
+        )
 
     def isolate_range(self, start: int, end: int) -> bool:
         """Isolate a range, or find a page that stands in the way and put back what was isolated."""
@@ -242,7 +285,9 @@ class MachineModel(Model):
             blocks = [blocks[0], blocks[-1], *blocks[1:-1]]
         for block in blocks:
             at = block << self.pageblock
-            reaching_in = next(p for o in range(self.chunk + 1) if (p := at >> o << o) in self.heads)
+            reaching_in = next(
+                p for o in range(self.chunk + 1) if (p := at >> o << o) in self.heads
+            )
             for pfn in (reaching_in, *self.heads_in(at, at + (1 << self.pageblock))):
                 if self._in_the_way(self.heads[pfn].kind, self.zone(start)):
                     self.end_isolation(start, end)
@@ -253,11 +298,18 @@ class MachineModel(Model):
     def migrate(self, start: int, end: int) -> bool:
         """One pass over an isolated range. Is anything left that it should have moved?"""
         (nid, name), stayed = self.zone(start), False
-        others = [n for n in self.nodes[nid] if n != nid and any(node == n for node, _ in self.zones.values())]
+        others = [
+            n
+            for n in self.nodes[nid]
+            if n != nid and any(node == n for node, _ in self.zones.values())
+        ]
         for pfn in [pfn for pfn in self.heads_in(start, end) if self._moves(self.heads[pfn])]:
             head = self.heads[pfn]
             highest = "Movable" if name == "Movable" else "Normal"
-            if head.pins or self.allocate(head.order, head.kind, highest, nid, others or [nid]) is None:
+            if (
+                head.pins
+                or self.allocate(head.order, head.kind, highest, nid, others or [nid]) is None
+            ):
                 stayed = True
             else:
                 self.free(pfn)
@@ -281,7 +333,9 @@ class MachineModel(Model):
             if self._movable_before(start, end):
                 self.migrate(start, end)
                 continue
-            for pfn in [pfn for pfn in self.heads_in(start, end) if self.heads[pfn].kind == "hugetlb"]:
+            for pfn in [
+                pfn for pfn in self.heads_in(start, end) if self.heads[pfn].kind == "hugetlb"
+            ]:
                 self.free(pfn)
             if {self.heads[pfn].kind for pfn in self.heads_in(start, end)} <= {"free", "poisoned"}:
                 self.offline(start, end)

@@ -1,6 +1,8 @@
-"""What a schema, as query-qmp-schema returns it, says: types written out, and whether a value is of a type.
+"""What a schema, as query-qmp-schema returns it, says: types written out, and whether a value is of
+a type.
 
-Made for tests, from QEMU's documentation of introspection; it knows nothing of how fakesysfs makes its schema.
+Made for tests, from QEMU's documentation of introspection; it knows nothing of how fakesysfs makes
+its schema.
 """
 
 from __future__ import annotations
@@ -8,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-JSON_TYPES = {"string": str, "int": int, "boolean": bool, "number": float, "null": type(None), "value": object}
+JSON_TYPES = {
+    "string": str,
+    "int": int,
+    "boolean": bool,
+    "number": float,
+    "null": type(None),
+    "value": object,
+}
 
 
 class Schema:
@@ -31,7 +40,9 @@ class Schema:
             yield from (variant["type"] for variant in entry.get("variants", ()))
 
     def written_out(self, name: str) -> Any:
-        """An entry with types in place of their names; the names themselves, which mean nothing, are left out."""
+        """An entry with types in place of their names; the names themselves, which mean nothing,
+        are left out.
+        """
         entry = dict(self.entries[name])
         if entry["meta-type"] not in ("command", "event", "builtin"):
             del entry["name"]
@@ -41,7 +52,9 @@ class Schema:
         if entry["meta-type"] in ("object", "alternate"):
             for key in ("members", "variants"):
                 if key in entry:
-                    entry[key] = [item | {"type": self.written_out(item["type"])} for item in entry[key]]
+                    entry[key] = [
+                        item | {"type": self.written_out(item["type"])} for item in entry[key]
+                    ]
         return entry
 
     def complaints(self, name: str, value: Any, where: str = "") -> list[str]:
@@ -54,11 +67,19 @@ class Schema:
                 fits = False
             return [] if fits else [f"{where}: {value!r} is no {name}"]
         if kind == "enum":
-            return [] if value in entry["values"] else [f"{where}: {value!r} is none of {entry['values']}"]
+            return (
+                []
+                if value in entry["values"]
+                else [f"{where}: {value!r} is none of {entry['values']}"]
+            )
         if kind == "array":
             if not isinstance(value, list):
                 return [f"{where}: {value!r} is no list"]
-            return [c for i, item in enumerate(value) for c in self.complaints(entry["element-type"], item, f"{where}[{i}]")]
+            return [
+                c
+                for i, item in enumerate(value)
+                for c in self.complaints(entry["element-type"], item, f"{where}[{i}]")
+            ]
         assert kind == "object"
         if not isinstance(value, dict):
             return [f"{where}: {value!r} is no object"]
@@ -67,7 +88,11 @@ class Schema:
             if variant["case"] == value.get(entry["tag"]):
                 members += self.entries[variant["type"]]["members"]
         types = {member["name"]: member["type"] for member in members}
-        wrong = [f"{where}: {m['name']} is missing" for m in members if "default" not in m and m["name"] not in value]
+        wrong = [
+            f"{where}: {m['name']} is missing"
+            for m in members
+            if "default" not in m and m["name"] not in value
+        ]
         wrong += [f"{where}: {key} is unexpected" for key in value if key not in types]
         for key in types.keys() & value.keys():
             wrong += self.complaints(types[key], value[key], f"{where}.{key}")

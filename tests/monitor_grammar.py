@@ -1,11 +1,13 @@
-"""Commands for a monitor, good and bad, from a seed: what people, programs and fuzzers type about memory.
+"""Commands for a monitor, good and bad, from a seed: what people, programs and fuzzers type about
+memory.
 
     Grammar(seed).requests(300) -> [Request, ...]
 
-The names come from small pools, so that commands meet: an object is made twice, used twice, deleted while in use. Half
-of the commands are such as should work, the rest have a value, an argument or a character that should not be there. A
-request is bytes for a QMP connection that has negotiated; a line of HMP goes by human-monitor-command. After any of them
-them the connection is in order again: what may have begun a message without end is followed by what ends any.
+The names come from small pools, so that commands meet: an object is made twice, used twice, deleted
+while in use. Half of the commands are such as should work, the rest have a value, an argument or a
+character that should not be there. A request is bytes for a QMP connection that has negotiated; a
+line of HMP goes by human-monitor-command. After any of them them the connection is in order again:
+what may have begun a message without end is followed by what ends any.
 """
 
 from __future__ import annotations
@@ -26,16 +28,45 @@ RAM, FILE, MEMFD = "memory-backend-ram", "memory-backend-file", "memory-backend-
 TYPES = (RAM, RAM, RAM, RAM, MEMFD, FILE)
 BAD_TYPES = ("memory-backend", "container", "nope", "", "object")
 MIB = 1 << 20
-SIZES = (128 * MIB, 128 * MIB, 256 * MIB, 512 * MIB, 1024 * MIB, 2 * MIB, 100 * MIB, 3 * MIB, 4096, 1, 12345)
+SIZES = (
+    128 * MIB,
+    128 * MIB,
+    256 * MIB,
+    512 * MIB,
+    1024 * MIB,
+    2 * MIB,
+    100 * MIB,
+    3 * MIB,
+    4096,
+    1,
+    12345,
+)
 BAD_SIZES = (0, 1 << 47, 1 << 63, 1 << 64)  # QEMU itself aborts at those just below 1 << 64
-SIZE_TEXTS = ("128M", "128M", "256M", "1G", "512M", "0.5G", "2M", "0x8000000", "1k", "010M", "1b", "4096", "1.5M", "+2M", "2m")
+SIZE_TEXTS = (
+    "128M",
+    "128M",
+    "256M",
+    "1G",
+    "512M",
+    "0.5G",
+    "2M",
+    "0x8000000",
+    "1k",
+    "010M",
+    "1b",
+    "4096",
+    "1.5M",
+    "+2M",
+    "2m",
+)
 BAD_SIZE_TEXTS = ("0", "", "-1", "1X", "1MB", "1e9", "1.5", "0x1G", "16E", "99999999999999999999", " 1M", "1M ", "1..5M", "k",
                   "0x")  # fmt: skip
 COMMON_KEYS = ("share", "merge", "dump", "reserve", "prealloc-threads", "policy", "host-nodes", "prealloc",
                "x-use-canonical-path-for-ramblock-id", "prealloc-context")  # fmt: skip
 FILE_KEYS = ("mem-path", "align", "discard-data", "pmem", "readonly")
 MEMFD_KEYS = ("hugetlb", "hugetlbsize", "seal")
-COSTLY = ("prealloc", "hugetlb")  # have QEMU touch all of the memory, and need huge pages of the host: never on
+# have QEMU touch all of the memory, and need huge pages of the host: never on
+COSTLY = ("prealloc", "hugetlb")
 # Not "realized": at that, QEMU aborts.
 DIMM_KEYS = ("node", "slot", "addr", "memdev", "bus", "size", "hotplugged", "type", "foo")
 WORDS = ("on", "off", "yes", "no", "true", "false", "y", "n", "ON", "1", "", "maybe")
@@ -55,10 +86,29 @@ VIRTIO_OPTIONS = {
 }
 VIRTIO_PROPERTIES = ("requested-size", "size", "block-size", "memaddr", "node", "memdev", "unplugged-inaccessible", "type",
                      "hotplugged", "realized", "nope")  # fmt: skip
-TOPICS = ("memory-devices", "memory_size_summary", "memdev", "numa", "status", "name", "version", "hotpluggable-cpus")
+TOPICS = (
+    "memory-devices",
+    "memory_size_summary",
+    "memdev",
+    "numa",
+    "status",
+    "name",
+    "version",
+    "hotpluggable-cpus",
+)
 QUERIES = ("query-memory-devices", "query-memory-size-summary", "query-memdev", "query-acpi-ospm-status", "query-status",
            "query-name", "query-version", "query-hotpluggable-cpus")  # fmt: skip
-VERBS = ("device_add", "device_del", "object_add", "object_del", "info", "help", "qom-list", "qom-get", "qom-set")
+VERBS = (
+    "device_add",
+    "device_del",
+    "object_add",
+    "object_del",
+    "info",
+    "help",
+    "qom-list",
+    "qom-get",
+    "qom-set",
+)
 COMMANDS = (*QUERIES, "object-add", "object-del", "device_add", "device_del", "qom-list", "qom-get", "qom-set",
             "human-monitor-command", "qmp_capabilities")  # fmt: skip
 
@@ -102,7 +152,9 @@ class Grammar(random.Random):
     :param virtio: with virtio-mem devices.
     """
 
-    def __init__(self, seed: int, files: Sequence[str] = ("/nonexistent/file",), virtio: bool = False) -> None:
+    def __init__(
+        self, seed: int, files: Sequence[str] = ("/nonexistent/file",), virtio: bool = False
+    ) -> None:
         super().__init__(seed)
         self._files = files
         self._virtio = virtio
@@ -128,7 +180,7 @@ class Grammar(random.Random):
     def _often(self, share: float) -> bool:
         return self.random() < share
 
-    # -------------------------------------------------------------------------------------------------------- values
+    # --------------------------------------------------------------------------------------- values
 
     def _name(self, pool: Sequence[str]) -> str:
         return self.choice(pool if self._often(0.93) else BAD_NAMES)
@@ -161,11 +213,38 @@ class Grammar(random.Random):
             return [self._json_value(depth - 1) for _ in range(self.randrange(3))]
         if kind == 8:
             names = ("a", "id", "execute", "é", "size", "x-y", "")
-            return {self.choice(names): self._json_value(depth - 1) for _ in range(self.randrange(3))}
+            return {
+                self.choice(names): self._json_value(depth - 1) for _ in range(self.randrange(3))
+            }
         return self.choice(
-            (None, True, False, 0, 1, -1, 1 << 31, (1 << 63) - 1, 1 << 63, -(1 << 63), (1 << 64) - 1, 1.5, 1e300, 0.1, -0.0)
+            (
+                None,
+                True,
+                False,
+                0,
+                1,
+                -1,
+                1 << 31,
+                (1 << 63) - 1,
+                1 << 63,
+                -(1 << 63),
+                (1 << 64) - 1,
+                1.5,
+                1e300,
+                0.1,
+                -0.0,
+            )
             if kind < 3
-            else ("", "m0", "d0", "on", "1", "é\u20ac\U0001f600", 'q"\\\b\f\n\r\t\x01\x7f', "memory-backend-ram")
+            else (
+                "",
+                "m0",
+                "d0",
+                "on",
+                "1",
+                "é\u20ac\U0001f600",
+                'q"\\\b\f\n\r\t\x01\x7f',
+                "memory-backend-ram",
+            )
         )
 
     def _key_value(self, key: str) -> str:
@@ -184,7 +263,7 @@ class Grammar(random.Random):
             return "off"
         return self.choice(WORDS)
 
-    # ----------------------------------------------------------------------------------------------------------- HMP
+    # ------------------------------------------------------------------------------------------ HMP
 
     def _line(self) -> str:
         kinds: tuple[Callable[[], str], ...] = (
@@ -200,23 +279,53 @@ class Grammar(random.Random):
         parts = [f"id={self._name(BACKENDS)}"]
         if self._often(0.95):
             parts.append(f"size={self.choice(SIZE_TEXTS if self._often(0.85) else BAD_SIZE_TEXTS)}")
-        keys = [*COMMON_KEYS, *(FILE_KEYS if kind == FILE else ()), *(MEMFD_KEYS if kind == MEMFD else ())]
+        keys = [
+            *COMMON_KEYS,
+            *(FILE_KEYS if kind == FILE else ()),
+            *(MEMFD_KEYS if kind == MEMFD else ()),
+        ]
         if kind == FILE and self._often(0.9):
             parts.append(f"mem-path={self.choice(self._files)}")
         for key in self.sample(keys, self.choice((0, 0, 0, 1, 1, 2))):
-            at = self.choice(("", "", "", ".0", ".1", ".a")) if key == "host-nodes" or self._often(0.03) else ""
+            at = (
+                self.choice(("", "", "", ".0", ".1", ".a"))
+                if key == "host-nodes" or self._often(0.03)
+                else ""
+            )
             parts.append(f"{key}{at}={self._key_value(key)}")
         if self._often(0.05):
-            parts.append(self.choice(("foo=1", "", "share", "noshare", "help", "?", "size", "id=m0", "size=2M", "0=1", "a b=1")))
+            parts.append(
+                self.choice(
+                    (
+                        "foo=1",
+                        "",
+                        "share",
+                        "noshare",
+                        "help",
+                        "?",
+                        "size",
+                        "id=m0",
+                        "size=2M",
+                        "0=1",
+                        "a b=1",
+                    )
+                )
+            )
         self.shuffle(parts)
         head = kind if self._often(0.95) else f"qom-type={kind}"
-        return f"object_add {','.join([head, *parts])}" if self._often(0.97) else f"object_add {','.join(parts)}"
+        return (
+            f"object_add {','.join([head, *parts])}"
+            if self._often(0.97)
+            else f"object_add {','.join(parts)}"
+        )
 
     def _virtio_add(self) -> dict[str, str]:
         """Options of a virtio-mem-pci as text, id and memdev too."""
         options = {"memdev": self._name(BACKENDS), "id": self._name(DEVICES)}
         for key in self.sample(list(VIRTIO_OPTIONS), self.choice((0, 1, 1, 2, 3))):
-            options[key] = self.choice(VIRTIO_OPTIONS[key] if self._often(0.8) else (*NUMBERS, *BAD_SIZE_TEXTS, *WORDS))
+            options[key] = self.choice(
+                VIRTIO_OPTIONS[key] if self._often(0.8) else (*NUMBERS, *BAD_SIZE_TEXTS, *WORDS)
+            )
         if self._often(0.1):
             del options[self.choice(list(options))]
         return options
@@ -225,7 +334,9 @@ class Grammar(random.Random):
         if self._virtio and self._often(0.6):
             options = list(self._virtio_add().items())
             self.shuffle(options)
-            return ",".join(["device_add virtio-mem-pci", *(f"{key}={value}" for key, value in options)])
+            return ",".join(
+                ["device_add virtio-mem-pci", *(f"{key}={value}" for key, value in options)]
+            )
         parts = [f"memdev={self._name(BACKENDS)}"] if self._often(0.95) else []
         if self._often(0.85):
             parts.append(f"id={self._name(DEVICES)}")
@@ -236,9 +347,17 @@ class Grammar(random.Random):
             key = self.choice(DIMM_KEYS)
             parts.append(f"{key}={self.choice((*WORDS, *NUMBERS))}")
         if self._often(0.04):
-            parts.append(self.choice(("foo", "nofoo", "", "slot", "noslot", "id", "memdev", "help", "memdev=")))
+            parts.append(
+                self.choice(
+                    ("foo", "nofoo", "", "slot", "noslot", "id", "memdev", "help", "memdev=")
+                )
+            )
         self.shuffle(parts)
-        driver = "pc-dimm" if self._often(0.95) else self.choice(("nvdimm", "nope", "driver=pc-dimm", "", "memory-backend-ram"))
+        driver = (
+            "pc-dimm"
+            if self._often(0.95)
+            else self.choice(("nvdimm", "nope", "driver=pc-dimm", "", "memory-backend-ram"))
+        )
         return f"device_add {','.join([driver, *parts] if self._often(0.98) else parts)}"
 
     def _short(self) -> str:
@@ -254,12 +373,21 @@ class Grammar(random.Random):
             name = self._property()
             line += f" {name}"
             if verb == "qom-set" and self._virtio and self._often(0.5):
-                line = f"qom-set {self._name(DEVICES)} requested-size {self.choice((*SIZE_TEXTS, *BAD_SIZE_TEXTS, *NUMBERS))}"
+                line = (
+                    f"qom-set {self._name(DEVICES)} requested-size"
+                    f" {self.choice((*SIZE_TEXTS, *BAD_SIZE_TEXTS, *NUMBERS))}"
+                )
             elif verb == "qom-set":
-                value = "off" if name in COSTLY else self.choice((*WORDS, *NUMBERS, *SIZE_TEXTS, "0-3,7", "bind", "m0"))
+                value = (
+                    "off"
+                    if name in COSTLY
+                    else self.choice((*WORDS, *NUMBERS, *SIZE_TEXTS, "0-3,7", "bind", "m0"))
+                )
                 line += f" {value}"
                 if name not in COSTLY and self._often(0.2):
-                    value = self.choice(('"x"', "1", "[0,1]", "{", "true", "null", "'a'", "[1", '{"a": 1}', "1.5"))
+                    value = self.choice(
+                        ('"x"', "1", "[0,1]", "{", "true", "null", "'a'", "[1", '{"a": 1}', "1.5")
+                    )
                     line = f"qom-set -j {self._path()} {name} {value}"
         return line
 
@@ -274,24 +402,48 @@ class Grammar(random.Random):
         return self.choice(NONSENSE)
 
     def _damaged(self, text: str) -> str:
-        """With a character changed, or cut short; not within the first word, for `q` is to quit and `o` writes to ports."""
+        """With a character changed, or cut short; not within the first word, for `q` is to quit and
+        `o` writes to ports.
+        """
         at = self.randrange(4, max(len(text) + 1, 5))
         if self._often(0.3):
             return text[:at]
         stray: str = self.choice((*" ,=\"'\\./\t[]{}0-é", ""))
         return text[:at] + stray + text[at + self.randrange(2) :]
 
-    # ----------------------------------------------------------------------------------------------------------- QMP
+    # ------------------------------------------------------------------------------------------ QMP
 
     def _command(self) -> dict[str, Any]:
         name = self.choices(
-            ("object-add", "device_add", "object-del", "device_del", "qom-list", "qom-get", "qom-set", "query", "other"),
+            (
+                "object-add",
+                "device_add",
+                "object-del",
+                "device_del",
+                "qom-list",
+                "qom-get",
+                "qom-set",
+                "query",
+                "other",
+            ),
             (22, 22, 9, 9, 5, 9, 6, 13, 5),
         )[0]
         if name == "query":
             return {"execute": self.choice(QUERIES)}
         if name == "other":
-            return {"execute": self.choice(("nope", "", "query", "Query-name", "query_name", "qmp_capabilities", "device-add"))}
+            return {
+                "execute": self.choice(
+                    (
+                        "nope",
+                        "",
+                        "query",
+                        "Query-name",
+                        "query_name",
+                        "qmp_capabilities",
+                        "device-add",
+                    )
+                )
+            }
         arguments = getattr(self, f"_qmp_{name.replace('-', '_')}")()
         if self._often(0.12):
             arguments = self._damaged_arguments(arguments)
@@ -305,16 +457,24 @@ class Grammar(random.Random):
             key = self.choice(list(arguments))
             arguments[key] = False if key in COSTLY else self._json_value(2)
         else:
-            arguments[self.choice(("foo", "id", "x", "driver", "qom-type", "props"))] = self._json_value(1)
+            arguments[self.choice(("foo", "id", "x", "driver", "qom-type", "props"))] = (
+                self._json_value(1)
+            )
         return arguments
 
     def _qmp_object_add(self) -> dict[str, Any]:
         kind = self._type()
         arguments: dict[str, Any] = {"qom-type": kind, "id": self._name(BACKENDS)}
-        arguments["size"] = self.choice(SIZES) if self._often(0.9) else self.choice((*BAD_SIZES, "1M", 1.5, None))
+        arguments["size"] = (
+            self.choice(SIZES) if self._often(0.9) else self.choice((*BAD_SIZES, "1M", 1.5, None))
+        )
         if kind == FILE and self._often(0.9):
             arguments["mem-path"] = self.choice(self._files)
-        keys = [*COMMON_KEYS, *(FILE_KEYS if kind == FILE else ()), *(MEMFD_KEYS if kind == MEMFD else ())]
+        keys = [
+            *COMMON_KEYS,
+            *(FILE_KEYS if kind == FILE else ()),
+            *(MEMFD_KEYS if kind == MEMFD else ()),
+        ]
         for key in self.sample(keys, self.choice((0, 0, 1, 1, 2))):
             good: Any = self.choice((True, False))
             if key in ("prealloc-threads", "hugetlbsize", "align"):
@@ -322,7 +482,9 @@ class Grammar(random.Random):
             elif key == "policy":
                 good = self._key_value(key)
             elif key == "host-nodes":
-                good = self.choice(([], [0], [0, 1], [3, 0], [127], [128], [70000], [-1], ["0"], [None], 0))
+                good = self.choice(
+                    ([], [0], [0, 1], [3, 0], [127], [128], [70000], [-1], ["0"], [None], 0)
+                )
             elif key in ("mem-path", "prealloc-context"):
                 good = self._key_value(key)
             elif key in COSTLY:
@@ -335,8 +497,16 @@ class Grammar(random.Random):
     def _qmp_device_add(self) -> dict[str, Any]:
         if self._virtio and self._often(0.6):
             given: dict[str, Any] = {"driver": "virtio-mem-pci", **self._virtio_add()}
-            return given | {key: int(value) for key, value in given.items() if re.fullmatch("[1-9][0-9]*", value)}
-        arguments: dict[str, Any] = {"driver": "pc-dimm" if self._often(0.95) else self.choice(("nvdimm", "nope", "", 5, None))}
+            return given | {
+                key: int(value)
+                for key, value in given.items()
+                if re.fullmatch("[1-9][0-9]*", value)
+            }
+        arguments: dict[str, Any] = {
+            "driver": (
+                "pc-dimm" if self._often(0.95) else self.choice(("nvdimm", "nope", "", 5, None))
+            )
+        }
         if self._often(0.95):
             arguments["memdev"] = self._name(BACKENDS)
         if self._often(0.85):
@@ -376,7 +546,9 @@ class Grammar(random.Random):
     def _wrong_members(self, request: dict[str, Any]) -> dict[str, Any]:
         """A request whose members are not those of a request."""
         for _ in range(self.choice((1, 1, 2))):
-            key = self.choice(("execute", "arguments", "id", "exec-oob", "foo", "command", "Execute"))
+            key = self.choice(
+                ("execute", "arguments", "id", "exec-oob", "foo", "command", "Execute")
+            )
             if key in request and self._often(0.3):
                 del request[key]
             else:
@@ -385,13 +557,19 @@ class Grammar(random.Random):
 
     def _junk(self) -> Request:
         """Bytes that are no request, or not quite."""
-        data = _qmp("object-del", {"id": self._name(BACKENDS)}) if self._often(0.3) else _shown(self._command()).data
+        data = (
+            _qmp("object-del", {"id": self._name(BACKENDS)})
+            if self._often(0.3)
+            else _shown(self._command()).data
+        )
         what = self.randrange(5)
         if what == 0:
             data = data[: self.randrange(len(data))]
         elif what == 1:
             at = self.randrange(len(data))
-            stray = self.choice((b"\xff", b"\0", b"'", b'"', b"{", b"}", b"[", b",", b":", b"\\", b"x", b"\n"))
+            stray = self.choice(
+                (b"\xff", b"\0", b"'", b'"', b"{", b"}", b"[", b",", b":", b"\\", b"x", b"\n")
+            )
             data = data[:at] + stray + data[at + 1 :]
         elif what == 2:
             letters = b"{}[]:,\"'\\ \n\t019eE+-.abtruefalsn%\x00\x7f\x80\xc3\xa9\xfe\xff"

@@ -1,7 +1,9 @@
-"""A real QEMU and ours, asked the same; and the kinds of differences there may be between their answers.
+"""A real QEMU and ours, asked the same; and the kinds of differences there may be between their
+answers.
 
-QEMU is started with `-S`: its guest never runs, so that nothing but QEMU itself is in its answers. Ours gets a guest that
-never answers anything. Every kind of difference has a check of its own, which says what exactly may differ and how.
+QEMU is started with `-S`: its guest never runs, so that nothing but QEMU itself is in its answers.
+Ours gets a guest that never answers anything. Every kind of difference has a check of its own,
+which says what exactly may differ and how.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ class Machine(NamedTuple):
             given = dict(part.split("=") for part in node.split(","))
             numa = f"node,nodeid={number}"
             if "memory" in given:
-                options += ["-object", f"memory-backend-ram,id=ram-node{number},size={given['memory']}"]
+                options += [
+                    "-object",
+                    f"memory-backend-ram,id=ram-node{number},size={given['memory']}",
+                ]
                 numa += f",memdev=ram-node{number}"
             if "cpus" in given:
                 numa += f",cpus={given['cpus']}"
@@ -87,12 +92,25 @@ def ours(machine: Machine) -> Iterator[Peer]:
 
 @contextmanager
 def qemu(machine: Machine) -> Iterator[Peer]:
-    """A real QEMU's monitor of such a machine; QEMU has a directory of its own, where it may make files."""
+    """A real QEMU's monitor of such a machine; QEMU has a directory of its own, where it may make
+    files.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "qmp")
-        command = [PROGRAM, "-S", "-M", f"{machine.kind},accel=tcg", "-nodefaults", "-display", "none", *machine.qemu_options()]
+        command = [
+            PROGRAM,
+            "-S",
+            "-M",
+            f"{machine.kind},accel=tcg",
+            "-nodefaults",
+            "-display",
+            "none",
+            *machine.qemu_options(),
+        ]
         listen = ["-qmp", f"unix:{path},server=on,wait=on"]
-        with subprocess.Popen([*command, *listen], stderr=subprocess.PIPE, cwd=directory) as process:
+        with subprocess.Popen(
+            [*command, *listen], stderr=subprocess.PIPE, cwd=directory
+        ) as process:
             # What QEMU warns of goes to stderr as well as to whoever uses HMP.
             assert process.stderr is not None
             reader = threading.Thread(target=process.stderr.read, daemon=True)
@@ -145,13 +163,15 @@ class _Connection:
                 replies.append(line)
 
 
-# --------------------------------------------------------------------------------------------------- the differences
+# ---------------------------------------------------------------------------------- the differences
 
 
 class Difference(NamedTuple):
-    """A kind of difference: its name, why it is there, and what makes one answer of QEMU's replies ours.
+    """A kind of difference: its name, why it is there, and what makes one answer of QEMU's replies
+    ours.
 
-    `ours_of` is given the request, QEMU's replies and ours, and returns what ours should be if that is all that differs.
+    `ours_of` is given the request, QEMU's replies and ours, and returns what ours should be if that
+    is all that differs.
     """
 
     name: str
@@ -162,7 +182,9 @@ class Difference(NamedTuple):
 def _renamed(_: Request, real: bytes, our: bytes) -> bytes:
     """QEMU's own version in place of the package of ours."""
     packages = re.findall(rb'"package": "[^"]*"|7\.2\.22[^"\\]*', our)
-    return re.sub(rb'"package": "[^"]*"|7\.2\.22[^"\\]*', lambda _: packages[0] if packages else b"", real)
+    return re.sub(
+        rb'"package": "[^"]*"|7\.2\.22[^"\\]*', lambda _: packages[0] if packages else b"", real
+    )
 
 
 def _running(_: Request, real: bytes, our: bytes) -> bytes:
@@ -172,17 +194,35 @@ def _running(_: Request, real: bytes, our: bytes) -> bytes:
 
 
 def _cpus(_: Request, real: bytes, our: bytes) -> bytes:
-    entry = b", ".join(re.findall(rb'\{"source": 0, "status": 0, "slot": "\d+", "slot-type": "CPU"\}', our))
-    return real.replace(b'"return": []', b'"return": [%s]' % entry).replace(b'"DIMM"}]', b'"DIMM"}, %s]' % entry)
+    entry = b", ".join(
+        re.findall(rb'\{"source": 0, "status": 0, "slot": "\d+", "slot-type": "CPU"\}', our)
+    )
+    return real.replace(b'"return": []', b'"return": [%s]' % entry).replace(
+        b'"DIMM"}]', b'"DIMM"}, %s]' % entry
+    )
 
 
 def _fewer_lines(_: Request, real: bytes, our: bytes) -> bytes:
     """Of lists of what there is, only the lines that ours have."""
     start, end = b'{"return": "', b'"}\r\n'
-    if not (real.startswith((start + b"List of user creatable objects:", start + b"info balloon", start + b"announce_self"))):
+    if not (
+        real.startswith(
+            (
+                start + b"List of user creatable objects:",
+                start + b"info balloon",
+                start + b"announce_self",
+            )
+        )
+    ):
         return real
     lines = our[len(start) : -len(end)].split(b"\\r\\n")
-    return start + b"\\r\\n".join(line for line in real[len(start) : -len(end)].split(b"\\r\\n") if line in lines) + end
+    return (
+        start
+        + b"\\r\\n".join(
+            line for line in real[len(start) : -len(end)].split(b"\\r\\n") if line in lines
+        )
+        + end
+    )
 
 
 def _objects(_: Request, real: bytes, our: bytes) -> bytes:
@@ -195,7 +235,9 @@ def _machine(_: Request, real: bytes, our: bytes) -> bytes:
 
 
 def _pci(_: Request, real: bytes, our: bytes) -> bytes:
-    """Of the lists of a virtio-mem device's properties, only what ours have; and its PCI address is not known."""
+    """Of the lists of a virtio-mem device's properties, only what ours have; and its PCI address is
+    not known.
+    """
     if b"Property 'virtio-mem-pci.addr' not found" in our:
         return our
     for parts in (rb'\{"name": "[^"]*", "type": "[^"]*"\}', rb'[^"\\]+\\r\\n'):
@@ -209,31 +251,48 @@ def _pci(_: Request, real: bytes, our: bytes) -> bytes:
 
 def _commands(_: Request, real: bytes, our: bytes) -> bytes:
     """Only of those that a line cut short can be."""
-    unknown = (b'{"return": "unknown command: \'%s\'\\r\\n"}\r\n' % name for name in (b"info mem", b"i", b"o"))
+    unknown = (
+        b'{"return": "unknown command: \'%s\'\\r\\n"}\r\n' % name
+        for name in (b"info mem", b"i", b"o")
+    )
     return our if our in unknown else real
 
 
 KINDS = (
     Difference("version", "the package is ours", _renamed),
     Difference("status", "QEMU was started with -S, ours runs", _running),
-    Difference("CPUs of query-acpi-ospm-status", "they come when the guest's firmware has run", _cpus),
+    Difference(
+        "CPUs of query-acpi-ospm-status", "they come when the guest's firmware has run", _cpus
+    ),
     Difference("objects", "QEMU's root also has the connections of its monitors", _objects),
-    Difference("machine type", "ours is a q35; where PCI devices are plugged it is a pc, whose bus need not be named", _machine),
+    Difference(
+        "machine type",
+        "ours is a q35; where PCI devices are plugged it is a pc, whose bus need not be named",
+        _machine,
+    ),
     Difference("PCI", "what a PCI device has beside its memory is not here", _pci),
-    Difference("commands", "QEMU has `info mem`, about page tables, `i` and `o` for ports", _commands),
+    Difference(
+        "commands", "QEMU has `info mem`, about page tables, `i` and `o` for ports", _commands
+    ),
     Difference("help", "QEMU has objects and devices that are not memory", _fewer_lines),
 )
 
 
 def compare(request: Request, real: bytes, our: bytes) -> str | None:
-    """None when the answers are the same, byte for byte; else the kind of difference, "" for one nobody has explained."""
+    """None when the answers are the same, byte for byte; else the kind of difference, "" for one
+    nobody has explained.
+    """
     if real == our:
         return None
     return next((kind.name for kind in KINDS if kind.ours_of(request, real, our) == our), "")
 
 
-def differences(requests: Sequence[Request], left: Peer, right: Peer) -> tuple[dict[str, list[str]], list[str]]:
-    """Ask both everything; the requests answered differently by kind of difference, and those that differ for no reason."""
+def differences(
+    requests: Sequence[Request], left: Peer, right: Peer
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Ask both everything; the requests answered differently by kind of difference, and those that
+    differ for no reason.
+    """
     kinds: dict[str, list[str]] = {}
     unexplained = []
     for request in requests:
@@ -247,28 +306,51 @@ def differences(requests: Sequence[Request], left: Peer, right: Peer) -> tuple[d
 
 
 def record(path: Path, sessions: Sequence[tuple[Machine, int, int]]) -> None:
-    """Write what QEMU answers to generated commands, for where there is none. Files that QEMU would change are left out.
+    """Write what QEMU answers to generated commands, for where there is none. Files that QEMU would
+    change are left out.
 
     :param sessions: machine, seed and number of commands.
     """
-    said = f"QEMU {installed()}, started with -S: generated commands and the answers, bytes as latin-1; DIR is a directory"
+    said = (
+        f"QEMU {installed()}, started with -S: generated commands and the answers, bytes as"
+        " latin-1; DIR is a directory"
+    )
     with path.open("w") as out, tempfile.TemporaryDirectory() as directory:
         out.write(f'{{"about": {json.dumps(said)},\n"sessions": [\n')
         for number, (machine, seed, count) in enumerate(sessions):
             steps = []
             with qemu(machine) as peer:
-                for request in Grammar(seed, files(Path(directory)), machine.kind == "pc").requests(count):
+                for request in Grammar(seed, files(Path(directory)), machine.kind == "pc").requests(
+                    count
+                ):
                     texts = (request.shown.encode(), request.data, b"".join(peer(request.data)))
-                    steps.append(json.dumps([text.replace(directory.encode(), b"DIR").decode("latin1") for text in texts]))
+                    steps.append(
+                        json.dumps(
+                            [
+                                text.replace(directory.encode(), b"DIR").decode("latin1")
+                                for text in texts
+                            ]
+                        )
+                    )
             lines = ",\n  ".join(steps)
-            out.write(f'{"," * bool(number)}{{"machine": {json.dumps(machine)}, "steps": [\n  {lines}\n]}}\n')
+            out.write(
+                f'{"," * bool(number)}{{"machine": {json.dumps(machine)}, "steps": [\n '
+                f" {lines}\n]}}\n"
+            )
         out.write("]}\n")
 
 
 def files(directory: Path) -> list[str]:
-    """Paths for memory-backend-file that QEMU does not change: of a file of some size, and what is none."""
+    """Paths for memory-backend-file that QEMU does not change: of a file of some size, and what is
+    none.
+    """
     (directory / "small").write_bytes(b"x" * (1 << 20))
-    return [*(f"{directory / name}" for name in ("small", "none/new")), f"{directory}", "", "/dev/null"]
+    return [
+        *(f"{directory / name}" for name in ("small", "none/new")),
+        f"{directory}",
+        "",
+        "/dev/null",
+    ]
 
 
 def installed() -> str | None:

@@ -1,4 +1,5 @@
-"""How a file of the project looks: what it opens with, how long it is, and that no code compares kernel versions.
+"""How a file of the project looks: what it opens with, how long it is, and that no code compares
+kernel versions.
 
 The map of one write in README.md is walked hop by hop. Nothing here runs fakesysfs.
 """
@@ -20,17 +21,42 @@ FILE_LINES, TEST_LINES, CLASS_LINES = 600, 800, 300
 
 # Functions that compare versions all the same, by module and name.
 ALLOWED_COMPARISONS = {
-    ("doctor", "_util_linux"): "that is the version of the host's util-linux, whose options `run` needs",
+    (
+        "doctor",
+        "_util_linux",
+    ): "that is the version of the host's util-linux, whose options `run` needs",
 }
 
 # Files that still do several jobs.
 TOO_LONG = {
-    "engine_module.c", "machine_file.py", "commands.py", "machine_config.py", "rules.c", "memory_block.c", "virtio_mem.c",
-    "machine.h", "buddy.c", "memory_hotplug.c", "workload.c", "sysfs_tree.c", "machine.py", "board.py", "hmp.py",
-    "monitor_grammar.py", "test_sysfs.c", "test_features.py",
+    "engine_module.c",
+    "machine_file.py",
+    "commands.py",
+    "machine_config.py",
+    "rules.c",
+    "memory_block.c",
+    "virtio_mem.c",
+    "machine.h",
+    "buddy.c",
+    "memory_hotplug.c",
+    "workload.c",
+    "sysfs_tree.c",
+    "machine.py",
+    "board.py",
+    "hmp.py",
+    "monitor_grammar.py",
+    "test_sysfs.c",
+    "test_features.py",
 }
 
-README_HOPS = ["mount.py", "engine_module.c", "sysfs.c", "memory_block.c", "memory_hotplug.c", "buddy.c"]
+README_HOPS = [
+    "mount.py",
+    "engine_module.c",
+    "sysfs.c",
+    "memory_block.c",
+    "memory_hotplug.c",
+    "buddy.c",
+]
 
 
 def files_of_the_project() -> list[Path]:
@@ -55,7 +81,9 @@ CODE = [path for path in WRITTEN if path.suffix in {".py", ".pyi", ".c", ".h"}]
 SCRIPTS = [
     path
     for path in WRITTEN
-    if path.suffix in {".bash", ".cfg", ".toml"} or path.name == "Makefile" or os.access(path, os.X_OK)
+    if path.suffix in {".bash", ".cfg", ".toml"}
+    or path.name == "Makefile"
+    or os.access(path, os.X_OK)
 ]
 
 
@@ -92,7 +120,9 @@ def test_file_opens_by_saying_what_it_is(path: Path) -> None:
     else:
         match = re.match(r"(?:#!.*\n)?(?:# |title = )(.*)", text)
         opening = match[1] if match else ""
-    assert len(opening.split()) >= 3, f"{named(path)} does not open with a comment that says what it is"
+    assert len(opening.split()) >= 3, (
+        f"{named(path)} does not open with a comment that says what it is"
+    )
 
 
 def size_complaints(path: Path, text: str) -> list[str]:
@@ -102,8 +132,13 @@ def size_complaints(path: Path, text: str) -> list[str]:
     found = [f"{path.name} has {length} lines, more than {limit}"] if length > limit else []
     if path.suffix == ".py":
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ClassDef) and (lines := (node.end_lineno or 0) - node.lineno + 1) > CLASS_LINES:
-                found.append(f"{path.name}: class {node.name} has {lines} lines, more than {CLASS_LINES}")
+            if (
+                isinstance(node, ast.ClassDef)
+                and (lines := (node.end_lineno or 0) - node.lineno + 1) > CLASS_LINES
+            ):
+                found.append(
+                    f"{path.name}: class {node.name} has {lines} lines, more than {CLASS_LINES}"
+                )
     return found
 
 
@@ -118,11 +153,17 @@ def test_what_is_too_long_is_found() -> None:
     line, method = "x = 1\n", "    x = 1\n"
     assert size_complaints(PACKAGE / "a.py", line * 600) == []
     assert size_complaints(PACKAGE / "a.py", line * 601) == ["a.py has 601 lines, more than 600"]
-    assert size_complaints(PACKAGE / "a.c", "int a;\n" * 601) == ["a.c has 601 lines, more than 600"]
+    assert size_complaints(PACKAGE / "a.c", "int a;\n" * 601) == [
+        "a.c has 601 lines, more than 600"
+    ]
     assert size_complaints(ROOT / "tests" / "a.py", line * 800) == []
-    assert size_complaints(ROOT / "tests" / "a.py", line * 801) == ["a.py has 801 lines, more than 800"]
+    assert size_complaints(ROOT / "tests" / "a.py", line * 801) == [
+        "a.py has 801 lines, more than 800"
+    ]
     assert size_complaints(PACKAGE / "a.py", "class A:\n" + method * 299) == []
-    assert size_complaints(PACKAGE / "a.py", "class A:\n" + method * 300) == ["a.py: class A has 301 lines, more than 300"]
+    assert size_complaints(PACKAGE / "a.py", "class A:\n" + method * 300) == [
+        "a.py: class A has 301 lines, more than 300"
+    ]
 
 
 # ---- no code compares versions ----
@@ -146,7 +187,9 @@ def is_constant(node: ast.AST) -> bool:
 
 
 def decides_by_version(node: ast.AST) -> bool:
-    """Is this a comparison, a membership, a prefix, a look-up or a match of a kernel's name or version?"""
+    """Is this a comparison, a membership, a prefix, a look-up or a match of a kernel's name or
+    version?
+    """
     if isinstance(node, ast.Compare):
         sides = [node.left, *node.comparators]
         ordered = any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops)
@@ -175,7 +218,9 @@ def compared_versions(tree: ast.AST, allowed: Collection[str] = ()) -> Iterator[
 def test_python_asks_for_features_not_versions(path: Path) -> None:
     allowed = {function for module, function in ALLOWED_COMPARISONS if module == path.stem}
     lines = list(compared_versions(ast.parse(path.read_text()), allowed))
-    assert not lines, f"{named(path)}: lines {lines} compare versions; ask for a feature of kernels/"
+    assert not lines, (
+        f"{named(path)}: lines {lines} compare versions; ask for a feature of kernels/"
+    )
 
 
 def test_version_comparisons_would_be_found() -> None:
@@ -190,7 +235,12 @@ def test_version_comparisons_would_be_found() -> None:
         "match kernel:\n    case '6.1': pass",
     ]:
         assert list(compared_versions(ast.parse(line))), line
-    for line in ["kernel_zones[0] != kernel", "kernel in profiles", "profile.release == other.release", "size < limit"]:
+    for line in [
+        "kernel_zones[0] != kernel",
+        "kernel in profiles",
+        "profile.release == other.release",
+        "size < limit",
+    ]:
         assert not list(compared_versions(ast.parse(line))), line
 
 
@@ -227,7 +277,10 @@ def test_version_comparisons_in_c_would_be_found() -> None:
     ]:
         assert C_VERSIONS.search(line), line
     for line in [
-        "strncpy(m->release, config->release != NULL ? config->release : x, sizeof m->release - 1);",
+        (
+            "strncpy(m->release, config->release != NULL ? config->release : x, sizeof m->release"
+            " - 1);"
+        ),
         "int file_release(struct machine *m, int64_t handle);",
         "resource_release(m, start, start + size_bytes - 1);",
     ]:

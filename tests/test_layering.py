@@ -1,8 +1,10 @@
-"""The rooms of the house, as tests: who may use whom. One table for Python's imports and for the calls of the engine's C files.
+"""The rooms of the house, as tests: who may use whom. One table for Python's imports and for the
+calls of the engine's C files.
 
-A folder of the package is a room, a file beside the folders is one too. What a Python file imports is read from its syntax
-tree, what a C file calls from the symbols of its object file, so comments and macros do not fool it. Nothing here runs
-fakesysfs. Planted violations show that each would be found.
+A folder of the package is a room, a file beside the folders is one too. What a Python file imports
+is read from its syntax tree, what a C file calls from the symbols of its object file, so comments
+and macros do not fool it. Nothing here runs fakesysfs. Planted violations show that each would be
+found.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ ENGINE_MAY_USE: Mapping[str, frozenset[str]] = {
     "base": frozenset(),
 }
 
-# Packages of others, and parts of the standard library worth guarding: the rooms that may import them.
+# Packages of others, and parts of the standard library worth guarding: the rooms that may import
+# them.
 GUARDED = {
     "click": {"cli"},
     "ctypes": {"mount", "run"},
@@ -77,10 +80,14 @@ GUARDED = {
 FORBIDDEN_CALLS = {
     r"_?Py[A-Z_]\w*": "Python belongs to binding/",
     r"fuse_\w+": "libfuse belongs to mount.py",
-    r"abort|exit|_exit|__assert_fail": "a library in somebody's process returns -EIO and taints the machine",
+    r"abort|exit|_exit|__assert_fail": (
+        "a library in somebody's process returns -EIO and taints the machine"
+    ),
     r"printf|puts|putchar|fprintf|fputs|perror": "a library prints nothing; it has a kernel log",
     r"sprintf|vsprintf|strcpy|strcat|gets": "text goes through a bounded printer",
-    r"rand|random|srand|srandom|drand48|lrand48": "there is one generator with one seed per machine",
+    r"rand|random|srand|srandom|drand48|lrand48": (
+        "there is one generator with one seed per machine"
+    ),
 }
 
 TO_MEND = (
@@ -116,7 +123,8 @@ def room_of(path: Path, package: Path) -> str:
 
 
 def imports(path: Path, package: Path) -> Iterator[tuple[int, str]]:
-    """Line and full name of every module that a file imports, also inside functions and for type checking.
+    """Line and full name of every module that a file imports, also inside functions and for type
+    checking.
 
     What comes from a package, as in `from ..config import profiles`, is given as the module it is.
     """
@@ -125,20 +133,31 @@ def imports(path: Path, package: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = (*inside[: -node.level], *filter(None, [node.module])) if node.level else ((node.module or ""),)
+            base = (
+                (*inside[: -node.level], *filter(None, [node.module]))
+                if node.level
+                else ((node.module or ""),)
+            )
             name = ".".join(base)
             folder = package.joinpath(*name.split(".")[1:])
             for alias in node.names:
-                is_module = name.split(".")[0] == "fakesysfs" and (folder / f"{alias.name}.py").exists()
+                is_module = (
+                    name.split(".")[0] == "fakesysfs" and (folder / f"{alias.name}.py").exists()
+                )
                 yield node.lineno, f"{name}.{alias.name}" if is_module else name
 
 
 def import_complaints(package: Path) -> list[str]:
-    """Imports that go up or sideways, and packages in the wrong room, a line each; and a circle between files."""
+    """Imports that go up or sideways, and packages in the wrong room, a line each; and a circle
+    between files.
+    """
     wrong = []
     edges: dict[str, set[str]] = {}
     for path in sorted(package.rglob("*.py")):
-        room, me = room_of(path, package), ".".join(path.relative_to(package.parent).with_suffix("").parts)
+        room, me = (
+            room_of(path, package),
+            ".".join(path.relative_to(package.parent).with_suffix("").parts),
+        )
         if room not in MAY_USE:
             wrong.append(f"{path.relative_to(package)}: the table has no room {room}")
             continue
@@ -153,7 +172,9 @@ def import_complaints(package: Path) -> list[str]:
                     edges.setdefault(me, set()).add(name)
             elif top in GUARDED:
                 if room not in GUARDED[top]:
-                    wrong.append(f"{where}: only {', '.join(sorted(GUARDED[top]))} may import {top}")
+                    wrong.append(
+                        f"{where}: only {', '.join(sorted(GUARDED[top]))} may import {top}"
+                    )
             elif top not in sys.stdlib_module_names:
                 wrong.append(f"{where}: {top} is in no list of what may be imported")
     if found := circle(edges):
@@ -169,7 +190,9 @@ def test_rooms_import_nothing_when_they_are_entered() -> None:
     """Start-up time is felt in every `run`."""
     for path in PACKAGE.glob("*/__init__.py"):
         assert not list(imports(path, PACKAGE)), f"{path.parent.name}/__init__.py imports something"
-        assert ast.get_docstring(ast.parse(path.read_text())), f"{path.parent.name}/ does not say what it is"
+        assert ast.get_docstring(ast.parse(path.read_text())), (
+            f"{path.parent.name}/ does not say what it is"
+        )
 
 
 @pytest.mark.parametrize(
@@ -203,22 +226,28 @@ def test_requirements_are_those_that_are_imported() -> None:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     lines = setup["options"]["install_requires"].splitlines()
-    required = {re.split(r"[\s<>=!~]", line)[0] for line in lines if line and not line.startswith("#")}
-    imported = {name.split(".")[0] for path in PACKAGE.rglob("*.py") for _, name in imports(path, PACKAGE)}
-    optional = {"ctypes", "pytest", "_pytest"}  # of the standard library, or there whenever the plugin is
+    required = {
+        re.split(r"[\s<>=!~]", line)[0] for line in lines if line and not line.startswith("#")
+    }
+    imported = {
+        name.split(".")[0] for path in PACKAGE.rglob("*.py") for _, name in imports(path, PACKAGE)
+    }
+    # of the standard library, or there whenever the plugin is
+    optional = {"ctypes", "pytest", "_pytest"}
     expected = imported & (GUARDED.keys() - optional)
     assert {"fuse" if name == "fusepy" else name for name in required} == expected
 
 
 # ---- C ----
 
-Symbols = dict[str, str]  # a symbol of an object file, and its type as nm(1) has it: T code, U called, D and B data
+# a symbol of an object file, and its type as nm(1) has it: T code, U called, D and B data
+Symbols = dict[str, str]
 
 
 def symbols_of(files: Iterable[Path], folder: Path, include: Iterable[Path]) -> dict[Path, Symbols]:
     """The symbols of each C file, compiled into `folder`."""
-    # Not position-independent, so that constant tables of pointers are seen as constant; not optimized, so that no call is
-    # inlined away.
+    # Not position-independent, so that constant tables of pointers are seen as constant; not
+    # optimized, so that no call is inlined away.
     flags = ["-std=c11", "-D_GNU_SOURCE=1", "-DNDEBUG", "-O0", "-fno-pic", "-fno-pie", "-w"]
     flags += [f"-I{path}" for path in include]
     found = {}
@@ -239,8 +268,12 @@ def engine_room(path: Path) -> str:
 
 
 def call_complaints(symbols: Mapping[Path, Symbols]) -> list[str]:
-    """Calls that go up or sideways, calls a library must not make, globals, a line each; and a circle between files."""
-    home = {s: path for path, names in symbols.items() for s, kind in names.items() if kind in "TDBRCVW"}
+    """Calls that go up or sideways, calls a library must not make, globals, a line each; and a
+    circle between files.
+    """
+    home = {
+        s: path for path, names in symbols.items() for s, kind in names.items() if kind in "TDBRCVW"
+    }
     wrong = []
     edges: dict[str, set[str]] = {}
     for path, names in symbols.items():
@@ -251,7 +284,9 @@ def call_complaints(symbols: Mapping[Path, Symbols]) -> list[str]:
                 edges.setdefault(path.name, set()).add(target.name)
                 other = engine_room(target)
                 if other != room and other not in ENGINE_MAY_USE[room]:
-                    wrong.append(f"{path.name}: {room} may not use {symbol} of {other}/{target.name}")
+                    wrong.append(
+                        f"{path.name}: {room} may not use {symbol} of {other}/{target.name}"
+                    )
             for pattern, reason in FORBIDDEN_CALLS.items():
                 if kind == "U" and room != "binding" and re.fullmatch(pattern, symbol):
                     wrong.append(f"{path.name} calls {symbol}: {reason}")
@@ -272,7 +307,11 @@ def test_c_calls_go_down(tmp_path: Path) -> None:
     ("file", "text", "complaint"),
     [
         ("base/a.c", "int b(void); int a(void) { return b(); }", "base may not use b of mm/b.c"),
-        ("sysfs/a.c", "int p(void); int a(void) { return p(); }", "sysfs may not use p of proc/p.c"),
+        (
+            "sysfs/a.c",
+            "int p(void); int a(void) { return p(); }",
+            "sysfs may not use p of proc/p.c",
+        ),
         ("mm/c.c", "int b(void); int c(void) { return b(); }", "circle: b.c -> c.c -> b.c"),
         ("mm/a.c", "void abort(void); void a(void) { abort(); }", "a.c calls abort"),
         ("mm/a.c", "int counter = 1;", "a.c has a global variable: counter"),
@@ -296,17 +335,25 @@ def test_planted_calls_are_found(tmp_path: Path, file: str, text: str, complaint
     assert complaint in found[0]
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "engine").rglob("*.[ch]")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "engine").rglob("*.[ch]")), ids=lambda path: path.name
+)
 def test_engine_includes_no_python_and_no_fuse(path: Path) -> None:
     includes = re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE)
-    assert not [name for name in includes if re.search(r"Python\.h|structmember\.h|fuse.*\.h|binding/", name)]
+    assert not [
+        name
+        for name in includes
+        if re.search(r"Python\.h|structmember\.h|fuse.*\.h|binding/", name)
+    ]
 
 
 def test_build_lists_every_c_file() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (extension,) = settings["tool"]["setuptools"]["ext-modules"]
     on_disk = sorted(str(path.relative_to(ROOT)) for path in PACKAGE.rglob("*.c"))
-    assert sorted(extension["sources"]) == on_disk, "sources in pyproject.toml must be: " + ", ".join(on_disk)
+    assert sorted(extension["sources"]) == on_disk, (
+        "sources in pyproject.toml must be: " + ", ".join(on_disk)
+    )
 
 
 def test_package_data_lists_every_data_file() -> None:
@@ -314,6 +361,8 @@ def test_package_data_lists_every_data_file() -> None:
     setup.read(ROOT / "setup.cfg")
     patterns = setup["options.package_data"]["fakesysfs"].split()
     packaged = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
-    here = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    here = {
+        path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
     data = {path for path in here if path.suffix not in {".py", ".c", ".h", ".so"}}
     assert sorted(data) == sorted(packaged)

@@ -1,4 +1,5 @@
-"""What is in the repository: text only, nothing large, all of it small enough to be cloned without a thought.
+"""What is in the repository: text only, nothing large, all of it small enough to be cloned without
+a thought.
 
 A planted repository shows that each of these would be found.
 """
@@ -23,7 +24,11 @@ def git(directory: Path, *arguments: str) -> bytes:
 
 def in_repository(directory: Path) -> list[Path]:
     """Files that are in git, or would be by `git add .`."""
-    names = git(directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard").decode().split("\0")
+    names = (
+        git(directory, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        .decode()
+        .split("\0")
+    )
     return [directory / name for name in sorted({*names} - {""}) if (directory / name).is_file()]
 
 
@@ -47,7 +52,9 @@ def complaints(directory: Path, files: Iterable[Path]) -> list[str]:
         elif not is_text(path):
             found.append(f"{name} is not text")
     if total > LARGEST_CHECKOUT:
-        found.append(f"all files together are too large: {total} bytes of at most {LARGEST_CHECKOUT}")
+        found.append(
+            f"all files together are too large: {total} bytes of at most {LARGEST_CHECKOUT}"
+        )
     return found
 
 
@@ -77,4 +84,6 @@ def test_what_does_not_belong_there_is_found(tmp_path: Path, tracked: bool) -> N
     ]
     for number in range(8):
         (tmp_path / f"many{number}").write_text("x" * LARGEST_FILE)
-    assert complaints(tmp_path, in_repository(tmp_path))[-1].startswith("all files together are too large: ")
+    assert complaints(tmp_path, in_repository(tmp_path))[-1].startswith(
+        "all files together are too large: "
+    )

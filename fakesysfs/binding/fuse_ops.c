@@ -1,14 +1,15 @@
 /*
- * fuse_ops.c - file operations as libfuse 2 calls them: lookups, reads, listings without an interpreter.
+ * fuse_ops.c - file operations as libfuse 2 calls them: lookups, reads, listings without an
+ * interpreter.
  *
- * Owns: the translation between libfuse's signatures and engine.h, and the only globals of the engine: which
- * machine of this process is mounted, because these callbacks get no context without linking libfuse, and how
- * many of them are under way. Does not own: any rule of a file (sysfs.c, sysfs_tree.c), writes (they deliver
- * events, so they go through the binding), libfuse's headers: its version 2 ABI is frozen, and what is needed
- * of it is declared here.
+ * Owns: the translation between libfuse's signatures and engine.h, and the only globals of the
+ * engine: which machine of this process is mounted, because these callbacks get no context without
+ * linking libfuse, and how many of them are under way. Does not own: any rule of a file (sysfs.c,
+ * sysfs_tree.c), writes (they deliver events, so they go through the binding), libfuse's headers:
+ * its version 2 ABI is frozen, and what is needed of it is declared here.
  *
- * Thread-safe: every function of engine.h locks the machine. fi->fh is the handle of file_open(), whoever
- * called it.
+ * Thread-safe: every function of engine.h locks the machine. fi->fh is the handle of file_open(),
+ * whoever called it.
  */
 #include <errno.h>
 #include <stdatomic.h>
@@ -71,8 +72,9 @@ static int op_end(int result)
 }
 
 /*
- * Root's files show as those of whoever mounts. For root and in a user namespace that is 0. A plain user who
- * mounts without a namespace could not write them otherwise: the kernel compares before the engine is asked.
+ * Root's files show as those of whoever mounts. For root and in a user namespace that is 0. A plain
+ * user who mounts without a namespace could not write them otherwise: the kernel compares before
+ * the engine is asked.
  */
 static void stat_fill(struct stat *st, const struct file_stat *from)
 {
@@ -132,8 +134,9 @@ static int op_readlink(const char *path, char *buf, size_t size)
 }
 
 /*
- * FUSE lets one write(2) to a file go on at a time; the next waits in the kernel, and no signal ends that. So who opens
- * a file to write to it waits here for the write under way, where a signal does.
+ * FUSE lets one write(2) to a file go on at a time; the next waits in the kernel, and no signal
+ * ends that. So who opens a file to write to it waits here for the write under way, where a signal
+ * does.
  */
 static int op_open(const char *path, struct fuse_file_info *fi)
 {
@@ -155,7 +158,8 @@ static int op_open(const char *path, struct fuse_file_info *fi)
     return op_end(0);
 }
 
-static int op_read(const char *path, char *buf, size_t size, off_t offset, struct fuse_file_info *fi)
+static int op_read(const char *path, char *buf, size_t size, off_t offset,
+                   struct fuse_file_info *fi)
 {
     struct task task;
     struct machine *m = op_begin(&task);
@@ -168,7 +172,8 @@ static int op_read(const char *path, char *buf, size_t size, off_t offset, struc
     return op_end((int)file_read(m, &task, (int64_t)fi->fh, buf, size, (uint64_t)offset));
 }
 
-/* Nobody is told later that a file changed, so the handle by which one could be is given back at once. */
+/* Nobody is told later that a file changed, so the handle by which one could be is given back at
+ * once. */
 static int op_poll(const char *path, struct fuse_file_info *fi, void *handle, unsigned *events)
 {
     struct task task;
@@ -202,7 +207,8 @@ static int op_readdir(const char *path, void *buf, fuse_fill_dir_t fill, off_t o
     struct dirent_out *entries = NULL;
     int full;
 
-    (void)offset, (void)fi; /* offset 0 for all: libfuse keeps the listing, and one opendir sees one state */
+    (void)offset,
+        (void)fi; /* offset 0 for all: libfuse keeps the listing, and one opendir sees one state */
     if (m == NULL)
         return -ENODEV;
     int64_t nr = file_readdir(m, &task, path, &entries);
@@ -222,10 +228,10 @@ static const struct {
     const char *name;
     void (*function)(void); /* of another type; the caller knows which by the name */
 } ops[] = {
-    {"getattr", (void (*)(void))op_getattr}, {"fgetattr", (void (*)(void))op_fgetattr},
+    {"getattr", (void (*)(void))op_getattr},   {"fgetattr", (void (*)(void))op_fgetattr},
     {"readlink", (void (*)(void))op_readlink}, {"open", (void (*)(void))op_open},
-    {"read", (void (*)(void))op_read}, {"readdir", (void (*)(void))op_readdir},
-    {"release", (void (*)(void))op_release}, {"poll", (void (*)(void))op_poll},
+    {"read", (void (*)(void))op_read},         {"readdir", (void (*)(void))op_readdir},
+    {"release", (void (*)(void))op_release},   {"poll", (void (*)(void))op_poll},
 };
 enum { NR_OPS = sizeof ops / sizeof *ops };
 

@@ -1,5 +1,6 @@
 /*
- * machine_spec.h - the machine spec, and numbers as arguments: what machine_spec.c offers to engine_module.c.
+ * machine_spec.h - the machine spec, and numbers as arguments: what machine_spec.c offers to
+ * engine_module.c.
  *
  * Owns: struct spec. Does not own: what its keys mean (machine_config.py, engine/engine.h).
  */
@@ -35,7 +36,8 @@ struct spec {
     size_t nr_arrays;
 };
 
-/* Read a spec; false: an exception is set that names the key. In both cases spec_free() is due, after config was used. */
+/* Read a spec; false: an exception is set that names the key. In both cases spec_free() is due,
+ * after config was used. */
 bool spec_take(struct spec *spec, PyObject *dict);
 void spec_free(struct spec *spec);
 

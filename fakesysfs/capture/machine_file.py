@@ -1,8 +1,10 @@
-"""A machine file of a machine that exists: of this host, or of another one whose /sys somebody has copied.
+"""A machine file of a machine that exists: of this host, or of another one whose /sys somebody has
+copied.
 
-Owns: what is inferred where a file is missing, the text of the machine file, and whether it makes the same blocks.
-Does not own: what the files of a copy say, and whether they agree (observed_machine.py), reading one that cannot be trusted
-(sysfs_copy.py), what the keys of a machine file do (machine_config.py, block_list.py).
+Owns: what is inferred where a file is missing, the text of the machine file, and whether it makes
+the same blocks. Does not own: what the files of a copy say, and whether they agree
+(observed_machine.py), reading one that cannot be trusted (sysfs_copy.py), what the keys of a
+machine file do (machine_config.py, block_list.py).
 
     copy -> Survey: what its files say -> _Draft: a machine like that -> text, tried out: the same blocks? -> Capture
 
@@ -21,7 +23,13 @@ from typing import Any, Final
 
 from ..config.address_map import Range
 from ..config.block_list import BlockList, BlockRun
-from ..config.machine_config import CONFIG_DEFAULTS, DEFAULT_KERNEL, MEMORY_LIMIT, NODES_LIMIT, MachineConfig
+from ..config.machine_config import (
+    CONFIG_DEFAULTS,
+    DEFAULT_KERNEL,
+    MEMORY_LIMIT,
+    NODES_LIMIT,
+    MachineConfig,
+)
 from ..config.profiles import list_kernels, load_arch, load_kernel, nearest_kernel
 from ..errors import ConfigError
 from ..machine import Machine
@@ -45,14 +53,17 @@ class Capture:
     notes: tuple[str, ...]
 
 
-def capture(source: str | Path | None = None, *, arch: str | None = None, kernel: str | None = None) -> Capture:
+def capture(
+    source: str | Path | None = None, *, arch: str | None = None, kernel: str | None = None
+) -> Capture:
     """The machine file of a machine that exists.
 
-    :param source: a copy of its /sys: a directory, or an archive of tar, whether or not it has a leading `sys`. None
-        for this host.
+    :param source: a copy of its /sys: a directory, or an archive of tar, whether or not it has a
+        leading `sys`. None for this host.
     :param arch: its architecture, when the copy does not tell.
     :param kernel: the profile to use, instead of the nearest to its kernel.
-    :raises ConfigError: the copy is none, cut short, or contradicts itself: file and reason, in one line.
+    :raises ConfigError: the copy is none, cut short, or contradicts itself: file and reason, in one
+        line.
     :raises EnvironmentProblem: this host has no memory blocks.
     """
     with open_copy(source or "/") as root:
@@ -69,7 +80,7 @@ def capture(source: str | Path | None = None, *, arch: str | None = None, kernel
     return Capture(draft.text(), tuple(draft.notes))
 
 
-# ------------------------------------------------------------------------------------------------- a machine like that
+# ------------------------------------------------------------------------------ a machine like that
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,9 @@ class _Draft:
     def __post_init__(self) -> None:
         self.notes.clear()
         words = [word.replace("-", "_") for word in self.seen.command_line or ()]
-        unknown = self.seen.command_line is None and any(block.state == "offline" for block in self.seen.blocks)
+        unknown = self.seen.command_line is None and any(
+            block.state == "offline" for block in self.seen.blocks
+        )
         object.__setattr__(self, "may_prefer_movable", unknown and not self.movable_node)
         object.__setattr__(self, "movable_node", self.movable_node or "movable_node" in words)
         object.__setattr__(self, "profile", self._choose())
@@ -128,8 +141,9 @@ class _Draft:
         section = 1 << arch["section_shift"]
         if seen.block_bytes < section:
             raise ConfigError(
-                f"{seen.path}/block_size_bytes: {seen.block_bytes:x} is less than a section of {arch_name} with Linux "
-                f"{kernel}, {section:x}; if it is another architecture or kernel, say --arch or --kernel"
+                f"{seen.path}/block_size_bytes: {seen.block_bytes:x} is less than a section of"
+                f" {arch_name} with Linux {kernel}, {section:x}; if it is another architecture or"
+                " kernel, say --arch or --kernel"
             )
         return _Profile(kernel, features, arch_name, arch, released)
 
@@ -139,11 +153,17 @@ class _Draft:
         has = {name: frozenset(load_kernel(name, "")["features"]) for name in kernels}
         signs, must = dict(self._signs()), set(self._musts())
         if not released:
-            wrong = {name: sum((sign in has[name]) != there for sign, there in signs.items()) for name in kernels}
+            wrong = {
+                name: sum((sign in has[name]) != there for sign, there in signs.items())
+                for name in kernels
+            }
             wrong = {name: count + 100 * len(must - has[name]) for name, count in wrong.items()}
             least = min(wrong.values())
             usual = kernels.index(DEFAULT_KERNEL)
-            best = min((n for n in kernels if wrong[n] == least), key=lambda n: abs(kernels.index(n) - usual))
+            best = min(
+                (n for n in kernels if wrong[n] == least),
+                key=lambda n: abs(kernels.index(n) - usual),
+            )
             self.note(f"the kernel: the copy does not name it; {best} fits what there is to see")
             return best
         named = nearest_kernel(released)
@@ -152,7 +172,9 @@ class _Draft:
         best = next((name for name in by_distance if must <= has[name]), named)
         if best != named:
             lacks = ", ".join(sorted(must - has[named]))
-            self.note(f"the kernel: {released} does what Linux {named} does not ({lacks}); {best} is used")
+            self.note(
+                f"the kernel: {released} does what Linux {named} does not ({lacks}); {best} is used"
+            )
         return best
 
     def _musts(self) -> Iterator[str]:
@@ -178,13 +200,18 @@ class _Draft:
             yield "online_policy", "online_policy" in seen.parameters
         if "possible" in seen.node_names:
             yield "has_generic_initiator", "has_generic_initiator" in seen.node_names
-        if meminfo := next((node.meminfo for node in (seen.nodes or {}).values() if node.meminfo), ""):
+        if meminfo := next(
+            (node.meminfo for node in (seen.nodes or {}).values() if node.meminfo), ""
+        ):
             for feature, line in (
                 ("meminfo_secpagetables", "SecPageTables:"), ("node_swapcached", "SwapCached:"),
                 ("meminfo_filehuge", "FileHugePages:"), ("meminfo_kreclaimable", "KReclaimable:"),
             ):  # fmt: skip
                 yield feature, line in meminfo
-            yield "node_memory_failure", any("memory_failure" in node.names for node in (seen.nodes or {}).values())
+            yield (
+                "node_memory_failure",
+                any("memory_failure" in node.names for node in (seen.nodes or {}).values()),
+            )
         removable = {block.removable for block in seen.blocks if block.state == "online"}
         if removable == {True, False}:
             yield "removable_const", False
@@ -196,11 +223,18 @@ class _Draft:
         known = {"x86_64": "x86_64", "s390x": "s390x", "ppc64le": "ppc64le", "ppc64": "ppc64le"}
         if seen.machine in known:
             return known[seen.machine]
-        zones = {zone for block in seen.blocks if block.state == "online" for zone in block.zones or ()}
+        zones = {
+            zone for block in seen.blocks if block.state == "online" for zone in block.zones or ()
+        }
         first = seen.blocks[0]
         if seen.block_bytes < 1 << 27:
             arch = "ppc64le"  # only there are sections smaller than that
-        elif first.zones == ("DMA",) and first.number == 0 and seen.block_bytes >= 1 << 28 and "DMA32" not in zones:
+        elif (
+            first.zones == ("DMA",)
+            and first.number == 0
+            and seen.block_bytes >= 1 << 28
+            and "DMA32" not in zones
+        ):
             arch = "s390x"
         elif first.zones == ("DMA",):
             arch = self._nearest_arm()  # on a PC zone DMA is smaller than a block
@@ -208,7 +242,11 @@ class _Draft:
             arch = "ppc64le"
         else:
             arch = "x86_64"
-        unknown = f"{printable(seen.machine)} is not simulated" if seen.machine else "the copy does not name it"
+        unknown = (
+            f"{printable(seen.machine)} is not simulated"
+            if seen.machine
+            else "the copy does not name it"
+        )
         self.note(f"the architecture: {unknown}; {arch} fits block size and zones")
         return arch
 
@@ -231,11 +269,18 @@ class _Draft:
     def _outside(self, page_shift: int) -> tuple[int, str, int] | None:
         """Node, zone, block: one that /proc/zoneinfo contradicts, if pages are of this size."""
         for block in self.seen.blocks:
-            if block.state != "online" or not block.zones or block.zones[0] == "none" or len(block.links) != 1:
+            if (
+                block.state != "online"
+                or not block.zones
+                or block.zones[0] == "none"
+                or len(block.links) != 1
+            ):
                 continue
             key = (block.links[0], block.zones[0])
             first, end = self.seen.zones.get(key, (0, 0)) if self.seen.zones else (0, 1 << 60)
-            start, stop = (n * self.seen.block_bytes >> page_shift for n in (block.number, block.number + 1))
+            start, stop = (
+                n * self.seen.block_bytes >> page_shift for n in (block.number, block.number + 1)
+            )
             if stop <= first or start >= end:
                 return *key, block.number
         return None
@@ -245,11 +290,16 @@ class _Draft:
     def _block_list(self) -> BlockList:
         seen = self.seen
         if not any(block.state == "online" for block in seen.blocks):
-            raise ConfigError(f"{seen.path}: no memory block is online; a kernel needs memory to run in")
+            raise ConfigError(
+                f"{seen.path}: no memory block is online; a kernel needs memory to run in"
+            )
         runs = list(_compressed(self._runs()))
         self._tell_of_blocks()
         if seen.live and "probe" not in seen.names:
-            self.note("the file `probe`: this kernel has none; --config ARCH_MEMORY_PROBE=n is without it, too")
+            self.note(
+                "the file `probe`: this kernel has none; --config ARCH_MEMORY_PROBE=n is without"
+                " it, too"
+            )
         holes = None if seen.ram is None else tuple(_holes(runs, seen.block_bytes, seen.ram))
         return BlockList(seen.block_bytes, tuple(runs), (), holes or (), "the copy")
 
@@ -262,20 +312,27 @@ class _Draft:
             for name in node.blocks:
                 owners.setdefault(name, []).append(number)
         alone: list[int] = []
-        some_links = seen.links_kept and (seen.nodes is not None or any(block.links for block in seen.blocks))
+        some_links = seen.links_kept and (
+            seen.nodes is not None or any(block.links for block in seen.blocks)
+        )
         for block in seen.blocks:
             owner = tuple(sorted(owners.get(f"memory{block.number}", ())))
             if owner and block.links and owner != block.links:
                 others = " and ".join(f"node{n}" for n in owner)
                 raise ConfigError(
-                    f"{seen.path}/memory{block.number}: linked to node{block.links[0]}, and {others} has it as its own"
+                    f"{seen.path}/memory{block.number}: linked to node{block.links[0]}, and"
+                    f" {others} has it as its own"
                 )
             nodes = block.links or owner
             if seen.nodes is not None and any(node not in seen.nodes for node in nodes):
                 lost = f"node{next(node for node in nodes if node not in seen.nodes)}"
-                raise ConfigError(f"{seen.path}/memory{block.number}/{lost}: there is no {seen.node_path}/{lost}")
+                raise ConfigError(
+                    f"{seen.path}/memory{block.number}/{lost}: there is no {seen.node_path}/{lost}"
+                )
             if any(node >= NODES_LIMIT for node in nodes):
-                raise ConfigError(f"{seen.path}/memory{block.number}: nodes 0 to {NODES_LIMIT - 1} are simulated")
+                raise ConfigError(
+                    f"{seen.path}/memory{block.number}: nodes 0 to {NODES_LIMIT - 1} are simulated"
+                )
             if not nodes:
                 alone.append(block.number)
                 nodes = (before,)
@@ -289,7 +346,10 @@ class _Draft:
                 block.removable is not False, block.phys_device or 0,
             )  # fmt: skip
         if seen.nodes is not None and alone:
-            self.note(f"{_blocks(alone)}: no link to a node; on that of the block before, or else of the next")
+            self.note(
+                f"{_blocks(alone)}: no link to a node; on that of the block before, or else of the"
+                " next"
+            )
         elif seen.nodes is None and len(alone) == len(seen.blocks):
             self.note("nodes: there are none, so this is a kernel without NUMA")
 
@@ -298,14 +358,19 @@ class _Draft:
         blocks = self.seen.blocks
         for what, numbers in (
             ("the zone: no valid_zones; by address", [b.number for b in blocks if b.zones is None]),
-            ("whether it is removable: no such file; it is", [b.number for b in blocks if b.removable is None]),
+            (
+                "whether it is removable: no such file; it is",
+                [b.number for b in blocks if b.removable is None],
+            ),
             ("phys_device: no such file; 0", [b.number for b in blocks if b.phys_device is None]),
             ("it was going offline; it is online here", self.seen.going_offline),
         ):
             if numbers:
                 self.note(f"{_blocks(numbers)}: {what}")
         if not self.seen.links_kept and self.seen.nodes is not None:
-            self.note("links between blocks and nodes: the copy has no links at all; they are there")
+            self.note(
+                "links between blocks and nodes: the copy has no links at all; they are there"
+            )
 
     def _tell_what_lacks(self) -> None:
         """Say which files were missing, so that what they tell is as usual."""
@@ -315,9 +380,13 @@ class _Draft:
         lacks = {
             "auto_online_blocks": seen.auto_online is None,
             "module/memory_hotplug/parameters": parameters and seen.parameters is None,
-            "node (CPUs, distances)": seen.nodes is None and any(block.links for block in seen.blocks),
+            "node (CPUs, distances)": (
+                seen.nodes is None and any(block.links for block in seen.blocks)
+            ),
             "node*/cpulist": any(node.cpus is None for node in nodes.values()),
-            "node*/distance": len(nodes) > 1 and any(node.distances is None for node in nodes.values()),
+            "node*/distance": (
+                len(nodes) > 1 and any(node.distances is None for node in nodes.values())
+            ),
             "firmware/memmap and proc/iomem (holes within blocks)": seen.ram is None,
         }
         if missing := ", ".join(name for name, lacking in lacks.items() if lacking):
@@ -339,11 +408,19 @@ class _Draft:
             yield "# Inferred, or not the same:"
             yield from (f"# - {printable(note, 400)}" for note in self.notes)
         yield ""
-        yield f'title = "{_size(blocks.bytes)} in {count} blocks of {_size(blocks.block_bytes)}, captured"'
+        yield (
+            f'title = "{_size(blocks.bytes)} in {count} blocks of {_size(blocks.block_bytes)},'
+            ' captured"'
+        )
         yield f'arch = "{profile.arch_name}"'
-        yield f'kernel = "{profile.kernel}"' + (f"  # nearest to {profile.released}" if profile.released else "")
+        yield f'kernel = "{profile.kernel}"' + (
+            f"  # nearest to {profile.released}" if profile.released else ""
+        )
         if memory := self._memory():
-            yield f'memory = "{memory}"  # room to plug as much again; what the machine had does not show'
+            yield (
+                f'memory = "{memory}"  # room to plug as much again; what the machine had does not'
+                " show"
+            )
         if words := list(self._append()):
             yield f'append = "{" ".join(words)}"'
         if nodes := list(self._nodes()):
@@ -351,7 +428,11 @@ class _Draft:
         if distances := list(self._distances()):
             yield "distance = [" + ", ".join(f'"{distance}"' for distance in distances) + "]"
         if config := dict(self._config()):
-            yield "config = {" + ", ".join(f"{key} = {str(on).lower()}" for key, on in config.items()) + "}"
+            yield (
+                "config = {"
+                + ", ".join(f"{key} = {str(on).lower()}" for key, on in config.items())
+                + "}"
+            )
         yield f"block_bytes = {blocks.block_bytes:#x}  # {_size(blocks.block_bytes)}"
         if seen.ram is not None:
             yield "# Within blocks, but no RAM: start, and end exclusive"
@@ -359,11 +440,20 @@ class _Draft:
         if spans := list(self._spans()):
             yield "# What zones span beyond the blocks in them"
             yield "zone = ["
-            yield from (f'    {{node = {n}, name = "{z}", range = [{a:#x}, {b:#x}]}},' for a, b, n, z in spans)
+            yield from (
+                f'    {{node = {n}, name = "{z}", range = [{a:#x}, {b:#x}]}},'
+                for a, b, n, z in spans
+            )
             yield "]"
         yield ""
-        yield '# The rest of each is: last = first, state = "online", node = 0, node_link = true, removable = true,'
-        yield '# phys_device = 0. `zones` of an offline block is what it could join: a record, and a hint at spans.'
+        yield (
+            '# The rest of each is: last = first, state = "online", node = 0, node_link = true,'
+            " removable = true,"
+        )
+        yield (
+            "# phys_device = 0. `zones` of an offline block is what it could join: a record, and a"
+            " hint at spans."
+        )
         yield "block = ["
         yield from (f"    {_table(run)}," for run in blocks.runs)
         yield "]"
@@ -385,7 +475,9 @@ class _Draft:
             yield "movable_node"
         if seen.auto_online is not None:
             if seen.auto_online not in ("offline", "online", "online_kernel", "online_movable"):
-                raise ConfigError(f"{seen.path}/auto_online_blocks: {quote(seen.auto_online)} is no policy")
+                raise ConfigError(
+                    f"{seen.path}/auto_online_blocks: {quote(seen.auto_online)} is no policy"
+                )
             yield f"memhp_default_state={seen.auto_online}"
         for name, pattern, usual in (
             ("online_policy", r"contig-zones|auto-movable", "contig-zones"),
@@ -395,7 +487,9 @@ class _Draft:
         ):
             value = parameters.get(name, usual)
             if not re.fullmatch(pattern, value, re.ASCII):
-                raise ConfigError(f"{seen.parameters_path}/{name}: {quote(value)} is no value of it")
+                raise ConfigError(
+                    f"{seen.parameters_path}/{name}: {quote(value)} is no value of it"
+                )
             if value != usual:
                 yield f"memory_hotplug.{name}={value}"
 
@@ -411,7 +505,9 @@ class _Draft:
             return
         for number in range(self._count_nodes()):
             node = (self.seen.nodes or {}).get(number)
-            cpus = ";".join(str(a) if a == b else f"{a}-{b}" for a, b in (node.cpus if node else None) or ())
+            cpus = ";".join(
+                str(a) if a == b else f"{a}-{b}" for a, b in (node.cpus if node else None) or ()
+            )
             yield f"cpus={cpus}" if cpus else ""
 
     def _distances(self) -> Iterator[str]:
@@ -463,7 +559,11 @@ class _Draft:
             start, stop = first << shift, end << shift
             low, high = derived.get(node, {}).get(zone, (0, 0))
             same = (start // size, -(-stop // size)) == (low // size, -(-high // size))
-            if zone in ("DMA", "DMA32", "Normal", "Movable") and not same and (low != high or zone == "Movable"):
+            if (
+                zone in ("DMA", "DMA32", "Normal", "Movable")
+                and not same
+                and (low != high or zone == "Movable")
+            ):
                 yield start, stop, node, zone
 
 
@@ -485,14 +585,22 @@ def _joined(run: BlockRun, block: BlockRun) -> BlockRun | None:
     """The run with one more block, if it is the next one and like the others."""
     count = run.last - run.first + 1
     step = run.phys_device_step if count > 1 else max(block.phys_device - run.phys_device, 0)
-    like = replace(run, first=block.first, last=block.last, phys_device=block.phys_device, phys_device_step=0)
-    if block.first != run.last + 1 or like != block or block.phys_device != run.phys_device + count * step:
+    like = replace(
+        run, first=block.first, last=block.last, phys_device=block.phys_device, phys_device_step=0
+    )
+    if (
+        block.first != run.last + 1
+        or like != block
+        or block.phys_device != run.phys_device + count * step
+    ):
         return None
     return replace(run, last=block.last, phys_device_step=step)
 
 
 def _holes(runs: Iterable[BlockRun], size: int, ram: Iterable[Range]) -> Iterator[Range]:
-    """What is no RAM in blocks that have some. Blocks of which nothing is known to be RAM were added later."""
+    """What is no RAM in blocks that have some. Blocks of which nothing is known to be RAM were
+    added later.
+    """
     pieces: list[Range] = []
     for run in runs:
         start, end = run.first * size, (run.last + 1) * size
@@ -568,7 +676,7 @@ def _table(run: BlockRun) -> str:
     return "{" + ", ".join(words) + "}"
 
 
-# ---------------------------------------------------------------------------------------------------------- trying it
+# ---------------------------------------------------------------------------------------- trying it
 
 
 def _try_out(seen: Survey, draft: _Draft) -> list[str]:
@@ -580,7 +688,9 @@ def _try_out(seen: Survey, draft: _Draft) -> list[str]:
             config = MachineConfig.from_options(machine=path)
             machine = Machine(config)
         except ConfigError as e:
-            raise ConfigError(f"{seen.path}: no machine can be made of it: {str(e).replace(str(path), 'it')}") from None
+            raise ConfigError(
+                f"{seen.path}: no machine can be made of it: {str(e).replace(str(path), 'it')}"
+            ) from None
     with machine:
         return list(_differences(seen, machine))
 

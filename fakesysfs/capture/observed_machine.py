@@ -1,8 +1,8 @@
 """What the files of a copy of /sys and /proc say, each for itself and to each other.
 
-Owns: which files are looked at, what may be in one, and what contradicts what: that is refused, with file and reason.
-Does not own: how a copy is read that cannot be trusted (sysfs_copy.py), what follows from what was found or is missing
-(machine_file.py).
+Owns: which files are looked at, what may be in one, and what contradicts what: that is refused,
+with file and reason. Does not own: how a copy is read that cannot be trusted (sysfs_copy.py), what
+follows from what was found or is missing (machine_file.py).
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Survey:
     :param links_kept: there are links in the copy, so one that is missing was missing.
     :param node_names: in the directory of nodes, which is `node_path`.
     :param command_line: words of the kernel's.
-    :param zones: what each zone of a node spans, in pages; `zone_names` are also those that span nothing.
+    :param zones: what each zone of a node spans, in pages; `zone_names` are also those that span
+        nothing.
     :param ram: what the firmware, or the kernel, says is RAM.
     :param firmware: there is /sys/firmware/memmap.
     """
@@ -113,7 +114,8 @@ _LAYOUTS: Final = (
 def survey(root: Folder, live: bool) -> Survey:
     """Read everything.
 
-    :param root: where the copy begins: at /, at /sys, one directory above either, or at the memory directory itself.
+    :param root: where the copy begins: at /, at /sys, one directory above either, or at the memory
+        directory itself.
     :param live: it is no copy, but this host.
     :raises ConfigError: one line: file, and what is wrong with it.
     :raises EnvironmentProblem: this host has no memory blocks.
@@ -129,7 +131,9 @@ def survey(root: Folder, live: bool) -> Survey:
             block_bytes=_block_bytes(size or "", memory.path("block_size_bytes")),
             blocks=[],
             names=names,
-            auto_online=memory.text("auto_online_blocks") if "auto_online_blocks" in names else None,
+            auto_online=(
+                memory.text("auto_online_blocks") if "auto_online_blocks" in names else None
+            ),
         )
         _look_at_blocks(memory, seen)
         if place.system is not None:
@@ -165,7 +169,10 @@ def _locate(root: Folder, stack: ExitStack, live: bool) -> _Place:
         raise ConfigError(f"{root.path()}: {both} are both copies of /sys; say which")
     if not found_below or found_below[0][1] is None:
         how = f"cp -r --parents {MEMORY} DIR"
-        raise ConfigError(f"{root.path()}: no {MEMORY[1:]}/block_size_bytes in it; copy the directory with `{how}`")
+        raise ConfigError(
+            f"{root.path()}: no {MEMORY[1:]}/block_size_bytes in it; copy the directory with"
+            f" `{how}`"
+        )
     return found_below[0][1]
 
 
@@ -194,7 +201,9 @@ def _block_bytes(text: str, path: str) -> int:
         hint = ""
         if decimal and not decimal & (decimal - 1) and decimal >= 1 << 24:
             hint = f"; it looks decimal, and Linux writes {decimal:x}"
-        raise ConfigError(f"{path}: {quote(text)} in hexadecimal is no size of a memory block{hint}")
+        raise ConfigError(
+            f"{path}: {quote(text)} in hexadecimal is no size of a memory block{hint}"
+        )
     return size
 
 
@@ -214,7 +223,9 @@ def _look_at_blocks(memory: Folder, seen: Survey) -> None:
     if not numbers:
         raise ConfigError(f"{memory.path()}: there are no memory blocks in it")
     if len(numbers) > BLOCKS_LIMIT:
-        raise ConfigError(f"{memory.path()}: {len(numbers)} memory blocks; {BLOCKS_LIMIT} are possible")
+        raise ConfigError(
+            f"{memory.path()}: {len(numbers)} memory blocks; {BLOCKS_LIMIT} are possible"
+        )
     for number in sorted(numbers):
         folder = memory.folder(f"memory{number}")
         if folder is None:
@@ -243,21 +254,31 @@ def _look_at_block(folder: Folder, number: int, seen: Survey) -> BlockSeen:
     elif state not in ("online", "offline", "going-offline"):
         raise ConfigError(f"{folder.path('state')}: {quote(state)} is no state of a memory block")
     elif online is not None and online != (state != "offline"):
-        raise ConfigError(f"{folder.path('online')}: {int(online)}, and {folder.path('state')} says {state}")
+        raise ConfigError(
+            f"{folder.path('online')}: {int(online)}, and {folder.path('state')} says {state}"
+        )
     index = text("phys_index")
-    if index is not None and (not re.fullmatch(r"[0-9a-fA-F]{1,16}", index, re.ASCII) or int(index, 16) != number):
+    if index is not None and (
+        not re.fullmatch(r"[0-9a-fA-F]{1,16}", index, re.ASCII) or int(index, 16) != number
+    ):
         hint = "; it is hexadecimal" if index.isdecimal() and int(index) == number else ""
         path = folder.path("phys_index")
-        raise ConfigError(f"{path}: {quote(index)} is not {number:08x}, the number of this block{hint}")
+        raise ConfigError(
+            f"{path}: {quote(index)} is not {number:08x}, the number of this block{hint}"
+        )
     device = text("phys_device")
     if device is not None and not re.fullmatch(r"[0-9]{1,9}", device, re.ASCII):
         raise ConfigError(f"{folder.path('phys_device')}: {quote(device)} is no number")
     if state == "going-offline":
         seen.going_offline.append(number)
-    links = sorted(int(name[4:]) for name in names if re.fullmatch(r"node[0-9]{1,4}", name, re.ASCII))
+    links = sorted(
+        int(name[4:]) for name in names if re.fullmatch(r"node[0-9]{1,4}", name, re.ASCII)
+    )
     seen.links_kept = seen.links_kept or bool(links) or "subsystem" in names
     if len(links) > 2:
-        raise ConfigError(f"{folder.path()}: linked to {len(links)} nodes; two at most can meet in a block")
+        raise ConfigError(
+            f"{folder.path()}: linked to {len(links)} nodes; two at most can meet in a block"
+        )
     zones = text("valid_zones")
     return BlockSeen(
         number, "offline" if state == "offline" else "online",
@@ -302,7 +323,11 @@ def _look_at_nodes(system: Folder, seen: Survey) -> None:
     with folder:
         seen.node_names, seen.node_path = folder.names(), folder.path()
         seen.nodes = {}
-        numbers = [int(n[4:]) for n in seen.node_names if re.fullmatch(r"node(0|[1-9][0-9]{0,3})", n, re.ASCII)]
+        numbers = [
+            int(n[4:])
+            for n in seen.node_names
+            if re.fullmatch(r"node(0|[1-9][0-9]{0,3})", n, re.ASCII)
+        ]
         for number in sorted(numbers):
             node = folder.folder(f"node{number}")
             if node is None:
@@ -314,7 +339,11 @@ def _look_at_nodes(system: Folder, seen: Survey) -> None:
         if (possible := folder.text("possible")) is not None:
             seen.possible = _ranges(possible, folder.path("possible"), 1 << 16)
         online = folder.text("online")
-        listed = {n for a, b in _ranges(online or "", folder.path("online"), 1 << 16) for n in range(a, b + 1)}
+        listed = {
+            n
+            for a, b in _ranges(online or "", folder.path("online"), 1 << 16)
+            for n in range(a, b + 1)
+        }
         if online is not None and listed != set(seen.nodes):
             odd = min(listed ^ set(seen.nodes))
             have = "there is none" if odd in listed else "it is there"
@@ -327,7 +356,9 @@ def _look_at_nodes(system: Folder, seen: Survey) -> None:
                     if owner.setdefault(cpu, number) != number:
                         path = folder.path(f"node{number}/cpulist")
                         raise ConfigError(f"{path}: CPU {cpu} is on node {owner[cpu]}, too")
-            _check_distances(node_seen, number, sorted(seen.nodes), folder.path(f"node{number}/distance"))
+            _check_distances(
+                node_seen, number, sorted(seen.nodes), folder.path(f"node{number}/distance")
+            )
 
 
 def _look_at_node(node: Folder) -> NodeSeen:
@@ -337,7 +368,11 @@ def _look_at_node(node: Folder) -> NodeSeen:
     if distance is not None and not re.fullmatch(r"[0-9]{1,3}( [0-9]{1,3})*", distance, re.ASCII):
         raise ConfigError(f"{node.path('distance')}: {quote(distance)} is no list of distances")
     out = NodeSeen(
-        cpus=None if cpus is None else _ranges(cpus, node.path("cpulist"), CONFIG_DEFAULTS["NR_CPUS"] - 1),
+        cpus=(
+            None
+            if cpus is None
+            else _ranges(cpus, node.path("cpulist"), CONFIG_DEFAULTS["NR_CPUS"] - 1)
+        ),
         distances=None if distance is None else [int(word) for word in distance.split()],
         blocks={name for name in names if re.fullmatch(r"memory[0-9]+", name, re.ASCII)},
         huge_pages=huge.names() if huge is not None else set(),
@@ -353,10 +388,14 @@ def _check_distances(node: NodeSeen, number: int, online: Sequence[int], path: s
     if node.distances is None:
         return
     if len(node.distances) != len(online):
-        raise ConfigError(f"{path}: {len(node.distances)} distances, and {len(online)} nodes are online")
+        raise ConfigError(
+            f"{path}: {len(node.distances)} distances, and {len(online)} nodes are online"
+        )
     for other, distance in zip(online, node.distances, strict=True):
         if (distance != 10) if other == number else not 10 <= distance <= 255:
-            raise ConfigError(f"{path}: {distance} is no distance of node {number} from node {other}")
+            raise ConfigError(
+                f"{path}: {distance} is no distance of node {number} from node {other}"
+            )
 
 
 def _look_at_sys(sys: Folder, seen: Survey) -> None:
@@ -387,7 +426,9 @@ def _look_at_firmware(entries: Folder) -> list[Range]:
         for key in ("start", "end"):
             text = texts[key] or ""
             if not re.fullmatch(r"0x[0-9a-f]{1,16}", text, re.ASCII):
-                raise ConfigError(f"{entries.path(name, key)}: {quote(text)} is no address in hexadecimal")
+                raise ConfigError(
+                    f"{entries.path(name, key)}: {quote(text)} is no address in hexadecimal"
+                )
             numbers.append(int(text, 16))
         if numbers[0] > numbers[1]:
             raise ConfigError(f"{entries.path(name)}: it ends before it starts")
@@ -416,7 +457,8 @@ def _look_at_proc(top: Folder, seen: Survey) -> None:
         seen.zones, seen.zone_names = _zone_spans(zones, seen.zones_path)
     if seen.ram is None:
         ranges = _system_ram(top.text("proc/iomem", TABLE_LIMIT) or "")
-        seen.ram = ranges if any(end > 1 for _, end in ranges) else None  # zeros are for those who are not root
+        # zeros are for those who are not root
+        seen.ram = ranges if any(end > 1 for _, end in ranges) else None
 
 
 def _machine_of(release: str, top: Folder) -> str | None:
@@ -450,7 +492,9 @@ def _zone_spans(text: str, path: str) -> tuple[dict[tuple[int, str], Range], set
             names.add(m[2])
         elif m := re.match(r"\s+spanned\s+([0-9]{1,18})$", line, re.ASCII):
             spanned = int(m[1])
-        elif (m := re.match(r"\s+start_pfn:\s+([0-9]{1,18})$", line, re.ASCII)) and zone and spanned:
+        elif (
+            (m := re.match(r"\s+start_pfn:\s+([0-9]{1,18})$", line, re.ASCII)) and zone and spanned
+        ):
             spans[zone] = (int(m[1]), int(m[1]) + spanned)
     if not names:
         raise ConfigError(f"{path}: there are no zones in it")
@@ -458,5 +502,7 @@ def _zone_spans(text: str, path: str) -> tuple[dict[tuple[int, str], Range], set
 
 
 def _system_ram(iomem: str) -> list[Range]:
-    pattern = re.compile(r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM", re.MULTILINE | re.ASCII)
+    pattern = re.compile(
+        r"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) : System RAM", re.MULTILINE | re.ASCII
+    )
     return [(int(m[1], 16), int(m[2], 16) + 1) for m in pattern.finditer(iomem)]

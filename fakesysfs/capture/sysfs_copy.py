@@ -1,7 +1,9 @@
-"""Files of somebody else's /sys and /proc: of this host, of a directory that is a copy of them, or of an archive.
+"""Files of somebody else's /sys and /proc: of this host, of a directory that is a copy of them, or
+of an archive.
 
-Owns: reading them without trusting them. Nothing outside of the copy is read, whatever its links say; nothing is waited
-for, unpacked to disk or read without end. Does not own: what the files mean (machine_file.py).
+Owns: reading them without trusting them. Nothing outside of the copy is read, whatever its links
+say; nothing is waited for, unpacked to disk or read without end. Does not own: what the files mean
+(machine_file.py).
 
     open_copy("/")  open_copy("report/")  open_copy("dump.tar.xz")      a Folder: names(), folder(name), text(name)
 
@@ -30,7 +32,8 @@ from ..errors import ConfigError
 
 __all__ = ["TABLE_LIMIT", "Folder", "open_copy", "printable"]
 
-#: Bytes of a file. Attributes of sysfs have 4096; lists of CPUs may have more, tables of /proc many more.
+# : Bytes of a file. Attributes of sysfs have 4096; lists of CPUs may have more, tables of /proc
+# many more.
 TEXT_LIMIT: Final = 64 << 10
 TABLE_LIMIT: Final = 16 << 20
 TABLES: Final = ("zoneinfo", "iomem", "cpuinfo")
@@ -83,7 +86,8 @@ class Folder(ABC):
 
     @abstractmethod
     def folder(self, name: str) -> Folder | None:
-        """A directory in it; None when there is none of this name. `name` may be several, with slashes.
+        """A directory in it; None when there is none of this name. `name` may be several, with
+        slashes.
 
         :raises ConfigError: a link leads out of the copy, or nowhere.
         """
@@ -97,7 +101,8 @@ class Folder(ABC):
         """Give back what it holds."""
 
     def text(self, name: str, limit: int = TEXT_LIMIT) -> str | None:
-        """The text of a file in it, without blanks at the ends; None when there is none of this name.
+        """The text of a file in it, without blanks at the ends; None when there is none of this
+        name.
 
         :param limit: bytes; more are refused.
         :raises ConfigError: it is no file, no text, too long, or a link that leads out of the copy.
@@ -139,7 +144,9 @@ class _Copy(ABC):
             part = todo.popleft()
             if part == "..":
                 if not real:
-                    raise ConfigError(f"{self.shown(parts)}: a link that leads out of {self.shown(())}")
+                    raise ConfigError(
+                        f"{self.shown(parts)}: a link that leads out of {self.shown(())}"
+                    )
                 real.pop()
                 continue
             target = self.link((*real, part))
@@ -160,7 +167,8 @@ class _Copy(ABC):
 def open_copy(path: str | Path) -> Iterator[Folder]:
     """The topmost directory of a copy.
 
-    :param path: of a directory, or of an archive of tar, which may be compressed by gzip, bzip2 or xz.
+    :param path: of a directory, or of an archive of tar, which may be compressed by gzip, bzip2 or
+        xz.
     :raises ConfigError: it is neither, cut short, or larger than any copy of /sys.
     """
     name = printable(str(path), 200)
@@ -179,7 +187,7 @@ def open_copy(path: str | Path) -> Iterator[Folder]:
         yield root
 
 
-# --------------------------------------------------------------------------------------------------------- directories
+# -------------------------------------------------------------------------------------- directories
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -190,7 +198,9 @@ _KINDS: Final = {
 
 
 class _Disk(_Copy):
-    """A directory. Every step is one openat() that follows no link, so what lies elsewhere is out of reach."""
+    """A directory. Every step is one openat() that follows no link, so what lies elsewhere is out
+    of reach.
+    """
 
     def open(self, fd: int) -> Folder:
         self._root = fd
@@ -240,7 +250,9 @@ class _DiskFolder(Folder):
                 for entry in entries:
                     out.add(entry.name)
                     if len(out) > NAMES_LIMIT:
-                        raise ConfigError(f"{self.path()}: more than {NAMES_LIMIT} names; this is no /sys")
+                        raise ConfigError(
+                            f"{self.path()}: more than {NAMES_LIMIT} names; this is no /sys"
+                        )
         except OSError as e:
             raise ConfigError(f"{self.path()}: cannot be read: {e.strerror}") from None
         return out
@@ -281,7 +293,8 @@ class _DiskFolder(Folder):
             raise ConfigError(f"{self._copy.shown(parts)}: cannot be read: {e.strerror}") from None
 
     def _read_at(self, parts: _Parts, base: int, found: os.stat_result, limit: int) -> bytes:
-        if not stat.S_ISREG(found.st_mode):  # asked before it is opened: opening a device does something
+        # asked before it is opened: opening a device does something
+        if not stat.S_ISREG(found.st_mode):
             kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
             raise ConfigError(f"{self._copy.shown(parts)}: {kind}, not a file")
         data = b""
@@ -292,7 +305,8 @@ class _DiskFolder(Folder):
             while len(data) <= limit and found.st_size <= limit:
                 piece = os.read(fd, limit + 1 - len(data))
                 data += piece
-                # a file of /sys, or of a disk, is read at once; those of /proc, which have no size, are not
+                # a file of /sys, or of a disk, is read at once; those of /proc, which have no size,
+                # are not
                 if not piece or (found.st_size and len(piece) < 4096 and len(data) <= limit):
                     return data
         finally:
@@ -306,7 +320,7 @@ def _size(size: int) -> str:
     return next((f"{size >> shift}{unit}" for shift, unit in units if size >> shift), "0b")
 
 
-# ------------------------------------------------------------------------------------------------------------ archives
+# ----------------------------------------------------------------------------------------- archives
 
 # Members that tell something; the rest of an archive is passed over.
 _KEPT: Final = re.compile(
@@ -364,8 +378,18 @@ class _Archive(_Copy):
         try:
             self._load(file)
         except tarfile.TarError as e:
-            raise ConfigError(f"{name}: neither a directory nor a whole archive: {printable(str(e))}") from None
-        except (EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, RecursionError, OverflowError) as e:
+            raise ConfigError(
+                f"{name}: neither a directory nor a whole archive: {printable(str(e))}"
+            ) from None
+        except (
+            EOFError,
+            OSError,
+            zlib.error,
+            lzma.LZMAError,
+            ValueError,
+            RecursionError,
+            OverflowError,
+        ) as e:
             raise ConfigError(f"{name}: cut short or damaged: {printable(str(e))}") from None
 
     def root(self) -> Folder:
@@ -407,7 +431,9 @@ class _Archive(_Copy):
 
         def checked(member: Member) -> Member:
             if member.type in _EXTENSIONS and member.size > _HEADER_LIMIT:
-                raise ConfigError(f"{archive.name}: a header of {_size(member.size)}; no copy of /sys has that")
+                raise ConfigError(
+                    f"{archive.name}: a header of {_size(member.size)}; no copy of /sys has that"
+                )
             return member
 
         class Member(tarfile.TarInfo):
@@ -419,20 +445,29 @@ class _Archive(_Copy):
                 return checked(super().frombuf(buf, encoding, errors))
 
             @classmethod
-            def _frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **how: Any) -> Member:
+            def _frombuf(
+                cls, buf: bytes | bytearray, encoding: str, errors: str, **how: Any
+            ) -> Member:
                 """What Pythons with later security updates call instead."""
                 look(buf)
                 return checked(cast("Any", super())._frombuf(buf, encoding, errors, **how))
 
-        with tarfile.open(fileobj=file, mode=cast("Any", mode), tarinfo=Member, errorlevel=2) as tar:
+        with tarfile.open(
+            fileobj=file, mode=cast("Any", mode), tarinfo=Member, errorlevel=2
+        ) as tar:
             for count in range(MEMBERS_LIMIT + 1):
                 member = tar.next()
                 if member is None:
                     break
                 if member.size < 0:
-                    raise ConfigError(f"{self.name}: damaged: {printable(member.name)} has a negative size")
+                    raise ConfigError(
+                        f"{self.name}: damaged: {printable(member.name)} has a negative size"
+                    )
                 if count == MEMBERS_LIMIT:
-                    raise ConfigError(f"{self.name}: more than {MEMBERS_LIMIT} members; pack less than all of /sys")
+                    raise ConfigError(
+                        f"{self.name}: more than {MEMBERS_LIMIT} members; pack less than all of"
+                        " /sys"
+                    )
                 self._keep(tar, member)
                 cast("Any", tar).members.clear()  # it would remember them all
         if seen and not ended:
@@ -448,7 +483,9 @@ class _Archive(_Copy):
         for part in parts[:-1]:
             below = folder.setdefault(part, {})
             if not isinstance(below, dict):
-                    raise ConfigError(f"{self.shown(parts)}: on the way to it is something that is no directory")
+                raise ConfigError(
+                    f"{self.shown(parts)}: on the way to it is something that is no directory"
+                )
             folder = below
         folder[parts[-1]] = self._content(tar, member, parts)
 
@@ -459,14 +496,21 @@ class _Archive(_Copy):
             known = self.find(parts)
             return known if isinstance(known, dict) else {}
         if member.islnk():
-            found = self.find(tuple(part for part in member.linkname.split("/") if part not in ("", ".")))
-            return found if isinstance(found, bytes) else _Strange("a hard link to what is not in the archive")
+            found = self.find(
+                tuple(part for part in member.linkname.split("/") if part not in ("", "."))
+            )
+            return (
+                found
+                if isinstance(found, bytes)
+                else _Strange("a hard link to what is not in the archive")
+            )
         if not member.isreg():
             return _Strange("neither a file nor a directory")
         limit = TABLE_LIMIT if parts[-1] in TABLES else TEXT_LIMIT
         if member.size > limit:
             return _Strange(f"{_size(member.size)}; no such file has that")
-        file = tar.extractfile(member)  # of this kind of member it gives a file that reads from the archive
+        # of this kind of member it gives a file that reads from the archive
+        file = tar.extractfile(member)
         data = file.read() if file is not None else b""
         if len(data) != member.size:
             raise ConfigError(f"{self.shown(parts)}: cut short")
@@ -494,7 +538,10 @@ class _ArchiveFolder(Folder):
         parts = self._copy.resolve((*self._parts, *name.split("/")))
         found = self._archive.find(parts)
         if isinstance(found, _Strange) or (isinstance(found, bytes) and len(found) > limit):
-            raise ConfigError(f"{self._copy.shown(parts)}: {found if isinstance(found, str) else _size(len(found))}")
+            raise ConfigError(
+                f"{self._copy.shown(parts)}:"
+                f" {found if isinstance(found, str) else _size(len(found))}"
+            )
         if isinstance(found, dict):
             raise ConfigError(f"{self._copy.shown(parts)}: a directory, not a file")
         return cast("bytes | None", found)
@@ -513,5 +560,7 @@ class _Bounded:
         self._left -= len(data)
         if self._left < 0:
             limit = _size(UNPACKED_LIMIT)
-            raise ConfigError(f"{self._name}: unpacks to more than {limit}; pack less than all of /sys and /proc")
+            raise ConfigError(
+                f"{self._name}: unpacks to more than {limit}; pack less than all of /sys and /proc"
+            )
         return data

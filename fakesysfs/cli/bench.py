@@ -1,7 +1,8 @@
 """How fast a machine is on this host, and how much memory it takes: `fakesysfs bench`.
 
-Owns: what is measured through the Python interface and by a `run`, and what each figure is compared with. Does not own:
-the engine's own figures, which a benchmark in the source tree takes without Python; printing.
+Owns: what is measured through the Python interface and by a `run`, and what each figure is compared
+with. Does not own: the engine's own figures, which a benchmark in the source tree takes without
+Python; printing.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def measure(config: MachineConfig) -> Iterator[Figure]:
         if full:
             yield Figure("offline a block full of 4 KiB pages, per page", _duration(full))
         path = "/sys/devices/system/memory/block_size_bytes"
-        yield Figure("read a file, in this process", _duration(_median(lambda: machine.read_bytes(path))))
+        yield Figure(
+            "read a file, in this process", _duration(_median(lambda: machine.read_bytes(path)))
+        )
     yield from _run()
 
 
@@ -115,15 +118,27 @@ def _run() -> Iterator[Figure]:
     try:
         times = [_ns(lambda: subprocess.run([*command, "true"], check=True, capture_output=True, env=environment))
                  for _ in range(RUNS)]  # fmt: skip
-        python = [_ns(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(RUNS)]
+        python = [
+            _ns(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(RUNS)
+        ]
         reader = [*command, sys.executable, "-I", "-S", "-c", READER, state, real]
-        read = subprocess.run(reader, check=True, capture_output=True, text=True, env=environment).stdout.split()
+        read = subprocess.run(
+            reader, check=True, capture_output=True, text=True, env=environment
+        ).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         yield Figure("fakesysfs run", "does not work here: see `fakesysfs doctor`")
         return
-    yield Figure("fakesysfs run -- true", _duration(median(times)), f"python -c '': {_duration(median(python))}")
+    yield Figure(
+        "fakesysfs run -- true",
+        _duration(median(times)),
+        f"python -c '': {_duration(median(python))}",
+    )
     mounted, direct = map(int, read)
-    yield Figure("open, read, close `state` in a run", _duration(mounted), f"a real file of /sys: {_duration(direct)}")
+    yield Figure(
+        "open, read, close `state` in a run",
+        _duration(mounted),
+        f"a real file of /sys: {_duration(direct)}",
+    )
 
 
 def _ns(step: Callable[[], object]) -> int:

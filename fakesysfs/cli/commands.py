@@ -1,7 +1,8 @@
 """The command line: parse, call, print.
 
-Owns: commands, options and their help, what is printed, exit statuses. Does not own what a command does. Options of a
-machine are the same for every command that makes one. Every --help ends with examples that run as they stand.
+Owns: commands, options and their help, what is printed, exit statuses. Does not own what a command
+does. Options of a machine are the same for every command that makes one. Every --help ends with
+examples that run as they stand.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def machine_options(command: Command) -> Command:
 
 
 instance_option = click.option(
-    "--instance", metavar="DIR|SOCKET|NAME", help="Which running instance: its directory, QMP or HMP socket, name or number."
+    "--instance",
+    metavar="DIR|SOCKET|NAME",
+    help="Which running instance: its directory, QMP or HMP socket, name or number.",
 )
 
 
@@ -81,13 +84,15 @@ def monitor_options(command: Command) -> Command:
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say what is done.")
 
 
-# --------------------------------------------------------------------------------------------------------- commands
+# ----------------------------------------------------------------------------------------- commands
 
 
 @click.group(cls=_Group, context_settings={"max_content_width": 100})
 @click.version_option(package_name="fakesysfs")
 def main() -> None:
-    """Linux memory hotplug without the hardware: a machine with DIMMs to plug, behind the real /sys and /proc."""
+    """Linux memory hotplug without the hardware: a machine with DIMMs to plug, behind the real /sys
+    and /proc.
+    """
 
 
 @main.command(
@@ -99,11 +104,15 @@ fakesysfs demo --pause""")
 def demo(pause: bool) -> int:
     """Walk through a hotplug, on a machine of its own.
 
-    A DIMM is plugged, its memory used, the DIMM unplugged: each command is shown, run, and explained in a line.
+    A DIMM is plugged, its memory used, the DIMM unplugged: each command is shown, run, and
+    explained in a line.
     """
     from .demo import command
 
-    return run.main(args=["--", *command(pause)], standalone_mode=False, prog_name="fakesysfs run") or 0
+    return (
+        run.main(args=["--", *command(pause)], standalone_mode=False, prog_name="fakesysfs run")
+        or 0
+    )
 
 
 @main.command(
@@ -116,12 +125,17 @@ fakesysfs umount /tmp/machine""")
 @click.argument("directory", type=click.Path())
 @machine_options
 @monitor_options
-@click.option("-f", "--foreground", is_flag=True, help="Serve in this process, until Ctrl-C or `fakesysfs umount`.")
+@click.option(
+    "-f",
+    "--foreground",
+    is_flag=True,
+    help="Serve in this process, until Ctrl-C or `fakesysfs umount`.",
+)
 def mount(directory: str, foreground: bool, **options: Any) -> None:
     """Serve a machine's files below DIRECTORY.
 
-    They are DIRECTORY/sys/... and DIRECTORY/proc/..., and this returns when they are there. There are no uevents;
-    `fakesysfs run` has them.
+    They are DIRECTORY/sys/... and DIRECTORY/proc/..., and this returns when they are there. There
+    are no uevents; `fakesysfs run` has them.
     """
     from ..instance import serve, serve_in_background
     from ..mount import preflight
@@ -147,7 +161,9 @@ def umount(directory: str) -> None:
     unmount(directory)
 
 
-def _some_command(context: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+def _some_command(
+    context: click.Context, parameter: click.Parameter, words: tuple[str, ...]
+) -> tuple[str, ...]:
     if not words and not context.params.get("detach"):
         raise click.MissingParameter(ctx=context, param=parameter)
     return words
@@ -164,31 +180,57 @@ fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- l
 )
 @machine_options
 @monitor_options
-@click.option("--udev", is_flag=True, help="Start a systemd-udevd of its own, with the rules given and no others.")
-@click.option("--rules", multiple=True, metavar="DIR|FILE|host", help="Rules for --udev; host: this host's. Repeat.")
-@click.option("--net", type=click.Choice(["own", "host"]), default="own", help="host: no uevents, but a network. [own]")
 @click.option(
-    "--root/--keep-uid", "root", default=True, help="Who COMMAND is when an ordinary user runs it; see above. [--root]"
+    "--udev",
+    is_flag=True,
+    help="Start a systemd-udevd of its own, with the rules given and no others.",
+)
+@click.option(
+    "--rules",
+    multiple=True,
+    metavar="DIR|FILE|host",
+    help="Rules for --udev; host: this host's. Repeat.",
+)
+@click.option(
+    "--net",
+    type=click.Choice(["own", "host"]),
+    default="own",
+    help="host: no uevents, but a network. [own]",
+)
+@click.option(
+    "--root/--keep-uid",
+    "root",
+    default=True,
+    help="Who COMMAND is when an ordinary user runs it; see above. [--root]",
 )
 @click.option(
     "--bind-root", "bind_roots", multiple=True, type=click.Path(), metavar="DIR",
     help="Show the files in DIR/sys and DIR/proc, too: for chroot DIR. Repeat.",
 )  # fmt: skip
-@click.option("-d", "--detach", is_flag=True, is_eager=True, help="Stay in the background; COMMAND may be left out.")
+@click.option(
+    "-d",
+    "--detach",
+    is_flag=True,
+    is_eager=True,
+    help="Stay in the background; COMMAND may be left out.",
+)
 @verbose_option
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...", callback=_some_command)
+@click.argument(
+    "command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...", callback=_some_command
+)
 def run(**options: Any) -> int:
     """Run COMMAND with the machine at the real paths.
 
-    In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents arrive on the real
-    socket. Nothing outlives it. The exit status is the command's, or 128+N when signal N ended it.
+    In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents
+    arrive on the real socket. Nothing outlives it. The exit status is the command's, or 128+N when
+    signal N ended it.
 
-    Run by an ordinary user, COMMAND is root of a user namespace, so that what asks for root is content; outside it still
-    is that user. With --keep-uid it is that user inside, too, without capabilities. Either may write to files of mode
-    0644: they belong to it.
+    Run by an ordinary user, COMMAND is root of a user namespace, so that what asks for root is
+    content; outside it still is that user. With --keep-uid it is that user inside, too, without
+    capabilities. Either may write to files of mode 0644: they belong to it.
 
-    With -d it returns when COMMAND has been started, and says how to enter the instance and how to end it. The streams
-    of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
+    With -d it returns when COMMAND has been started, and says how to enter the instance and how to
+    end it. The streams of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
     """
     from ..run.launch import launch, launch_detached
 
@@ -210,9 +252,9 @@ fakesysfs stop --instance /tmp/qmp""",
 def exec_(instance: str | None, command: Sequence[str]) -> int:
     """Run one more command inside a running instance.
 
-    It is where the command of `fakesysfs run` is, and behaves as if it had been started there: streams, terminal,
-    signals, exit status. The instance goes on when it ends, and so does what it leaves running in there; when the
-    instance ends, all are killed.
+    It is where the command of `fakesysfs run` is, and behaves as if it had been started there:
+    streams, terminal, signals, exit status. The instance goes on when it ends, and so does what it
+    leaves running in there; when the instance ends, all are killed.
     """
     from ..control import environment
     from ..run.enter_instance import execute
@@ -232,7 +274,8 @@ fakesysfs stop --instance /tmp/qmp""")
 def stop(instance: str | None) -> None:
     """End a running instance.
 
-    Its command gets SIGTERM, and is killed when it has not ended after five seconds; then everything goes.
+    Its command gets SIGTERM, and is killed when it has not ended after five seconds; then
+    everything goes.
     """
     from contextlib import suppress
 
@@ -246,19 +289,26 @@ def stop(instance: str | None) -> None:
 
 
 @main.command(
-    **examples("""\
+    **examples(
+        """\
 fakesysfs run -- fakesysfs monitor 'info memory_size_summary'
 fakesysfs run -- fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=1G' 'device_add pc-dimm,id=d0,memdev=m0'
-printf '%s\\n' '# two lines' 'info status' 'info memdev' | fakesysfs run -- fakesysfs monitor --script -""")
+printf '%s\\n' '# two lines' 'info status' 'info memdev' | fakesysfs run -- fakesysfs monitor --script -"""
+    )
 )
 @instance_option
-@click.option("--script", type=click.File(errors="replace"), help="Carry out a file's lines (-: stdin's); # begins a comment.")
+@click.option(
+    "--script",
+    type=click.File(errors="replace"),
+    help="Carry out a file's lines (-: stdin's); # begins a comment.",
+)
 @click.argument("lines", nargs=-1, metavar="[LINE]...")
 def monitor(instance: str | None, script: TextIO | None, lines: Sequence[str]) -> int:
     """Speak to the QEMU monitor of a running instance.
 
-    On a terminal there is a prompt with history and completion; otherwise the lines of stdin are carried out. Or the given
-    lines are: give each as one word, in quotes. The exit status is 1 when the monitor refused one of them.
+    On a terminal there is a prompt with history and completion; otherwise the lines of stdin are
+    carried out. Or the given lines are: give each as one word, in quotes. The exit status is 1 when
+    the monitor refused one of them.
     """
     if lines and script is not None:
         raise click.UsageError("lines come from --script or stand behind it, not both")
@@ -315,13 +365,16 @@ fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fak
 )
 @instance_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with the events that come.")
-@click.option("--since", type=int, default=0, metavar="N", help="Only events with a number greater than N.")
+@click.option(
+    "--since", type=int, default=0, metavar="N", help="Only events with a number greater than N."
+)
 def events(instance: str | None, follow: bool, since: int) -> None:
     """Print the events of a running instance as JSON.
 
-    One object a line. seq: its number; time_us: the machine's clock, in microseconds; kind: uevent, store, state, ost,
-    page, fault or virtio-mem; path; data; errno; payload: the strings of a uevent; cause: what was asked for, the pid and
-    the name (comm) of the process that asked, as seen in the run.
+    One object a line. seq: its number; time_us: the machine's clock, in microseconds; kind: uevent,
+    store, state, ost, page, fault or virtio-mem; path; data; errno; payload: the strings of a
+    uevent; cause: what was asked for, the pid and the name (comm) of the process that asked, as
+    seen in the run.
     """
     import json
 
@@ -334,7 +387,12 @@ def events(instance: str | None, follow: bool, since: int) -> None:
 fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace'""")
 )
 @instance_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with the operations that come, each when it is over.")
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on with the operations that come, each when it is over.",
+)
 def trace(instance: str | None, follow: bool) -> None:
     """Print the call graph of each operation.
 
@@ -356,20 +414,33 @@ def trace(instance: str | None, follow: bool) -> None:
 
 
 @main.command(
-    **examples("""\
+    **examples(
+        """\
 fakesysfs run -- fakesysfs load anon=+64M slab=+4M
-fakesysfs run -- sh -c 'fakesysfs load pinned=+4K --block 3; fakesysfs load pinned=-4K; fakesysfs load'""")
+fakesysfs run -- sh -c 'fakesysfs load pinned=+4K --block 3; fakesysfs load pinned=-4K; fakesysfs load'"""
+    )
 )
 @instance_option
 @click.option("--block", type=int, metavar="N", help="Take it from this memory block only.")
-@click.option("--zone", metavar="NAME", help="Take it from this zone only: DMA, DMA32, Normal, Movable.")
-@click.option("--node", type=int, metavar="N", help="Take it from, or give it back on, this node only.")
+@click.option(
+    "--zone", metavar="NAME", help="Take it from this zone only: DMA, DMA32, Normal, Movable."
+)
+@click.option(
+    "--node", type=int, metavar="N", help="Take it from, or give it back on, this node only."
+)
 @click.argument("changes", nargs=-1, metavar="[KIND=+SIZE|KIND=-SIZE]...")
-def load(instance: str | None, block: int | None, zone: str | None, node: int | None, changes: Sequence[str]) -> None:
+def load(
+    instance: str | None,
+    block: int | None,
+    zone: str | None,
+    node: int | None,
+    changes: Sequence[str],
+) -> None:
     """Let something take memory of a running instance, or give it back.
 
-    Kinds: anon file shmem slab slab_reclaimable pagetables kernel hugetlb pinned offline. Without a change: who has how
-    much now. All of a change is done or, when there is too little memory, nothing of it.
+    Kinds: anon file shmem slab slab_reclaimable pagetables kernel hugetlb pinned offline. Without a
+    change: who has how much now. All of a change is done or, when there is too little memory,
+    nothing of it.
     """
     client = _client(instance)
     for change in changes:
@@ -379,12 +450,25 @@ def load(instance: str | None, block: int | None, zone: str | None, node: int | 
         elif size[:1] == "-" and block is None and zone is None:
             got = client.call("free", kind, size[1:], node=node)
         elif size[:1] == "-":
-            raise click.UsageError("what is given back is what was taken last: --block and --zone do not go with it")
+            raise click.UsageError(
+                "what is given back is what was taken last: --block and --zone do not go with it"
+            )
         else:
-            raise click.UsageError(f"'{change}' is no change: write KIND=+SIZE or KIND=-SIZE, like anon=+64M")
+            raise click.UsageError(
+                f"'{change}' is no change: write KIND=+SIZE or KIND=-SIZE, like anon=+64M"
+            )
         click.echo(f"{kind} {size[0]}{got // 1024} kB")
     if not changes:
-        wanted = ("MemFree", "Cached", "Shmem", "AnonPages", "Slab", "KernelStack", "PageTables", "HugePages_Total")
+        wanted = (
+            "MemFree",
+            "Cached",
+            "Shmem",
+            "AnonPages",
+            "Slab",
+            "KernelStack",
+            "PageTables",
+            "HugePages_Total",
+        )
         for line in client.call("read", "/proc/meminfo").splitlines():
             if line.partition(":")[0] in wanted:
                 click.echo(line)
@@ -405,7 +489,9 @@ def page(instance: str | None, act: str | None, pfn: str) -> None:
     try:
         number = int(pfn, 0)
     except ValueError:
-        raise click.UsageError(f"'{pfn}' is no page frame number; write one like 0x10800e") from None
+        raise click.UsageError(
+            f"'{pfn}' is no page frame number; write one like 0x10800e"
+        ) from None
     client = _client(instance)
     if act == "free":
         client.call("free_page", number)
@@ -414,9 +500,16 @@ def page(instance: str | None, act: str | None, pfn: str) -> None:
     about = client.call("page", number)
     size = 1 << about["order"]
     whole = "a free chunk" if about["kind"] == "free" else "a folio"
-    part = f"page {number - about['head_pfn']} of {whole} of {size} from 0x{about['head_pfn']:x}" if size > 1 else "alone"
+    part = (
+        f"page {number - about['head_pfn']} of {whole} of {size} from 0x{about['head_pfn']:x}"
+        if size > 1
+        else "alone"
+    )
     click.echo(f"pfn 0x{number:x}: {about['kind']}, {part}")
-    click.echo(f"  memory{about['block_id']}, {'online' if about['online'] else 'offline'}, node {about['nid']}")
+    click.echo(
+        f"  memory{about['block_id']}, {'online' if about['online'] else 'offline'}, node"
+        f" {about['nid']}"
+    )
     click.echo(f"  zone {about['zone']}, pageblock {about['migratetype']}, pins {about['pins']}")
     click.echo(f"  {_fate(about)}")
 
@@ -437,9 +530,16 @@ def _fate(about: dict[str, Any]) -> str:
         "offline": "a balloon holds it: its block cannot go offline (EBUSY)",
     }
     movable = about["kind"] in ("anon", "file", "shmem")
-    default = "it can move: migrated when its block goes offline" if movable else (
-        "it cannot move: its block cannot go offline (EBUSY)" if about["zone"] != "Movable" else
-        "it cannot move, and is in Movable: going offline waits for it until a signal comes"
+    default = (
+        "it can move: migrated when its block goes offline"
+        if movable
+        else (
+            "it cannot move: its block cannot go offline (EBUSY)"
+            if about["zone"] != "Movable"
+            else (
+                "it cannot move, and is in Movable: going offline waits for it until a signal comes"
+            )
+        )
     )
     return fates.get(about["kind"], default)
 
@@ -456,7 +556,8 @@ fakesysfs run --fault 'unplug d0 refuse x1' -- fakesysfs monitor 'info memory-de
 def fault() -> None:
     """Let files fail, hang or be missing, uevents stray, DIMMs stay.
 
-    A rule is one of these, here or as --fault of a machine, or in the list `fault` of a machine file:
+    A rule is one of these, here or as --fault of a machine, or in the list `fault` of a machine
+    file:
 
     \b
     open|read|write FILE ERRNO|delay TIME|hang [xN|always] [nth=N] [p=P]
@@ -465,31 +566,38 @@ def fault() -> None:
     uevent [ACTION] DEVICE drop|duplicate|reorder|delay TIME|early [TIME] [xN|always] [nth=N] [p=P]
     unplug DIMM never|refuse|stay|twice|delay TIME [xN|always] [nth=N] [p=P]
 
-    FILE and DEVICE are patterns, relative to /sys/devices/system/memory or from / on; `*` also stands for a slash.
-    ERRNO: a name or number; after delay TIME or hang, too. TIME: 2s, 250ms, 1500us.
+    FILE and DEVICE are patterns, relative to /sys/devices/system/memory or from / on; `*` also
+    stands for a slash. ERRNO: a name or number; after delay TIME or hang, too. TIME: 2s, 250ms,
+    1500us.
 
-    nth: the first pass that counts; xN: so many times; p: each time with this probability, from the machine's seed.
-    Without xN: once if there is nth, else always. A read is a pass when it makes the text, not when it goes on with it.
+    nth: the first pass that counts; xN: so many times; p: each time with this probability, from the
+    machine's seed. Without xN: once if there is nth, else always. A read is a pass when it makes
+    the text, not when it goes on with it.
 
-    hide: there is no such file. vanish: its directory names it, but it is gone when somebody looks. early: a block's
-    files are not there until TIME after its uevent. hang: until `fault clear`, or a signal to the process.
+    hide: there is no such file. vanish: its directory names it, but it is gone when somebody looks.
+    early: a block's files are not there until TIME after its uevent. hang: until `fault clear`, or
+    a signal to the process.
 
-    unplug: how the guest answers when the host wants a DIMM back, whose name there is a pattern as well: not at all; it
-    refuses; it says that it has let go, and stays; it reports the outcome twice; it answers after TIME. A virtio-mem device
-    of that name does not shrink, or after TIME.
+    unplug: how the guest answers when the host wants a DIMM back, whose name there is a pattern as
+    well: not at all; it refuses; it says that it has let go, and stays; it reports the outcome
+    twice; it answers after TIME. A virtio-mem device of that name does not shrink, or after TIME.
 
-    While a write waits, FUSE keeps other writers of that file waiting, too. Who opens it to write waits there, and a
-    signal ends that; for who had it open before, nothing does but the end of the first write.
+    While a write waits, FUSE keeps other writers of that file waiting, too. Who opens it to write
+    waits there, and a signal ends that; for who had it open before, nothing does but the end of the
+    first write.
 
-    To let the way of a block offline last, and not an access, there is --config STEP_DELAY_US=20000 of a machine: it waits
-    that long at each step, which is a pageblock of 2 MiB whose pages move, and a round of trying. Others go on meanwhile
-    and read `going-offline`; a signal to the writer ends it.
+    To let the way of a block offline last, and not an access, there is --config STEP_DELAY_US=20000
+    of a machine: it waits that long at each step, which is a pageblock of 2 MiB whose pages move,
+    and a round of trying. Others go on meanwhile and read `going-offline`; a signal to the writer
+    ends it.
     """
 
 
 @fault.command(
-    **examples("""\
-fakesysfs run -- sh -c 'fakesysfs fault add write memory5/state EBUSY always; fakesysfs fault list'""")
+    **examples(
+        """\
+fakesysfs run -- sh -c 'fakesysfs fault add write memory5/state EBUSY always; fakesysfs fault list'"""
+    )
 )
 @instance_option
 @click.argument("rule", nargs=-1, required=True)
@@ -500,14 +608,17 @@ def add(instance: str | None, rule: Sequence[str]) -> None:
 
 @fault.command(
     "list",
-    **examples("""\
-fakesysfs run --fault 'read memory5/state EIO p=0.5' -- sh -c 'lsmem > /dev/null; fakesysfs fault list'"""),
+    **examples(
+        """\
+fakesysfs run --fault 'read memory5/state EIO p=0.5' -- sh -c 'lsmem > /dev/null; fakesysfs fault list'"""
+    ),
 )
 @instance_option
 def list_(instance: str | None) -> None:
     """List the rules of a running instance.
 
-    With the passes on which each fired, of those it saw, and the accesses that it keeps waiting now.
+    With the passes on which each fired, of those it saw, and the accesses that it keeps waiting
+    now.
     """
     rules = _client(instance).call("fault list")
     width = max((len(rule) for _, rule, *_ in rules), default=0)
@@ -551,19 +662,32 @@ def map_(instance: str | None) -> None:
 
 
 @main.command(
-    **examples("""\
+    **examples(
+        """\
 fakesysfs capture > /tmp/here.toml
 fakesysfs run --machine /tmp/here.toml -- lsmem
-mkdir -p /tmp/copy; cp -r --parents /sys/devices/system/memory /tmp/copy 2> /dev/null; fakesysfs capture --from /tmp/copy""")
+mkdir -p /tmp/copy; cp -r --parents /sys/devices/system/memory /tmp/copy 2> /dev/null; fakesysfs capture --from /tmp/copy"""
+    )
 )
-@click.option("--from", "source", type=click.Path(), metavar="DIR|TAR", help="A copy of another machine's /sys.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(),
+    metavar="DIR|TAR",
+    help="A copy of another machine's /sys.",
+)
 @click.option("--arch", metavar="NAME", help="Its architecture, if the copy does not tell.")
-@click.option("--kernel", metavar="VERSION", help="The kernel to behave like, instead of the nearest to its own.")
+@click.option(
+    "--kernel",
+    metavar="VERSION",
+    help="The kernel to behave like, instead of the nearest to its own.",
+)
 def capture(source: str | None, arch: str | None, kernel: str | None) -> None:
     """Print a machine file of this host, or of a copy.
 
-    A machine made from it has the same memory blocks in the same states; `lsmem` prints the same. The copy is a
-    directory, or an archive of tar, with or without the leading `sys`. What it lacks is inferred, and it is said what.
+    A machine made from it has the same memory blocks in the same states; `lsmem` prints the same.
+    The copy is a directory, or an archive of tar, with or without the leading `sys`. What it lacks
+    is inferred, and it is said what.
     """
     from ..capture.machine_file import capture as look
 
@@ -578,7 +702,11 @@ def capture(source: str | None, arch: str | None, kernel: str | None) -> None:
 fakesysfs presets
 fakesysfs presets --kernels""")
 )
-@click.option("--kernels", is_flag=True, help="The kernels that --kernel knows, and the source each was made from.")
+@click.option(
+    "--kernels",
+    is_flag=True,
+    help="The kernels that --kernel knows, and the source each was made from.",
+)
 def presets(kernels: bool) -> None:
     """List the machines that have a name."""
     from rich.table import Table
@@ -631,7 +759,7 @@ def bench(**options: Any) -> None:
         click.echo(f"{figure.what:<46} {figure.value:>10}   {figure.against}".rstrip())
 
 
-# ---------------------------------------------------------------------------------------------------------- below them
+# --------------------------------------------------------------------------------------- below them
 
 
 def _client(instance: str | None) -> Client:
@@ -667,7 +795,9 @@ def parse_run(arguments: Sequence[str]) -> dict[str, Any]:
 def run_command_line(arguments: Sequence[str]) -> int:
     """Carry out `arguments` and return the exit status."""
     try:
-        result = main.main(args=list(arguments) or ["--help"], prog_name="fakesysfs", standalone_mode=False)
+        result = main.main(
+            args=list(arguments) or ["--help"], prog_name="fakesysfs", standalone_mode=False
+        )
     except click.ClickException as e:
         return _complain(e)
     except (click.Abort, KeyboardInterrupt):
@@ -675,7 +805,9 @@ def run_command_line(arguments: Sequence[str]) -> int:
     except OSError as e:
         if isinstance(e, BrokenPipeError):
             raise
-        raise FakesysfsError(f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror}") from e
+        raise FakesysfsError(
+            f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror}"
+        ) from e
     return result if isinstance(result, int) else 0
 
 

@@ -1,8 +1,10 @@
-"""The walk-through: a DIMM is plugged, part of its memory goes online and offline again, the DIMM is unplugged.
+"""The walk-through: a DIMM is plugged, part of its memory goes online and offline again, the DIMM
+is unplugged.
 
-Owns: the steps, what is said about each, and how they are printed. It runs as the command of a `fakesysfs run` and does
-what a user would do there: commands of the shell, and lines of the QEMU monitor. Nothing is pretended: what stands
-below a command is its output, and a step that fails ends the demo.
+Owns: the steps, what is said about each, and how they are printed. It runs as the command of a
+`fakesysfs run` and does what a user would do there: commands of the shell, and lines of the QEMU
+monitor. Nothing is pretended: what stands below a command is its output, and a step that fails ends
+the demo.
 """
 
 from __future__ import annotations
@@ -36,15 +38,24 @@ STEPS = (
         monitor=True,
     ),
     Step(
-        "It becomes a DIMM in slot 0. ACPI tells the guest; the kernel makes a memmap for it, and four memory blocks.",
+        "It becomes a DIMM in slot 0. ACPI tells the guest; the kernel makes a memmap for it, and"
+        " four memory blocks.",
         "device_add pc-dimm,id=BiscuitOS-dimm,memdev=BiscuitOS-mem",
         monitor=True,
     ),
-    Step("The host's view: where in the guest's physical memory it is.", "info memory-devices", monitor=True),
-    Step("The guest's view: memory32 to memory35 are there, offline: present, and used by nobody.", "lsmem"),
+    Step(
+        "The host's view: where in the guest's physical memory it is.",
+        "info memory-devices",
+        monitor=True,
+    ),
+    Step(
+        "The guest's view: memory32 to memory35 are there, offline: present, and used by nobody.",
+        "lsmem",
+    ),
     Step("So the total has not changed.", "free -m"),
     Step(
-        "One block goes online into ZONE_MOVABLE: its pages go to the buddy allocator, in pieces of 4 MiB.",
+        "One block goes online into ZONE_MOVABLE: its pages go to the buddy allocator, in pieces of"
+        " 4 MiB.",
         f"echo online_movable > {MEMORY}/memory33/state",
     ),
     Step("128 MiB more.", "free -m"),
@@ -54,10 +65,15 @@ STEPS = (
     ),
     Step("The physical address space as a picture.", "fakesysfs map"),
     Step(
-        "Offline again: the block is isolated, what is in use is moved elsewhere, free pages are taken back.",
+        "Offline again: the block is isolated, what is in use is moved elsewhere, free pages are"
+        " taken back.",
         f"echo offline > {MEMORY}/memory33/state",
     ),
-    Step("The memory backend cannot go while the DIMM is in its slot.", "object_del BiscuitOS-mem", monitor=True),
+    Step(
+        "The memory backend cannot go while the DIMM is in its slot.",
+        "object_del BiscuitOS-mem",
+        monitor=True,
+    ),
     Step(
         "The DIMM can: the guest is asked, finds every block offline, removes them, and ejects it.",
         "device_del BiscuitOS-dimm",
@@ -66,14 +82,20 @@ STEPS = (
     Step("Now the backend can go, too.", "object_del BiscuitOS-mem", monitor=True),
     Step("Everything is as it was.", "lsmem"),
     Step("What the kernel had to say about it.", "fakesysfs dmesg | tail -n 6"),
-    Step("And what udev would have seen.", 'fakesysfs events | grep \'"kind": "uevent"\' | cut -c1-110'),
+    Step(
+        "And what udev would have seen.",
+        'fakesysfs events | grep \'"kind": "uevent"\' | cut -c1-110',
+    ),
 )
 REFUSED = {"object_del BiscuitOS-mem"}  # the first time
 
 
 def command(pause: bool) -> list[str]:
     """The command line that runs the steps, for `fakesysfs run`."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from fakesysfs.cli.demo import main; sys.exit(main({pause!r}))"
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; from fakesysfs.cli.demo import main;"
+        f" sys.exit(main({pause!r}))"
+    )
     return [sys.executable, "-P", "-c", code]
 
 

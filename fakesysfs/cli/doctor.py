@@ -1,7 +1,8 @@
 """What this host allows, and what to do about what it does not: `fakesysfs doctor`.
 
-Owns: the list of checks and their advice. Each asks the host itself and changes nothing; the last one is a real `run`.
-Does not own: the checks every mount makes (mount.preflight), whose words are used here.
+Owns: the list of checks and their advice. Each asks the host itself and changes nothing; the last
+one is a real `run`. Does not own: the checks every mount makes (mount.preflight), whose words are
+used here.
 """
 
 from __future__ import annotations
@@ -73,7 +74,12 @@ def _fusermount() -> Iterator[Finding]:
         return
     program = shutil.which("fusermount", path=f"{os.environ.get('PATH', '')}:/bin")
     if program is None:
-        yield Finding(None, "fusermount", "not there: `mount` needs it, `run` does not", "install the package fuse3")
+        yield Finding(
+            None,
+            "fusermount",
+            "not there: `mount` needs it, `run` does not",
+            "install the package fuse3",
+        )
     elif not os.stat(program).st_mode & 0o4000:
         yield Finding(
             None, "fusermount", f"{program} is not setuid root: `mount` fails, `run` does not need it",
@@ -93,18 +99,30 @@ def _util_linux() -> Iterator[Finding]:
         match = re.search(r"util-linux (\d+)\.(\d+)", text)
         if match is None:
             said = text.splitlines()[0] if text else "no answer"
-            yield Finding(False if needed else None, program, f"not util-linux's: {said}", "install util-linux")
+            yield Finding(
+                False if needed else None,
+                program,
+                f"not util-linux's: {said}",
+                "install util-linux",
+            )
         else:
             version = int(match[1]), int(match[2])
             good = version >= UTIL_LINUX
             advice = "" if good else "util-linux 2.34 or newer is needed"
-            yield Finding(good or (False if needed else None), program, f"util-linux {match[1]}.{match[2]}", advice)
+            yield Finding(
+                good or (False if needed else None),
+                program,
+                f"util-linux {match[1]}.{match[2]}",
+                advice,
+            )
 
 
 def _container() -> Iterator[Finding]:
     for sign in ("/.dockerenv", "/run/.containerenv", "/run/systemd/container"):
         if os.path.exists(sign):
-            yield Finding(None, "container", f"this is one ({sign})", f"start it with {CONTAINER_OPTIONS}")
+            yield Finding(
+                None, "container", f"this is one ({sign})", f"start it with {CONTAINER_OPTIONS}"
+            )
             return
 
 
@@ -144,7 +162,9 @@ def _namespaces() -> Iterator[Finding]:
             continue
     if not advice:
         advice = [f"in a container: {CONTAINER_OPTIONS}", "else run it as root (sudo)"]
-    yield Finding(False, "namespaces", f"cannot be made, {kind}: {result.stderr.strip()}", ", ".join(advice))
+    yield Finding(
+        False, "namespaces", f"cannot be made, {kind}: {result.stderr.strip()}", ", ".join(advice)
+    )
 
 
 def _places() -> Iterator[Finding]:
@@ -158,12 +178,25 @@ def _places() -> Iterator[Finding]:
             empty = True
         if empty:
             needed = kind == "proc" or not os.path.isdir(top)
-            how = "is not there, and `run` needs it" if needed else "is empty: in `run` it has the simulated files and no others"
-            yield Finding(False if needed else None, top, how, f"as root: mkdir -p {top}; mount -t {kind} {kind} {top}")
+            how = (
+                "is not there, and `run` needs it"
+                if needed
+                else "is empty: in `run` it has the simulated files and no others"
+            )
+            yield Finding(
+                False if needed else None,
+                top,
+                how,
+                f"as root: mkdir -p {top}; mount -t {kind} {kind} {top}",
+            )
     if not os.path.isdir(DIRECTORIES[0]):
-        yield Finding(None, "/sys", f"has no {DIRECTORIES[0]}: `run` makes it appear, for its command only")
+        yield Finding(
+            None, "/sys", f"has no {DIRECTORIES[0]}: `run` makes it appear, for its command only"
+        )
     else:
-        yield Finding(True, "/sys", f"has {DIRECTORIES[0]}, which `run` covers, for its command only")
+        yield Finding(
+            True, "/sys", f"has {DIRECTORIES[0]}, which `run` covers, for its command only"
+        )
     absent = [path for path in FILES if not os.path.exists(path)]
     if absent and os.path.exists("/proc/self"):
         yield Finding(None, "/proc", f"has no {', '.join(absent)}, so `run` has none either")
@@ -174,7 +207,12 @@ def _udevd() -> Iterator[Finding]:
 
     daemon = next((path for path in DAEMON if os.access(path, os.X_OK)), None)
     if daemon is None:
-        yield Finding(None, "udevd", "no systemd-udevd: `run --udev` needs it", "install the package udev (systemd-udev)")
+        yield Finding(
+            None,
+            "udevd",
+            "no systemd-udevd: `run --udev` needs it",
+            "install the package udev (systemd-udev)",
+        )
     else:
         yield Finding(True, "udevd", daemon)
 
@@ -182,7 +220,12 @@ def _udevd() -> Iterator[Finding]:
 def _tools() -> Iterator[Finding]:
     absent = [name for name in ("lsmem", "chmem", "udevadm") if not shutil.which(name, path=_PATH)]
     if absent:
-        yield Finding(None, "tools", f"not there: {', '.join(absent)}", "install util-linux and udev to use them")
+        yield Finding(
+            None,
+            "tools",
+            f"not there: {', '.join(absent)}",
+            "install util-linux and udev to use them",
+        )
     else:
         yield Finding(True, "tools", "lsmem, chmem, udevadm")
 
@@ -192,24 +235,32 @@ _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
 def _run() -> Finding:
     """A run whose command sees that the files are the machine's."""
-    check = "test $(stat -f -c %t /sys/devices/system/memory) = 65735546 && test -e /proc/self/status"
+    check = (
+        "test $(stat -f -c %t /sys/devices/system/memory) = 65735546 && test -e /proc/self/status"
+    )
     command = [sys.executable, "-P", "-m", "fakesysfs", "run", "-v", "--", "sh", "-c", check]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     begin = time.monotonic()
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment
+        )
     except subprocess.TimeoutExpired:
         return Finding(False, "run", f"did not end within {SECONDS:.0f} s")
     milliseconds = (time.monotonic() - begin) * 1000
     said = result.stderr.strip().replace("fakesysfs: ", "").replace("\n", "; ")
     if result.returncode == 0:
-        return Finding(True, "run", f"works, {milliseconds:.0f} ms" + (f" ({said})" if said else ""))
+        return Finding(
+            True, "run", f"works, {milliseconds:.0f} ms" + (f" ({said})" if said else "")
+        )
     return Finding(False, "run", f"does not work: {said or 'the files are not there'}", "see above")
 
 
 def _output(command: list[str]) -> str:
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=SECONDS
+        )
     except OSError:
         return ""
     return result.stdout + result.stderr

@@ -1,7 +1,8 @@
-"""Pictures: from plain values to something rich can print. Pure functions, no terminal and no machine in sight.
+"""Pictures: from plain values to something rich can print. Pure functions, no terminal and no
+machine in sight.
 
-Owns: how the map of physical memory looks. Does not own: where the values come from (the control request "map"), nor
-what they are printed on; rich leaves out colours where there is no terminal.
+Owns: how the map of physical memory looks. Does not own: where the values come from (the control
+request "map"), nor what they are printed on; rich leaves out colours where there is no terminal.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from rich.text import Text
 CELLS = 64  # of a row at most; more blocks than that share cells
 FILL = "▁▂▃▄▅▆▇█"  # share of a block's pages that is in use
 OFFLINE = "·"
-COLOURS = {"DMA": "yellow", "DMA32": "cyan", "Normal": "green", "Movable": "blue", "Device": "magenta"}
+COLOURS = {
+    "DMA": "yellow",
+    "DMA32": "cyan",
+    "Normal": "green",
+    "Movable": "blue",
+    "Device": "magenta",
+}
 MIXED = "white"
 
 
@@ -36,13 +43,19 @@ class Block(NamedTuple):
 def memory_map(snapshot: Mapping[str, Any]) -> Table:
     """The physical address space: a row for each run of neighbouring blocks that belong together.
 
-    :param snapshot: "block_bytes", "blocks" (see Block) and "dimms" (as QMP's query-memory-devices), as the control
-        request "map" gives them.
+    :param snapshot: "block_bytes", "blocks" (see Block) and "dimms" (as QMP's
+        query-memory-devices), as the control request "map" gives them.
     """
     block_bytes = snapshot["block_bytes"]
     blocks = [Block(*values) for values in snapshot["blocks"]]
     devices = [_device(device["type"], device["data"]) for device in snapshot["dimms"]]
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption=_legend(blocks))
+    table = Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        caption_justify="left",
+        caption=_legend(blocks),
+    )
     table.add_column("ADDRESS")
     table.add_column("SIZE", justify="right")
     table.add_column("NODE", justify="right")
@@ -89,14 +102,18 @@ def _device(kind: str, data: Mapping[str, Any]) -> _Device:
     return _Device(data["addr"], data["addr"] + data["size"], f"{name} in slot {data['slot']}")
 
 
-def _runs(blocks: Sequence[Block], devices: Sequence[_Device], block_bytes: int) -> Iterator[list[Block]]:
+def _runs(
+    blocks: Sequence[Block], devices: Sequence[_Device], block_bytes: int
+) -> Iterator[list[Block]]:
     """Blocks without a hole between them, of one node and on the same device or none."""
     starts = {device.start for device in devices} | {device.end for device in devices}
     run: list[Block] = []
     for block in blocks:
         here = range(block.start, block.start + block_bytes)
         if run and (
-            block.start != run[-1].start + block_bytes or block.nid != run[-1].nid or any(start in here for start in starts)
+            block.start != run[-1].start + block_bytes
+            or block.nid != run[-1].nid
+            or any(start in here for start in starts)
         ):
             yield run
             run = []
@@ -131,7 +148,8 @@ def _zones(run: Sequence[Block]) -> Text:
         word = "several" if word == "none" else word
         counts[word] = counts.get(word, 0) + 1
     parts = [
-        Text(f"{word} {number}" if len(counts) > 1 else word, style=COLOURS.get(word, "")) for word, number in counts.items()
+        Text(f"{word} {number}" if len(counts) > 1 else word, style=COLOURS.get(word, ""))
+        for word, number in counts.items()
     ]
     return Text(", ").join(parts)
 

@@ -1,7 +1,8 @@
-"""The prompt of `fakesysfs monitor`: lines typed at a terminal, with completion and a history that is kept.
+"""The prompt of `fakesysfs monitor`: lines typed at a terminal, with completion and a history that
+is kept.
 
-Owns: readline, and the file of the history. Does not own: what completes a line and what carries it out; both are asked
-of the instance.
+Owns: readline, and the file of the history. Does not own: what completes a line and what carries it
+out; both are asked of the instance.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ QUIT_SECONDS: Final = 5.0
 
 
 def converse(client: Client) -> None:
-    """Read lines from the terminal and have them carried out, until its end or that of the instance.
+    """Read lines from the terminal and have them carried out, until its end or that of the
+    instance.
 
     :raises InstanceError: the instance ended unasked.
     """
@@ -66,5 +68,7 @@ class _Completer:
 
     def __call__(self, word: str, number: int) -> str | None:
         if number == 0:
-            self._found = self._client.call("complete", readline.get_line_buffer()[: readline.get_endidx()])
+            self._found = self._client.call(
+                "complete", readline.get_line_buffer()[: readline.get_endidx()]
+            )
         return self._found[number] if number < len(self._found) else None

@@ -1,9 +1,10 @@
-"""The physical address map of a machine: where RAM, DIMM space, PCI windows and the kernel's image are.
+"""The physical address map of a machine: where RAM, DIMM space, PCI windows and the kernel's image
+are.
 
-Owns: the rules of QEMU's machines (q35; virt, pseries and the like, which are flat) and what Linux makes of
-the map at boot: RAM cut by `mem=`, resources of /proc/iomem, memory it reserves, the size of a memory block.
-Numbers come from `arches/NAME.toml`. Does not own: options and their errors (machine_config.py), anything that
-changes once the machine runs (the engine).
+Owns: the rules of QEMU's machines (q35; virt, pseries and the like, which are flat) and what Linux
+makes of the map at boot: RAM cut by `mem=`, resources of /proc/iomem, memory it reserves, the size
+of a memory block. Numbers come from `arches/NAME.toml`. Does not own: options and their errors
+(machine_config.py), anything that changes once the machine runs (the engine).
 
     q35     0 [RAM] - hole for PCI - 4G [rest of RAM] - 1G-aligned [DIMM space] - 1G-aligned [64-bit PCI]
     flat    base [RAM] - aligned [DIMM space, or memory on standby]
@@ -18,7 +19,17 @@ from typing import Any, Final
 
 from ..errors import ConfigError
 
-__all__ = ["GIB", "AddressMap", "Board", "Given", "NodeRange", "Range", "Resource", "make_address_map", "round_up"]
+__all__ = [
+    "GIB",
+    "AddressMap",
+    "Board",
+    "Given",
+    "NodeRange",
+    "Range",
+    "Resource",
+    "make_address_map",
+    "round_up",
+]
 
 GIB: Final = 1 << 30
 _BUSY: Final = 1  # resource flags of the engine
@@ -42,7 +53,8 @@ class Board:
     :param ram: bytes of RAM at boot.
     :param maxmem: bytes of RAM and DIMMs (or standby memory) together.
     :param slots: DIMM slots.
-    :param ram_base: address where RAM begins, None for where it begins on this architecture; flat maps only.
+    :param ram_base: address where RAM begins, None for where it begins on this architecture; flat
+        maps only.
     """
 
     ram: int
@@ -91,15 +103,19 @@ def linux_node_ids(
 ) -> tuple[int, ...]:
     """What Linux calls the nodes of the board; -1 for one that it does not know of.
 
-    Where nodes are known from ACPI's SRAT, Linux numbers them in the order in which that names them: those of the CPUs,
-    those of RAM, and the last one, which DIMM space is said to be of. Linux: acpi_map_pxm_to_node().
+    Where nodes are known from ACPI's SRAT, Linux numbers them in the order in which that names
+    them: those of the CPUs, those of RAM, and the last one, which DIMM space is said to be of.
+    Linux: acpi_map_pxm_to_node().
 
     :param nodes: bytes of RAM and CPUs of each.
     :param dimm_space: there is room for DIMMs.
     """
     if arch["node_ids"] == "board":
         return tuple(range(len(nodes)))
-    named = [number for _, number in sorted((cpu, n) for n, (_, cpus) in enumerate(nodes) for cpu in cpus)]
+    named = [
+        number
+        for _, number in sorted((cpu, n) for n, (_, cpus) in enumerate(nodes) for cpu in cpus)
+    ]
     named += [number for number, (size, _) in enumerate(nodes) if size]
     named += [len(nodes) - 1] if dimm_space else []
     order = list(dict.fromkeys(named))
@@ -121,7 +137,8 @@ def make_address_map(
     """The map of a machine.
 
     :param arch: content of `arches/NAME.toml`.
-    :param shares: RAM of each node, in the order the board fills them; together they make up the board's.
+    :param shares: RAM of each node, in the order the board fills them; together they make up the
+        board's.
     :param features: of the kernel.
     :param mem: limit of `mem=`, 0 for none.
     :param seed: chooses where the kernel's image goes, None for the lowest place.
@@ -148,15 +165,21 @@ def make_address_map(
     else:
         image = _image(arch["image"], in_pages, lowest, seed, where)
     owners = given.online if given else _nodes_of(layout.chunks, shares)
-    ram = sorted((*both, nid) for a, b, nid in owners for r in in_pages if (both := _cross(r, (a, b))))
+    ram = sorted(
+        (*both, nid) for a, b, nid in owners for r in in_pages if (both := _cross(r, (a, b)))
+    )
     return AddressMap(
         ram=tuple(ram),
         resources=_resources(layout, in_bytes, image, arch),
         reserved=_reserved(arch, image, ram, features),
         firmware_memmap=tuple(layout.firmware),
-        hotplug_nids=_hotplug_nids(arch, given.memory if given else owners, layout, ram, shares[-1][0]),
+        hotplug_nids=_hotplug_nids(
+            arch, given.memory if given else owners, layout, ram, shares[-1][0]
+        ),
         zone_limits=_zone_limits(arch, ram),
-        block_bytes=given.block_bytes if given else _block_bytes(arch, ram[-1][1], hypervisor, features),
+        block_bytes=(
+            given.block_bytes if given else _block_bytes(arch, ram[-1][1], hypervisor, features)
+        ),
         iomem_bits=layout.iomem_bits,
         device_base=layout.device_base,
         device_bytes=layout.device_bytes,
@@ -192,7 +215,9 @@ def _arch_resources(arch: Mapping[str, Any], features: frozenset[str]) -> list[_
 
 
 def _map_q35(arch: Mapping[str, Any], board: Board, features: frozenset[str]) -> _Map:
-    """RAM below and above 4 GiB, then DIMM space, then the 64-bit PCI window: q35 as QEMU 7.2 has it."""
+    """RAM below and above 4 GiB, then DIMM space, then the 64-bit PCI window: q35 as QEMU 7.2 has
+    it.
+    """
     q = arch["q35"]
     low = q["low_when_split"] if board.ram >= q["split_from"] else q["split_from"]
     below = min(board.ram, low)
@@ -218,7 +243,10 @@ def _map_q35(arch: Mapping[str, Any], board: Board, features: frozenset[str]) ->
     ebda = arch["e820"][0]["range"][0]
     tables = below - q["acpi_tables"]
     firmware = [(0, ebda - 1, "System RAM"), (0x100000, tables - 1, "System RAM")]
-    firmware += [(tables, below - 1, "Reserved"), *((*e["range"], "Reserved") for e in arch["e820"])]
+    firmware += [
+        (tables, below - 1, "Reserved"),
+        *((*e["range"], "Reserved") for e in arch["e820"]),
+    ]
     firmware.append((ht_start, ht_end, "Reserved"))
     if above_bytes:
         chunks.append((above, above + above_bytes))
@@ -249,8 +277,12 @@ def _map_flat(arch: Mapping[str, Any], board: Board, features: frozenset[str]) -
     return out
 
 
-def _map_given(arch: Mapping[str, Any], board: Board, features: frozenset[str], given: Given) -> _Map:
-    """RAM where it is; DIMM space behind it. What an architecture has at fixed addresses gives way to RAM."""
+def _map_given(
+    arch: Mapping[str, Any], board: Board, features: frozenset[str], given: Given
+) -> _Map:
+    """RAM where it is; DIMM space behind it. What an architecture has at fixed addresses gives way
+    to RAM.
+    """
     chunks: list[Range] = []
     for start, end, _ in given.memory:
         if chunks and chunks[-1][1] == start:
@@ -364,7 +396,8 @@ def _random(seed: int, below: int) -> int:
 def _image(
     image: Mapping[str, Any], ram: Sequence[Range], lowest: int, seed: int | None, where: str
 ) -> dict[str, Range]:
-    """Where the kernel's sections are: in the first piece of RAM they fit in, below 4 GiB if they can be.
+    """Where the kernel's sections are: in the first piece of RAM they fit in, below 4 GiB if they
+    can be.
 
     :param lowest: address from which on it may be.
     :param seed: what chooses among the possible places, None for the lowest one.
@@ -377,7 +410,11 @@ def _image(
         first = round_up(max(start, lowest), align)
         if first + size <= end:
             places = (min(end, max(1 << 32, first + size)) - size - first) // align + 1
-            at = first if seed is None or image.get("fixed") else first + _random(seed, places) * align
+            at = (
+                first
+                if seed is None or image.get("fixed")
+                else first + _random(seed, places) * align
+            )
             return {name: (at + a, at + b) for name, (a, b) in parts.items()}
     raise ConfigError(f"{where}: too little memory for the kernel to start; give it 128M or more")
 
@@ -385,8 +422,8 @@ def _image(
 def _image_given(
     image: Mapping[str, Any], places: Iterable[Sequence[Range]], lowest: int, seed: int | None
 ) -> dict[str, Range]:
-    """As _image(), in the first of these places that has room; nowhere when RAM is all crumbs, for the machine is known
-    to run."""
+    """As _image(), in the first of these places that has room; nowhere when RAM is all crumbs, for
+    the machine is known to run."""
     for ranges in places:
         try:
             return _image(image, ranges, lowest, seed, "")
@@ -395,8 +432,12 @@ def _image_given(
     return {}
 
 
-def _block_bytes(arch: Mapping[str, Any], top: int, hypervisor: bool, features: frozenset[str]) -> int:
-    """Size of a memory block. On x86 it follows the end of RAM: see probe_memory_block_size() there."""
+def _block_bytes(
+    arch: Mapping[str, Any], top: int, hypervisor: bool, features: frozenset[str]
+) -> int:
+    """Size of a memory block. On x86 it follows the end of RAM: see probe_memory_block_size()
+    there.
+    """
     least = int(arch["block_bytes"])
     if arch["block_rule"] != "x86" or top < arch["block_large_from"]:
         return least
@@ -409,7 +450,9 @@ def _block_bytes(arch: Mapping[str, Any], top: int, hypervisor: bool, features: 
 
 
 def _zone_limits(arch: Mapping[str, Any], ram: Sequence[NodeRange]) -> dict[str, int]:
-    """Where zones end that have an end: arm64 makes all RAM DMA memory when none of it is below 4 GiB."""
+    """Where zones end that have an end: arm64 makes all RAM DMA memory when none of it is below 4
+    GiB.
+    """
     limits: dict[str, int] = arch.get("zone_limits", {})
     if arch.get("dma_covers_high_ram") and ram[0][0] >= 1 << 32:
         return dict.fromkeys(limits, ram[-1][1])
@@ -419,7 +462,9 @@ def _zone_limits(arch: Mapping[str, Any], ram: Sequence[NodeRange]) -> dict[str,
 def _resources(
     layout: _Map, ram: Sequence[Range], image: Mapping[str, Range], arch: Mapping[str, Any]
 ) -> tuple[Resource, ...]:
-    """The tree of /proc/iomem. Linux marks reserved ranges busy below 1 MiB; others drivers may claim."""
+    """The tree of /proc/iomem. Linux marks reserved ranges busy below 1 MiB; others drivers may
+    claim.
+    """
     flat = list(layout.fixed)
     flat += [(a, b - 1, "System RAM", _BUSY | _SYSTEM_RAM, 1) for a, b in ram]
     for start, end, kind in layout.firmware:
@@ -434,7 +479,10 @@ def _resources(
 
 
 def _reserved(
-    arch: Mapping[str, Any], image: Mapping[str, Range], ram: Sequence[NodeRange], features: frozenset[str]
+    arch: Mapping[str, Any],
+    image: Mapping[str, Range],
+    ram: Sequence[NodeRange],
+    features: frozenset[str],
 ) -> tuple[tuple[int, int, str], ...]:
     """What boot keeps: the kernel's image, and on x86 the low memory that BIOSes scribble on."""
     page = 1 << arch["page_shift"]
@@ -447,7 +495,9 @@ def _reserved(
             start = merged[-1][1]
         if start < end:
             merged.append((start, end, what))
-    return tuple((*both, what) for a, b, what in merged for r in ram if (both := _cross((a, b), r[:2])))
+    return tuple(
+        (*both, what) for a, b, what in merged for r in ram if (both := _cross((a, b), r[:2]))
+    )
 
 
 def _hotplug_nids(
@@ -459,8 +509,9 @@ def _hotplug_nids(
 ) -> tuple[NodeRange, ...]:
     """Node of memory that is added without saying which: where the kernel looks the address up.
 
-    x86 knows the ranges of boot memory only: numa_cleanup_meminfo() drops what the firmware tells of
-    addresses beyond RAM, so DIMM space falls back to the first node. Others keep no table, or all of it.
+    x86 knows the ranges of boot memory only: numa_cleanup_meminfo() drops what the firmware tells
+    of addresses beyond RAM, so DIMM space falls back to the first node. Others keep no table, or
+    all of it.
     """
     if arch["hotplug_nid"] == "zero":
         return ((0, 1 << arch["max_phys_bits"], 0),)

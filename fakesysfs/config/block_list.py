@@ -1,9 +1,10 @@
-"""Memory blocks that a machine file lists one by one: the shape of a real machine, as `fakesysfs capture` saw it.
+"""Memory blocks that a machine file lists one by one: the shape of a real machine, as `fakesysfs
+capture` saw it.
 
-Owns: the keys `block`, `block_bytes`, `zone` and `holes` of a machine file - what each may be, what contradicts what -
-and what follows from them: where RAM is, which node it belongs to, what each zone spans.
-Does not own: where such a list comes from (machine_file.py), what else is at which address (address_map.py), what the blocks
-do once the machine runs (the engine).
+Owns: the keys `block`, `block_bytes`, `zone` and `holes` of a machine file - what each may be, what
+contradicts what - and what follows from them: where RAM is, which node it belongs to, what each
+zone spans. Does not own: where such a list comes from (machine_file.py), what else is at which
+address (address_map.py), what the blocks do once the machine runs (the engine).
 
     block_bytes = 0x8000000
     holes = [[0x9fc00, 0x100000]]
@@ -54,13 +55,15 @@ class BlockRun:
     :param first: number of the first one, 32 for memory32.
     :param last: number of the last one.
     :param state: "online" or "offline".
-    :param zones: what `valid_zones` said. Of an online block the zone it is in, "none" for several. Of an offline one
-        the zones that it can join, the one it joins by itself first; empty when nobody knows.
+    :param zones: what `valid_zones` said. Of an online block the zone it is in, "none" for several.
+        Of an offline one the zones that it can join, the one it joins by itself first; empty when
+        nobody knows.
     :param nodes: the node of its memory; two where nodes meet in its middle.
     :param linked: there is a link from the block to its node.
     :param removable: what `removable` said.
     :param phys_device: what `phys_device` of the first one said.
-    :param phys_device_step: what it has more from one block to the next: storage increments of s390x count on.
+    :param phys_device_step: what it has more from one block to the next: storage increments of
+        s390x count on.
     """
 
     first: int
@@ -122,11 +125,16 @@ class BlockList:
         pieces = [((start, end, nid), run) for start, end, nid, run in self._pieces()]
         memory = self._without_holes(piece for piece, _ in pieces)
         if len(memory) > _PIECES_LIMIT:
-            raise ConfigError(f"{self.place}: memory in {len(memory)} pieces; {_PIECES_LIMIT} are possible")
+            raise ConfigError(
+                f"{self.place}: memory in {len(memory)} pieces; {_PIECES_LIMIT} are possible"
+            )
         online = [(piece, run) for piece, run in pieces if run.online]
         usual = [(piece, run) for piece, run in online if run.zone != _MOVABLE]
         fixed = [(piece, run) for piece, run in usual if not run.removable]
-        places = (self._without_holes((*piece[:2], 0) for piece, _ in some) for some in (fixed, usual, online))
+        places = (
+            self._without_holes((*piece[:2], 0) for piece, _ in some)
+            for some in (fixed, usual, online)
+        )
         return Given(
             self.block_bytes,
             tuple(memory),
@@ -136,7 +144,9 @@ class BlockList:
         )
 
     def rows(self) -> Iterator[tuple[int, str, str, int, int, int, int]]:
-        """Each block, as the engine takes it: number, state, zone, node, phys_device, removable, linked."""
+        """Each block, as the engine takes it: number, state, zone, node, phys_device, removable,
+        linked.
+        """
         for run in self.runs:
             removable, linked, device = int(run.removable), int(run.linked), run.phys_device
             for number in range(run.first, run.last + 1):
@@ -151,10 +161,11 @@ class BlockList:
         return reach
 
     def spans(self, limits: Mapping[str, int], movable_node: bool) -> list[ZoneSpan]:
-        """What zones span beyond the blocks that are in them: as listed, as boot makes it, as offline blocks show.
+        """What zones span beyond the blocks that are in them: as listed, as boot makes it, as
+        offline blocks show.
 
-        A block that goes online joins the zone whose span it lies in, so what `valid_zones` of an offline block said
-        tells of spans that no online block reaches.
+        A block that goes online joins the zone whose span it lies in, so what `valid_zones` of an
+        offline block said tells of spans that no online block reaches.
 
         :param limits: where zones end that have an end.
         :param movable_node: the kernel prefers Movable where it has a choice.
@@ -233,11 +244,20 @@ class BlockList:
     def _check_holes(self) -> None:
         for start, end in self.holes:
             if not self._runs_at(start, end):
-                raise ConfigError(f"{self.place}: the hole at {start:#x} is in no block that is listed")
-            first, stop = -(-start // self.block_bytes), end // self.block_bytes  # of what it covers
-            for run in self._runs_at(first * self.block_bytes, stop * self.block_bytes) if first < stop else ():
+                raise ConfigError(
+                    f"{self.place}: the hole at {start:#x} is in no block that is listed"
+                )
+            # of what it covers
+            first, stop = -(-start // self.block_bytes), end // self.block_bytes
+            for run in (
+                self._runs_at(first * self.block_bytes, stop * self.block_bytes)
+                if first < stop
+                else ()
+            ):
                 number = max(run.first, first)
-                raise ConfigError(f"{self.place}: the hole at {start:#x} leaves no RAM in memory{number}")
+                raise ConfigError(
+                    f"{self.place}: the hole at {start:#x} leaves no RAM in memory{number}"
+                )
 
     def _reach(self) -> dict[int, dict[str, Range]]:
         """The zones of each node, and what the blocks in them span."""
@@ -245,12 +265,14 @@ class BlockList:
         for run in self.runs:
             if run.zone in _ZONES:
                 zones = reach.setdefault(run.nodes[0], {})
-                _extend(zones, run.zone, run.first * self.block_bytes, (run.last + 1) * self.block_bytes)
+                _extend(
+                    zones, run.zone, run.first * self.block_bytes, (run.last + 1) * self.block_bytes
+                )
         return reach
 
     def _boot_fills(self, nid: int, zone: str, limit: int, reach: Mapping[str, Range]) -> bool:
-        """Does a zone reach to its limit, because at boot the node had memory beyond it? Where RAM below 4 GiB ends
-        before 2 GiB, machines have none above: then that came later."""
+        """Does a zone reach to its limit, because at boot the node had memory beyond it? Where RAM
+        below 4 GiB ends before 2 GiB, machines have none above: then that came later."""
         higher = _KERNEL_ZONES[_KERNEL_ZONES.index(zone) + 1 :]
         beyond = any(reach[name][0] >= limit for name in higher if name in reach)
         if not beyond or zone not in reach or reach[zone][1] >= limit:
@@ -258,10 +280,14 @@ class BlockList:
         if limit == 1 << 32 and reach[zone][1] < 1 << 31:
             return False
         between = self._runs_at(reach[zone][1], limit)
-        return not any(run.zones and zone not in run.zones and run.nodes == (nid,) for run in between)
+        return not any(
+            run.zones and zone not in run.zones and run.nodes == (nid,) for run in between
+        )
 
     def _unlike(self, run: BlockRun, reach: Mapping[str, Range], movable_node: bool) -> str:
-        """The zone that must span an offline block for its `valid_zones` to be as it was, "" if it is."""
+        """The zone that must span an offline block for its `valid_zones` to be as it was, "" if it
+        is.
+        """
 
         def inside(zone: str) -> bool:
             start, end = reach.get(zone, (0, 0))
@@ -283,11 +309,15 @@ def _extend(reach: dict[str, Range], zone: str, start: int, end: int) -> None:
     reach[zone] = (min(low, start), max(high, end))
 
 
-# ------------------------------------------------------------------------------------------------------- reading it
+# --------------------------------------------------------------------------------------- reading it
 
 
 def read_block_list(
-    table: Mapping[str, object], name: str, arch: Mapping[str, Any], arch_name: str, bytes_limit: int
+    table: Mapping[str, object],
+    name: str,
+    arch: Mapping[str, Any],
+    arch_name: str,
+    bytes_limit: int,
 ) -> BlockList:
     """The blocks of a machine file.
 
@@ -300,9 +330,17 @@ def read_block_list(
     block_bytes = _block_bytes(table, name, arch, arch_name)
     entries = table["block"]
     place = f"`block` in {name}"
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, Mapping) for entry in entries):
-        raise ConfigError(f'{place}: a list of tables like {{first = 0, last = 7, state = "online"}} is wanted')
-    runs = [_run(entry, f"{place}, entry {i}", arch, block_bytes) for i, entry in enumerate(entries)]
+    if (
+        not isinstance(entries, list)
+        or not entries
+        or not all(isinstance(entry, Mapping) for entry in entries)
+    ):
+        raise ConfigError(
+            f'{place}: a list of tables like {{first = 0, last = 7, state = "online"}} is wanted'
+        )
+    runs = [
+        _run(entry, f"{place}, entry {i}", arch, block_bytes) for i, entry in enumerate(entries)
+    ]
     runs.sort(key=lambda run: run.first)
     for before, after in pairwise(runs):
         if after.first <= before.last:
@@ -318,7 +356,11 @@ def read_block_list(
         raise ConfigError(f"{place}: no block is online; a kernel needs memory to run in")
     high = bool(arch.get("dma_covers_high_ram")) and runs[0].first * block_bytes >= 1 << 32
     limits = {} if high else arch.get("zone_limits", {})
-    split = (part for run in runs for part in _by_address(run, block_bytes, limits, "DMA" if high else "Normal"))
+    split = (
+        part
+        for run in runs
+        for part in _by_address(run, block_bytes, limits, "DMA" if high else "Normal")
+    )
     holes = _holes(table, name, arch, runs[0].first == 0)
     return BlockList(block_bytes, tuple(split), tuple(_zone_spans(table, name)), holes, place)
 
@@ -327,7 +369,9 @@ def _whole(value: object, place: str, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{place}: {_short(value)} is not a whole number")
     if not least <= value <= most:
-        raise ConfigError(f"{place}: {_short(value)} is out of range, {least} to {most} is possible")
+        raise ConfigError(
+            f"{place}: {_short(value)} is out of range, {least} to {most} is possible"
+        )
     return value
 
 
@@ -345,16 +389,23 @@ def _known(entry: Mapping[str, object], place: str, keys: Sequence[str]) -> None
             raise ConfigError(f"{place}: no key `{_short(key)[1:-1]}`; known: {', '.join(keys)}")
 
 
-def _block_bytes(table: Mapping[str, object], name: str, arch: Mapping[str, Any], arch_name: str) -> int:
+def _block_bytes(
+    table: Mapping[str, object], name: str, arch: Mapping[str, Any], arch_name: str
+) -> int:
     place = f"`block_bytes` in {name}"
     if "block_bytes" not in table:
-        raise ConfigError(f"{name}: `block` needs `block_bytes`, the size of a memory block: 0x8000000, say")
+        raise ConfigError(
+            f"{name}: `block` needs `block_bytes`, the size of a memory block: 0x8000000, say"
+        )
     section = 1 << arch["section_shift"]
     size = _whole(table["block_bytes"], place, 1, 1 << 46)
     if size & (size - 1):
         raise ConfigError(f"{place}: {size:#x} is no power of two")
     if size < section:
-        raise ConfigError(f"{place}: {size:#x} is less than a section of {arch_name} with this kernel, {section:#x}")
+        raise ConfigError(
+            f"{place}: {size:#x} is less than a section of {arch_name} with this kernel,"
+            f" {section:#x}"
+        )
     return size
 
 
@@ -364,10 +415,14 @@ _RUN_KEYS: Final = (
 _DEVICE_LIMIT: Final = (1 << 31) - 1
 
 
-def _run(entry: Mapping[str, object], place: str, arch: Mapping[str, Any], block_bytes: int) -> BlockRun:
+def _run(
+    entry: Mapping[str, object], place: str, arch: Mapping[str, Any], block_bytes: int
+) -> BlockRun:
     _known(entry, place, _RUN_KEYS)
     if "first" not in entry:
-        raise ConfigError(f"{place}: `first` is missing, the number of the first block: 32 for memory32")
+        raise ConfigError(
+            f"{place}: `first` is missing, the number of the first block: 32 for memory32"
+        )
     most = (1 << arch["max_phys_bits"]) // block_bytes - 1
     first = _whole(entry["first"], f"{place}: first", 0, most)
     last = _whole(entry.get("last", first), f"{place}: last", first, most)
@@ -384,7 +439,9 @@ def _run(entry: Mapping[str, object], place: str, arch: Mapping[str, Any], block
     if not 1 <= len(nodes) <= 2 or len(set(nodes)) != len(nodes):
         raise ConfigError(f"{place}: node {_short(node)}: one node, or two that meet in the block")
     if len(nodes) == 2 and (state != "online" or zones != (_SEVERAL,)):
-        raise ConfigError(f'{place}: a block of two nodes is in two zones; its zones are "none", and it is online')
+        raise ConfigError(
+            f'{place}: a block of two nodes is in two zones; its zones are "none", and it is online'
+        )
     device = _whole(entry.get("phys_device", 0), f"{place}: phys_device", 0, _DEVICE_LIMIT)
     step_most = (_DEVICE_LIMIT - device) // (last - first) if last > first else _DEVICE_LIMIT
     step = _whole(entry.get("phys_device_step", 0), f"{place}: phys_device_step", 0, step_most)
@@ -399,14 +456,23 @@ def _zones(entry: Mapping[str, object], place: str, online: bool) -> tuple[str, 
     words = tuple(text.split())
     for word in words:
         if word not in _ZONES and not (word == _SEVERAL and online):
-            raise ConfigError(f"{place}: zones: no zone {_short(word)}; known: {', '.join(_ZONES)}; none if online")
+            raise ConfigError(
+                f"{place}: zones: no zone {_short(word)}; known: {', '.join(_ZONES)}; none if"
+                " online"
+            )
     if online and len(words) > 1:
-        raise ConfigError(f'{place}: zones: an online block is in one zone, or "none" when it is in several')
+        raise ConfigError(
+            f'{place}: zones: an online block is in one zone, or "none" when it is in several'
+        )
     return words
 
 
-def _by_address(run: BlockRun, block_bytes: int, limits: Mapping[str, int], last_zone: str) -> Iterator[BlockRun]:
-    """The run itself if it says its zones or has none; else its parts, each with the zone of its addresses."""
+def _by_address(
+    run: BlockRun, block_bytes: int, limits: Mapping[str, int], last_zone: str
+) -> Iterator[BlockRun]:
+    """The run itself if it says its zones or has none; else its parts, each with the zone of its
+    addresses.
+    """
     first = run.first
     for zone, limit in sorted(limits.items(), key=lambda item: item[1]):
         if run.zones or not run.online:
@@ -415,7 +481,8 @@ def _by_address(run: BlockRun, block_bytes: int, limits: Mapping[str, int], last
         if first < end:
             yield _part(run, first, end - 1, zone)
             first = end
-        if limit % block_bytes and first == limit // block_bytes <= run.last:  # its limit is within a block
+        # its limit is within a block
+        if limit % block_bytes and first == limit // block_bytes <= run.last:
             yield _part(run, first, first, _SEVERAL)
             first += 1
     if first <= run.last:
@@ -427,7 +494,9 @@ def _part(run: BlockRun, first: int, last: int, zone: str) -> BlockRun:
     return replace(run, first=first, last=last, zones=(zone,), phys_device=device)
 
 
-def _holes(table: Mapping[str, object], name: str, arch: Mapping[str, Any], from_zero: bool) -> tuple[Range, ...]:
+def _holes(
+    table: Mapping[str, object], name: str, arch: Mapping[str, Any], from_zero: bool
+) -> tuple[Range, ...]:
     place = f"`holes` in {name}"
     value = table.get("holes")
     if value is None:
@@ -435,18 +504,25 @@ def _holes(table: Mapping[str, object], name: str, arch: Mapping[str, Any], from
         legacy = arch["layout"] == "q35" and from_zero
         return ((arch["e820"][0]["range"][0], 1 << 20),) if legacy else ()
     if not isinstance(value, list) or len(value) > _PIECES_LIMIT:
-        raise ConfigError(f"{place}: a list of ranges like [0x9fc00, 0x100000] is wanted, {_PIECES_LIMIT} at most")
+        raise ConfigError(
+            f"{place}: a list of ranges like [0x9fc00, 0x100000] is wanted, {_PIECES_LIMIT} at most"
+        )
     holes = sorted(_range(item, place, arch) for item in value)
     for before, after in pairwise(holes):
         if after[0] < before[1]:
-            raise ConfigError(f"{place}: the hole at {after[0]:#x} overlaps the one at {before[0]:#x}")
+            raise ConfigError(
+                f"{place}: the hole at {after[0]:#x} overlaps the one at {before[0]:#x}"
+            )
     return tuple(holes)
 
 
 def _range(item: object, place: str, arch: Mapping[str, Any] | None = None) -> Range:
     most = 1 << (arch["max_phys_bits"] if arch else 52)
     if not isinstance(item, list) or len(item) != 2:
-        raise ConfigError(f"{place}: {_short(item)} is no range; write [0x9fc00, 0x100000]: start, and end exclusive")
+        raise ConfigError(
+            f"{place}: {_short(item)} is no range; write [0x9fc00, 0x100000]: start, and end"
+            " exclusive"
+        )
     start, end = (_whole(number, place, 0, most) for number in item)
     if start >= end:
         raise ConfigError(f"{place}: the range {start:#x}, {end:#x} is empty; the end comes last")
@@ -465,6 +541,8 @@ def _zone_spans(table: Mapping[str, object], name: str) -> Iterator[ZoneSpan]:
         where = f"{place}, entry {i}"
         _known(entry, where, ("node", "name", "range"))
         if entry.get("name") not in _ZONES:
-            raise ConfigError(f"{where}: name {_short(entry.get('name'))} is no zone; known: {', '.join(_ZONES)}")
+            raise ConfigError(
+                f"{where}: name {_short(entry.get('name'))} is no zone; known: {', '.join(_ZONES)}"
+            )
         node = _whole(entry.get("node", 0), f"{where}: node", 0, _NODES_LIMIT - 1)
         yield (*_range(entry.get("range"), f"{where}: range"), node, str(entry["name"]))

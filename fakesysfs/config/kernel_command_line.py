@@ -1,7 +1,8 @@
 """The kernel's command line: what Linux understands of it, where memory hotplug is concerned.
 
-Owns: the words, their number formats and what happens to malformed ones (Linux ignores them, so does this).
-Does not own: what follows from them. `mem=` is applied in address_map.py, the rest in the engine.
+Owns: the words, their number formats and what happens to malformed ones (Linux ignores them, so
+does this). Does not own: what follows from them. `mem=` is applied in address_map.py, the rest in
+the engine.
 """
 
 from __future__ import annotations
@@ -46,8 +47,11 @@ class CommandLine:
     ignored: tuple[str, ...] = ()
 
 
-def parse_command_line(text: str, where: str, features: frozenset[str], page_shift: int) -> CommandLine:
-    """What the kernel of these features understands; what it does not, it ignores, and so does this.
+def parse_command_line(
+    text: str, where: str, features: frozenset[str], page_shift: int
+) -> CommandLine:
+    """What the kernel of these features understands; what it does not, it ignores, and so does
+    this.
 
     :raises ConfigError: for what this kernel would understand and the simulation cannot do.
     """
@@ -56,7 +60,9 @@ def parse_command_line(text: str, where: str, features: frozenset[str], page_shi
 
     def core(name: str, value: str) -> bool:
         if name == "kernelcore" and value == "mirror":
-            raise ConfigError(f"{where}: there is no mirrored memory for kernelcore=mirror; give a size")
+            raise ConfigError(
+                f"{where}: there is no mirrored memory for kernelcore=mirror; give a size"
+            )
         number, rest = _strtoull(value)
         percent = rest[:1] == "%"
         size = 0 if percent else _memparse(value)[0]

@@ -1,17 +1,17 @@
 """What a machine is made of: options and machine files in, one frozen `MachineConfig` out.
 
-Owns: the machine options - what each may be, where a value comes from, what is wrong with it - and the data
-files: `kernels/` (what each Linux version does), `arches/` (page and section sizes, zones, addresses),
-`presets/` (machines that have a name).
-Does not own: the kernel command line (kernel_command_line.py), where things are in the address space (address_map.py),
-what memory does once the machine runs (the engine), DIMMs plugged later (board.py).
+Owns: the machine options - what each may be, where a value comes from, what is wrong with it - and
+the data files: `kernels/` (what each Linux version does), `arches/` (page and section sizes, zones,
+addresses), `presets/` (machines that have a name). Does not own: the kernel command line
+(kernel_command_line.py), where things are in the address space (address_map.py), what memory does
+once the machine runs (the engine), DIMMs plugged later (board.py).
 
     --memory 1G,slots=32,maxmem=8G --kernel 6.1 ...            MachineConfig.from_options(...)
                          |                                                 |
               machine file or preset  ->  options  ->  address map  ->  MachineConfig  -- spec() -->  engine
 
-All sizes and addresses are bytes; a range is (start, end) with `end` exclusive, except in resources and the
-firmware's table, which are inclusive as Linux prints them.
+All sizes and addresses are bytes; a range is (start, end) with `end` exclusive, except in resources
+and the firmware's table, which are inclusive as Linux prints them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ NODES_LIMIT: Final = 64
 # Rounds a machine may have lived through.
 MAX_AGED: Final = 1_000_000
 
-#: Kernel configuration where it matters, with the default: 0 and 1 are n and y. The engine has the same list.
+# : Kernel configuration where it matters, with the default: 0 and 1 are n and y. The engine has the
+# same list.
 CONFIG_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({
     "ARCH_MEMORY_PROBE": 1,
     "MEMORY_FAILURE": 1,
@@ -122,7 +123,7 @@ _ALL_ZONES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 _HERE: Final = Path(__file__).parent
 
 
-# ---------------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------- values
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,27 +198,35 @@ class MachineConfig:
     :param slots: DIMM slots.
     :param maxmem_bytes: RAM and DIMMs together can be this much.
     :param nodes: NUMA nodes of the board, at least one.
-    :param node_ids: what Linux calls each of them; -1 for one it does not know of, always 0 with numa=off.
+    :param node_ids: what Linux calls each of them; -1 for one it does not know of, always 0 with
+        numa=off.
     :param distances: square matrix over `nodes`.
     :param device_memory_base: physical address where DIMM space begins; 0 if there is none.
-    :param device_memory_bytes: address space for DIMMs, more than their bytes so that each can be aligned.
+    :param device_memory_bytes: address space for DIMMs, more than their bytes so that each can be
+        aligned.
     :param device_memory_limit: bytes of DIMMs that may be plugged: maxmem less RAM.
     :param dimm_alignment: addresses of DIMMs are multiples of this.
     :param dimms: DIMMs plugged at boot.
-    :param standby: memory known at boot that no DIMM holds and nobody uses yet (s390x): start, end, node.
-    :param faults: fault rules, as `Machine.fault_rule_add` takes them; the machine says what is wrong with one.
+    :param standby: memory known at boot that no DIMM holds and nobody uses yet (s390x): start, end,
+        node.
+    :param faults: fault rules, as `Machine.fault_rule_add` takes them; the machine says what is
+        wrong with one.
     :param features: names of what the kernel does, see engine/features.h.
     :param config: kernel configuration, every name of `CONFIG_DEFAULTS`.
     :param block_bytes: size of a memory block.
-    :param resources: /proc/iomem at boot in pre-order: start, inclusive end, name, flags (1 busy, 2 System
-        RAM), depth.
-    :param ram: RAM the kernel uses, `mem=` applied, split at node boundaries: start, end, node as Linux calls it.
+    :param resources: /proc/iomem at boot in pre-order: start, inclusive end, name, flags (1 busy, 2
+        System RAM), depth.
+    :param ram: RAM the kernel uses, `mem=` applied, split at node boundaries: start, end, node as
+        Linux calls it.
     :param reserved: memory the kernel keeps for itself from boot on: start, end, what.
     :param firmware_memmap: the firmware's table: start, inclusive end, type.
     :param mem_is_address: `mem=` is the address where RAM ends, not how much is left.
-    :param hotplug_nids: which node memory added by address alone belongs to; the first entry is the fallback.
-    :param blocks: the blocks one by one, when the machine file lists them; None when they follow from the rest.
-    :param zone_spans: what zones of such a machine span beyond their blocks: start, end, node, zone.
+    :param hotplug_nids: which node memory added by address alone belongs to; the first entry is the
+        fallback.
+    :param blocks: the blocks one by one, when the machine file lists them; None when they follow
+        from the rest.
+    :param zone_spans: what zones of such a machine span beyond their blocks: start, end, node,
+        zone.
     """
 
     memory: str
@@ -281,20 +290,25 @@ class MachineConfig:
         aged: int | None = None,
         faults: Sequence[str] = (),
     ) -> MachineConfig:
-        """The machine that these options describe. What is left out is the machine file's, else the default.
+        """The machine that these options describe. What is left out is the machine file's, else the
+        default.
 
         :param memory: as QEMU's `-m`; "1G,slots=32,maxmem=8G" by default. A plain number is MiB.
         :param kernel: kernel profile, "6.1" by default; see `list_kernels()`.
         :param append: kernel command line.
-        :param config: kernel configuration, "NAME=y,NAME=n" or a mapping; added to the machine file's.
+        :param config: kernel configuration, "NAME=y,NAME=n" or a mapping; added to the machine
+            file's.
         :param nodes: NUMA nodes, each "memory=512M,cpus=0-3;8[,nodeid=N]".
         :param distances: "src,dst,value" each.
         :param arch: architecture, "x86_64" by default; see `list_arches()`.
         :param seed: any integer; 1 by default.
-        :param workload: who uses the memory: "anon=64M,node1.file=32M", or the path of a TOML file of these.
+        :param workload: who uses the memory: "anon=64M,node1.file=32M", or the path of a TOML file
+            of these.
         :param machine: name of a preset, or path of a machine file.
-        :param aged: rounds of allocation and freeing that the machine has lived through, for free memory in crumbs.
-        :param faults: fault rules, "write memory40/state EAGAIN x3" each; added to the machine file's.
+        :param aged: rounds of allocation and freeing that the machine has lived through, for free
+            memory in crumbs.
+        :param faults: fault rules, "write memory40/state EAGAIN x3" each; added to the machine
+            file's.
         :raises ConfigError: one line that says what cannot be, where it stands, and what to do.
         """
         given: dict[str, object] = {
@@ -304,12 +318,16 @@ class MachineConfig:
         }  # fmt: skip
         options = _Options(machine, {k: v for k, v in given.items() if v is not None})
         made = _build(options)
-        return made if aged is None else replace(made, aged=_integer(str(aged), "--aged", 0, MAX_AGED))
+        return (
+            made if aged is None else replace(made, aged=_integer(str(aged), "--aged", 0, MAX_AGED))
+        )
 
     def spec(self) -> dict[str, Any]:
         """This machine as the engine takes it."""
         line = self.command_line
-        known = sorted({nid: number for number, nid in enumerate(self.node_ids) if nid >= 0}.items())
+        known = sorted(
+            {nid: number for number, nid in enumerate(self.node_ids) if nid >= 0}.items()
+        )
         return {
             "release": self.release,
             "seed": self.seed,
@@ -357,8 +375,8 @@ class MachineConfig:
 
     @property
     def online_nodes(self) -> tuple[Node, ...]:
-        """The nodes Linux brings up at boot, as it numbers them: those with RAM left by `mem=` or listed as blocks, or
-        with CPUs."""
+        """The nodes Linux brings up at boot, as it numbers them: those with RAM left by `mem=` or
+        listed as blocks, or with CPUs."""
         with_ram = {nid for _, _, nid in self.ram}
         if self.blocks:
             with_ram |= self.blocks.node_bytes().keys()
@@ -382,7 +400,7 @@ class MachineConfig:
         return self.command_line.text
 
 
-# ----------------------------------------------------------------------------------- where options come from
+# -------------------------------------------------------------------------- where options come from
 
 
 class _Options:
@@ -400,7 +418,9 @@ class _Options:
             self._file = read_toml(path)
             for key in self._file:
                 if key not in _FILE_KEYS:
-                    raise ConfigError(f"{self._file_name}: no key `{key}`{suggest(key, _FILE_KEYS)}")
+                    raise ConfigError(
+                        f"{self._file_name}: no key `{key}`{suggest(key, _FILE_KEYS)}"
+                    )
             if self._file.get("like_host"):
                 self._file = {**self._file, **_host_options()}
 
@@ -415,7 +435,9 @@ class _Options:
         return self._given.get(key, self._file.get(key))
 
     def path(self, key: str, name: str) -> Path:
-        """The path `name` that `key` holds: relative to the machine file when that is where it stands."""
+        """The path `name` that `key` holds: relative to the machine file when that is where it
+        stands.
+        """
         return Path(name) if key in self._given else self._folder / name
 
     def block_list(self, arch: Mapping[str, Any], arch_name: str) -> BlockList | None:
@@ -424,11 +446,15 @@ class _Options:
             return read_block_list(self._file, self._file_name, arch, arch_name, MEMORY_LIMIT)
         for key in _BLOCK_KEYS:
             if key in self._file:
-                raise ConfigError(f"`{key}` in {self._file_name}: it is about blocks; list them as `block`")
+                raise ConfigError(
+                    f"`{key}` in {self._file_name}: it is about blocks; list them as `block`"
+                )
         return None
 
     def both(self, key: str) -> list[tuple[str, object]]:
-        """(place, value) of `key` in the file and among the given options: what is merged, not replaced."""
+        """(place, value) of `key` in the file and among the given options: what is merged, not
+        replaced.
+        """
         out: list[tuple[str, object]] = []
         if key in self._file:
             out.append((f"`{key}` in {self._file_name}", self._file[key]))
@@ -454,7 +480,9 @@ def _find_machine(name: str) -> Path:
         if os.path.isfile(preset):  # Path.is_file() fails on a name that is too long
             return preset
         if not os.path.exists(name):
-            raise ConfigError(f"--machine {name}: no such preset or file{suggest(name, names_in('presets'))}")
+            raise ConfigError(
+                f"--machine {name}: no such preset or file{suggest(name, names_in('presets'))}"
+            )
     return Path(name)
 
 
@@ -465,7 +493,10 @@ def _host_options() -> dict[str, object]:
     # the kernel's own share is missing in MemTotal: the next GiB is what the mainboard has
     total = min(round_up(psutil.virtual_memory().total, GIB), MEMORY_LIMIT // 2)
     cpus = min(psutil.cpu_count() or 1, CONFIG_DEFAULTS["NR_CPUS"])
-    return {"memory": f"{total >> 30}G,slots=32,maxmem={2 * total >> 30}G", "node": [f"cpus=0-{cpus - 1}"]}
+    return {
+        "memory": f"{total >> 30}G,slots=32,maxmem={2 * total >> 30}G",
+        "node": [f"cpus=0-{cpus - 1}"],
+    }
 
 
 def load_presets() -> list[Preset]:
@@ -477,14 +508,17 @@ def load_presets() -> list[Preset]:
     return out
 
 
-# ------------------------------------------------------------------------------------------- text to numbers
+# ---------------------------------------------------------------------------------- text to numbers
 
 _SUFFIXES: Final = "bkmgtpe"
-_SIZE: Final = re.compile(r"(?:(0x[0-9a-f]{1,30})|([0-9]{1,30})(\.[0-9]{1,30})?)([bkmgtpe]?)", re.ASCII | re.IGNORECASE)
+_SIZE: Final = re.compile(
+    r"(?:(0x[0-9a-f]{1,30})|([0-9]{1,30})(\.[0-9]{1,30})?)([bkmgtpe]?)", re.ASCII | re.IGNORECASE
+)
 
 
 def parse_size(text: str, where: str, unit: str = "b") -> int:
-    """Bytes of a size as QEMU writes it: "512M", "1.5G", "0x40000000", suffixes bkMGTPE in any case.
+    """Bytes of a size as QEMU writes it: "512M", "1.5G", "0x40000000", suffixes bkMGTPE in any
+    case.
 
     :param where: place of the text, for the error message.
     :param unit: suffix a plain number is understood to have.
@@ -492,7 +526,9 @@ def parse_size(text: str, where: str, unit: str = "b") -> int:
     """
     m = _SIZE.fullmatch(text.strip())
     if m is None or (m[1] and m[4]):
-        raise ConfigError(f"{where}: {text!r} is not a size; write a number and b k M G T P or E, like 512M")
+        raise ConfigError(
+            f"{where}: {text!r} is not a size; write a number and b k M G T P or E, like 512M"
+        )
     if m[1]:
         return int(m[1], 16)
     shift = 10 * _SUFFIXES.index((m[4] or unit).lower())
@@ -553,12 +589,14 @@ def _number_list(text: str, where: str, most: int) -> set[int]:
         a = _integer(first, where, 0, most)
         b = _integer(last, where, 0, most) if dash else a
         if b < a:
-            raise ConfigError(f"{where}: the range {part.strip()} is empty; write the smaller number first")
+            raise ConfigError(
+                f"{where}: the range {part.strip()} is empty; write the smaller number first"
+            )
         out.update(range(a, b + 1))
     return out
 
 
-# ---------------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------- memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,9 +610,17 @@ def _parse_memory(text: str, where: str, unit: int, blocks: BlockList | None) ->
     """QEMU's -m, with its checks in its order. Of blocks that are listed the size is known."""
     where = f"{where} {text}"
     parts = _once(_pairs(text, where, ("size", "slots", "maxmem"), "size"), where)
-    ram = parse_size(parts["size"], where, "m") if "size" in parts else blocks.bytes if blocks else GIB
+    ram = (
+        parse_size(parts["size"], where, "m")
+        if "size" in parts
+        else blocks.bytes
+        if blocks
+        else GIB
+    )
     if blocks and ram != blocks.bytes:
-        raise ConfigError(f"{where}: {blocks.place} has {_show(blocks.bytes)}; leave out the size, or say that")
+        raise ConfigError(
+            f"{where}: {blocks.place} has {_show(blocks.bytes)}; leave out the size, or say that"
+        )
     unit = min(unit, blocks.block_bytes) if blocks else unit
     if ram == 0 or ram % unit:
         raise ConfigError(f"{where}: {_show(ram)} of RAM is not a multiple of {_show(unit)}")
@@ -587,7 +633,9 @@ def _parse_memory(text: str, where: str, unit: int, blocks: BlockList | None) ->
         maxmem = parse_size(parts["maxmem"], f"{where}: maxmem")
         if maxmem < ram:
             hint = ", the unit is missing" if parts["maxmem"].isdigit() else ""
-            raise ConfigError(f"{where}: maxmem is {_show(maxmem)}, less than the {_show(ram)} of RAM{hint}")
+            raise ConfigError(
+                f"{where}: maxmem is {_show(maxmem)}, less than the {_show(ram)} of RAM{hint}"
+            )
         if maxmem % unit:
             raise ConfigError(f"{where}: maxmem {_show(maxmem)} is not a multiple of {_show(unit)}")
         if slots and maxmem == ram:
@@ -599,11 +647,13 @@ def _parse_memory(text: str, where: str, unit: int, blocks: BlockList | None) ->
     return _Memory(ram, slots, maxmem)
 
 
-# --------------------------------------------------------------------------------------------- configuration
+# ------------------------------------------------------------------------------------ configuration
 
 
 def _parse_config(options: _Options, defaults: Mapping[str, object]) -> dict[str, int]:
-    """Kernel configuration: the table, then what the architecture has otherwise, then file and option."""
+    """Kernel configuration: the table, then what the architecture has otherwise, then file and
+    option.
+    """
     out = dict(CONFIG_DEFAULTS)
     out.update((k, int(str(v))) for k, v in defaults.items())
     for where, value in options.both("config"):
@@ -614,14 +664,18 @@ def _parse_config(options: _Options, defaults: Mapping[str, object]) -> dict[str
             split = [item.partition("=") for item in value.replace(",", " ").split()]
             for name, equals, _ in split:
                 if not equals:
-                    raise ConfigError(f"{where}: {name!r} is not name=value; write {name}=y or {name}=n")
+                    raise ConfigError(
+                        f"{where}: {name!r} is not name=value; write {name}=y or {name}=n"
+                    )
             items = [(name, text) for name, _, text in split]
         else:
             raise ConfigError(f"{where}: {value!r} is neither text nor a table")
         for item, setting in items:
             key = item.removeprefix("CONFIG_")
             if key not in CONFIG_DEFAULTS:
-                raise ConfigError(f"{where}: no configuration `{item}`{suggest(key, CONFIG_DEFAULTS)}")
+                raise ConfigError(
+                    f"{where}: no configuration `{item}`{suggest(key, CONFIG_DEFAULTS)}"
+                )
             out[key] = _config_value(key, setting, where)
     return out
 
@@ -637,25 +691,35 @@ def _config_value(name: str, value: object, where: str) -> int:
     raise ConfigError(f"{where}: {name}={text}: this is y or n")
 
 
-# ----------------------------------------------------------------------------------------------------- nodes
+# -------------------------------------------------------------------------------------------- nodes
 
 
 def _parse_nodes(
-    options: _Options, memory: _Memory, unit: int, nr_cpus: int, numa: bool, blocks: BlockList | None
+    options: _Options,
+    memory: _Memory,
+    unit: int,
+    nr_cpus: int,
+    numa: bool,
+    blocks: BlockList | None,
 ) -> tuple[Node, ...]:
-    """QEMU's -numa node: ids count up, sizes make up the RAM, CPUs nobody claims are the first node's. Blocks that are
-    listed say themselves which node they are of, and CPUs nobody claims are offline there."""
+    """QEMU's -numa node: ids count up, sizes make up the RAM, CPUs nobody claims are the first
+    node's. Blocks that are listed say themselves which node they are of, and CPUs nobody claims are
+    offline there."""
     place = options.place("node")
     texts = options.get("node")
     shares = blocks.node_bytes() if blocks else {0: memory.ram}
     if texts is None:
         if len(shares) > 1 and not numa:
-            raise ConfigError(f"{options.place('block')}: {len(shares)} nodes, and a kernel without NUMA has one")
+            raise ConfigError(
+                f"{options.place('block')}: {len(shares)} nodes, and a kernel without NUMA has one"
+            )
         return tuple(Node(n, shares.get(n, 0), () if n else (0,)) for n in range(max(shares) + 1))
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         raise ConfigError(f'{place}: a list of texts like "memory=512M,cpus=0-3" is wanted')
     if not numa:
-        raise ConfigError(f"{place}: a kernel without NUMA has no nodes; leave out NUMA=n or the nodes")
+        raise ConfigError(
+            f"{place}: a kernel without NUMA has no nodes; leave out NUMA=n or the nodes"
+        )
     sizes: dict[int, int] = {}
     cpus: dict[int, set[int]] = {}
     named = False
@@ -677,13 +741,17 @@ def _parse_nodes(
             if name == "cpus":
                 cpus[nid] |= _number_list(value, f"{where}: cpus", nr_cpus - 1)
     if blocks and max(shares) not in sizes:
-        raise ConfigError(f"{place}: {blocks.place} has memory of node {max(shares)}; name that node, too")
+        raise ConfigError(
+            f"{place}: {blocks.place} has memory of node {max(shares)}; name that node, too"
+        )
     for nid in sizes:
         if not blocks:
             break
         if named and sizes[nid] != shares.get(nid, 0):
             size = _show(shares.get(nid, 0))
-            raise ConfigError(f"{place}: node {nid} has {size} in {blocks.place}; leave out memory=")
+            raise ConfigError(
+                f"{place}: node {nid} has {size} in {blocks.place}; leave out memory="
+            )
         sizes[nid] = shares.get(nid, 0)
     if not named and len(sizes) == 1:
         sizes = dict.fromkeys(sizes, memory.ram)
@@ -693,7 +761,8 @@ def _parse_nodes(
     total = sum(sizes.values())
     if total != memory.ram:
         raise ConfigError(
-            f"{place}: the nodes have {_show(total)}, the machine has {_show(memory.ram)}; make them equal"
+            f"{place}: the nodes have {_show(total)}, the machine has {_show(memory.ram)}; make"
+            " them equal"
         )
     seen: dict[int, int] = {}
     for nid in sorted(cpus):
@@ -706,7 +775,9 @@ def _parse_nodes(
 
 
 def _parse_distances(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
-    """QEMU's -numa dist: what is given one way only holds both ways; 10 to itself, 20 to others otherwise."""
+    """QEMU's -numa dist: what is given one way only holds both ways; 10 to itself, 20 to others
+    otherwise.
+    """
     place = options.place("distance")
     texts = options.get("distance") or ()
     if isinstance(texts, str) or not isinstance(texts, Sequence):
@@ -717,18 +788,23 @@ def _parse_distances(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[in
         where = f"{place} {text}"
         parts = [part.strip().rpartition("=") for part in str(text).split(",")]
         if len(parts) != 3 or any(
-            name not in ("", label) for (name, _, _), label in zip(parts, ("src", "dst", "val"), strict=True)
+            name not in ("", label)
+            for (name, _, _), label in zip(parts, ("src", "dst", "val"), strict=True)
         ):
-            raise ConfigError(f"{where}: three numbers are wanted: source node, destination node, distance")
+            raise ConfigError(
+                f"{where}: three numbers are wanted: source node, destination node, distance"
+            )
         src, dst = (_integer(part[2], f"{where}: node", 0, count - 1) for part in parts[:2])
         value = _integer(parts[2][2], f"{where}: distance", 10, 255)
         if src == dst and value != 10:
             raise ConfigError(f"{where}: the distance of a node to itself is 10")
         table[src][dst] = value
-    return tuple(tuple(table[a][b] or table[b][a] or 20 for b in range(count)) for a in range(count))
+    return tuple(
+        tuple(table[a][b] or table[b][a] or 20 for b in range(count)) for a in range(count)
+    )
 
 
-# -------------------------------------------------------------------------------------------------- workload
+# ----------------------------------------------------------------------------------------- workload
 
 
 def _parse_workload(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[Use, ...], int, int]:
@@ -771,13 +847,17 @@ def _parse_workload(options: _Options, nodes: Sequence[Node]) -> tuple[tuple[Use
         if dot:
             m = re.fullmatch(r"node([0-9]{1,4})", prefix, re.ASCII)
             if m is None or int(m[1]) >= len(nodes):
-                raise ConfigError(f"{where}: no `{prefix}`; the nodes are node0 to node{len(nodes) - 1}")
+                raise ConfigError(
+                    f"{where}: no `{prefix}`; the nodes are node0 to node{len(nodes) - 1}"
+                )
             nid = int(m[1])
         if (kind, nid) in uses:
             raise ConfigError(f"{where} is there twice")
         use = Use(kind, parse_size(str(size), where), nid)
         if kind == "hugetlb" and use.bytes % (2 << 20):
-            raise ConfigError(f"{where}: {_show(use.bytes)} is not a multiple of 2M, the size of a huge page")
+            raise ConfigError(
+                f"{where}: {_show(use.bytes)} is not a multiple of 2M, the size of a huge page"
+            )
         uses[kind, nid] = use
     return tuple(uses.values()), numbers["aged"], numbers["swap"]
 
@@ -806,7 +886,7 @@ def _check_workload(options: _Options, uses: Sequence[Use], ram: Sequence[NodeRa
             )
 
 
-# ------------------------------------------------------------------------------------------------ fault rules
+# -------------------------------------------------------------------------------------- fault rules
 
 
 def _parse_faults(options: _Options) -> tuple[str, ...]:
@@ -814,12 +894,14 @@ def _parse_faults(options: _Options) -> tuple[str, ...]:
     out: list[str] = []
     for place, value in options.both("fault"):
         if not isinstance(value, list) or not all(isinstance(rule, str) for rule in value):
-            raise ConfigError(f'{place}: a list of texts like "write memory40/state EAGAIN x3" is wanted')
+            raise ConfigError(
+                f'{place}: a list of texts like "write memory40/state EAGAIN x3" is wanted'
+            )
         out += value
     return tuple(out)
 
 
-# ----------------------------------------------------------------------------------------------------- DIMMs
+# -------------------------------------------------------------------------------------------- DIMMs
 
 
 def _parse_dimms(options: _Options, memory: _Memory, nodes: Sequence[Node]) -> tuple[Dimm, ...]:
@@ -828,7 +910,9 @@ def _parse_dimms(options: _Options, memory: _Memory, nodes: Sequence[Node]) -> t
     if tables is None:
         return ()
     if not isinstance(tables, Sequence) or not all(isinstance(t, Mapping) for t in tables):
-        raise ConfigError(f'{place}: a list of tables like {{size = "512M", id = "d0", node = 0}} is wanted')
+        raise ConfigError(
+            f'{place}: a list of tables like {{size = "512M", id = "d0", node = 0}} is wanted'
+        )
     known = ("size", "id", "node", "slot", "addr")
     out: list[Dimm] = []
     for i, table in enumerate(tables):
@@ -840,10 +924,14 @@ def _parse_dimms(options: _Options, memory: _Memory, nodes: Sequence[Node]) -> t
             raise ConfigError(f'{where}: the size is missing; write size = "512M"')
         size = parse_size(str(table["size"]), where)
         if size == 0 or size % 4096:
-            raise ConfigError(f"{where}: {_show(size)} is not a size of a DIMM; whole pages are wanted")
+            raise ConfigError(
+                f"{where}: {_show(size)} is not a size of a DIMM; whole pages are wanted"
+            )
         name = str(table.get("id", f"dimm{i}"))
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]*", name, re.ASCII):
-            raise ConfigError(f"{where}: {name!r} is not an id; write a letter, then letters, digits, - . _")
+            raise ConfigError(
+                f"{where}: {name!r} is not an id; write a letter, then letters, digits, - . _"
+            )
         if name in (d.id for d in out):
             raise ConfigError(f"{where}: the id {name!r} is there twice")
         node = _integer(str(table.get("node", 0)), f"{where}: node", 0, len(nodes) - 1)
@@ -855,14 +943,18 @@ def _parse_dimms(options: _Options, memory: _Memory, nodes: Sequence[Node]) -> t
             None if addr is None else parse_size(str(addr), f"{where}: addr"),
         ))  # fmt: skip
     if len(out) > memory.slots:
-        raise ConfigError(f"{place}: {len(out)} DIMMs, {memory.slots} slots; say slots={len(out)} in memory")
+        raise ConfigError(
+            f"{place}: {len(out)} DIMMs, {memory.slots} slots; say slots={len(out)} in memory"
+        )
     total, room = sum(d.bytes for d in out), memory.maxmem - memory.ram
     if total > room:
-        raise ConfigError(f"{place}: maxmem leaves room for {_show(room)} of DIMMs, these are {_show(total)}")
+        raise ConfigError(
+            f"{place}: maxmem leaves room for {_show(room)} of DIMMs, these are {_show(total)}"
+        )
     return tuple(out)
 
 
-# --------------------------------------------------------------------------------------- putting it together
+# ------------------------------------------------------------------------------ putting it together
 
 
 def _build(options: _Options) -> MachineConfig:
@@ -872,7 +964,9 @@ def _build(options: _Options) -> MachineConfig:
     arch_name = options.text("arch", DEFAULT_ARCH)
     arch = load_arch(arch_name, options.place("arch"), features)
     config = _parse_config(options, arch.get("config", {}))
-    seed = _integer(options.text("seed", str(DEFAULT_SEED)), options.place("seed"), 0, (1 << 64) - 1)
+    seed = _integer(
+        options.text("seed", str(DEFAULT_SEED)), options.place("seed"), 0, (1 << 64) - 1
+    )
 
     blocks = options.block_list(arch, arch_name)
     default_memory = _show(blocks.bytes) if blocks else arch.get("default_memory", DEFAULT_MEMORY)
@@ -880,36 +974,48 @@ def _build(options: _Options) -> MachineConfig:
     memory = _parse_memory(memory_text, options.place("memory"), arch["ram_unit"], blocks)
     if memory.slots and arch.get("flat", {}).get("standby"):
         raise ConfigError(
-            f"{options.place('memory')} {memory_text}: {arch_name} has no DIMM slots but memory on standby; "
-            "leave out slots="
+            f"{options.place('memory')} {memory_text}: {arch_name} has no DIMM slots but memory on"
+            " standby; leave out slots="
         )
     line = parse_command_line(
         options.text("append", ""), options.place("append"), features, arch["page_shift"]
     )
-    cores = line.kernelcore or line.kernelcore_percent or line.movablecore or line.movablecore_percent
+    cores = (
+        line.kernelcore or line.kernelcore_percent or line.movablecore or line.movablecore_percent
+    )
     if blocks and (line.mem or cores):
         raise ConfigError(
-            f"{options.place('append')} {line.text}: {blocks.place} says what is RAM and in which zone; "
-            "leave out mem=, kernelcore=, movablecore="
+            f"{options.place('append')} {line.text}: {blocks.place} says what is RAM and in which"
+            " zone; leave out mem=, kernelcore=, movablecore="
         )
-    nodes = _parse_nodes(options, memory, arch["ram_unit"], config["NR_CPUS"], bool(config["NUMA"]), blocks)
+    nodes = _parse_nodes(
+        options, memory, arch["ram_unit"], config["NR_CPUS"], bool(config["NUMA"]), blocks
+    )
     node_ids = tuple(range(len(nodes)))
     if line.numa_off and not blocks:
         node_ids = (0,) * len(nodes)
     elif not blocks:
-        node_ids = linux_node_ids(arch, [(node.bytes, node.cpus) for node in nodes], memory.maxmem > memory.ram)
+        node_ids = linux_node_ids(
+            arch, [(node.bytes, node.cpus) for node in nodes], memory.maxmem > memory.ram
+        )
     distances = _parse_distances(options, nodes)
     workload, aged, swap = _parse_workload(options, nodes)
     dimms = _parse_dimms(options, memory, nodes)
 
     for key in ("ram_base", "like_host"):
         if blocks and options.get(key) is not None:
-            raise ConfigError(f"{options.place(key)}: {blocks.place} says where RAM is; leave it out")
+            raise ConfigError(
+                f"{options.place(key)}: {blocks.place} says where RAM is; leave it out"
+            )
     base_text = options.get("ram_base")
     ram_base = None if base_text is None else parse_size(str(base_text), options.place("ram_base"))
     if ram_base is not None and "flat" not in arch:
-        raise ConfigError(f"{options.place('ram_base')}: RAM of {arch_name} begins at 0; leave it out")
-    if ram_base is not None and ram_base % (unit := max(arch["block_bytes"], arch["flat"]["device_align"])):
+        raise ConfigError(
+            f"{options.place('ram_base')}: RAM of {arch_name} begins at 0; leave it out"
+        )
+    if ram_base is not None and ram_base % (
+        unit := max(arch["block_bytes"], arch["flat"]["device_align"])
+    ):
         raise ConfigError(
             f"{options.place('ram_base')}: {_show(ram_base)} is not a multiple of {_show(unit)}"
         )
@@ -926,7 +1032,9 @@ def _build(options: _Options) -> MachineConfig:
     )
     ends: Mapping[str, int] = blocks.zone_ends() if blocks else {}
     zones = [zone for zone in _ALL_ZONES if zone in arch["zones"] or zone in ends]
-    zone_limits = {zone: ends[zone] for zone in ("DMA", "DMA32") if zone in ends} | dict(layout.zone_limits)
+    zone_limits = {zone: ends[zone] for zone in ("DMA", "DMA32") if zone in ends} | dict(
+        layout.zone_limits
+    )
     _check_workload(options, workload, layout.ram)
     return MachineConfig(
         memory=memory_text,

@@ -1,8 +1,9 @@
-"""The data files of kernels and architectures: which there are, what is in one, which is the nearest.
+"""The data files of kernels and architectures: which there are, what is in one, which is the
+nearest.
 
-Owns: `kernels/NAME.toml` (what a Linux version does, as feature flags) and `arches/NAME.toml` (sizes, zones,
-addresses); the words for a name that there is not. Does not own: what the flags mean (kernels/features.toml, the
-engine), machines that have a name (machine_config.py).
+Owns: `kernels/NAME.toml` (what a Linux version does, as feature flags) and `arches/NAME.toml`
+(sizes, zones, addresses); the words for a name that there is not. Does not own: what the flags mean
+(kernels/features.toml, the engine), machines that have a name (machine_config.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Any, Final
 from ..errors import ConfigError
 from .toml_file import read_toml
 
-__all__ = ["list_arches", "list_kernels", "load_arch", "load_kernel", "names_in", "nearest_kernel", "suggest"]
+__all__ = [
+    "list_arches",
+    "list_kernels",
+    "load_arch",
+    "load_kernel",
+    "names_in",
+    "nearest_kernel",
+    "suggest",
+]
 
 _HERE: Final = Path(__file__).parent
 
@@ -50,8 +59,8 @@ def _version(name: str) -> tuple[int, ...]:
 
 
 def nearest_kernel(release: str) -> str:
-    """The newest profile that is no newer than this release, "5.14.0-427.el9.x86_64" say; the oldest when all are
-    newer, the newest when it is no version."""
+    """The newest profile that is no newer than this release, "5.14.0-427.el9.x86_64" say; the
+    oldest when all are newer, the newest when it is no version."""
     names = list_kernels()
     m = re.match(r"[0-9]{1,9}\.[0-9]{1,9}", release, re.ASCII)
     index = bisect_right([_version(name) for name in names], _version(m[0])) if m else len(names)
@@ -86,5 +95,3 @@ def load_arch(name: str, where: str, features: frozenset[str]) -> dict[str, Any]
         if feature not in features:
             arch.update(other)
     return arch
-
-

@@ -1,6 +1,7 @@
 """TOML files as somebody else wrote them: read without waiting for ever, and not without end.
 
-Owns: how a file is read, and the words for one that cannot be read or is no TOML. Does not own: what may be in it.
+Owns: how a file is read, and the words for one that cannot be read or is no TOML. Does not own:
+what may be in it.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def _read_whole(path: Path) -> bytes:
                 piece = os.read(fd, 1 << 20)
             except BlockingIOError:  # a pipe, and its writer has not written yet
                 if not select.select([fd], [], [], _PIPE_SECONDS)[0]:
-                    raise ConfigError(f"{path}: nothing has come for {_PIPE_SECONDS} seconds") from None
+                    raise ConfigError(
+                        f"{path}: nothing has come for {_PIPE_SECONDS} seconds"
+                    ) from None
                 continue
             if not piece and not content and stat.S_ISFIFO(kind):
                 raise ConfigError(f"{path}: nothing comes out of this pipe")

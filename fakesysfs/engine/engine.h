@@ -1,10 +1,11 @@
 /*
  * engine.h - the engine as everyone outside it sees it: an opaque machine and plain values.
  *
- * Owns: the public prototypes. Contract of every function: 0 or a positive value is success, a negative number is a
- * negative errno, and then task->reason says why. Every function locks the machine itself and may be called from any
- * thread; none calls back. Long work (going offline) gives the lock up now and then and asks task->interrupted.
- * Does not own: anything of Python or of FUSE's library.
+ * Owns: the public prototypes. Contract of every function: 0 or a positive value is success, a
+ * negative number is a negative errno, and then task->reason says why. Every function locks the
+ * machine itself and may be called from any thread; none calls back. Long work (going offline)
+ * gives the lock up now and then and asks task->interrupted. Does not own: anything of Python or of
+ * FUSE's library.
  */
 #ifndef FAKESYSFS_ENGINE_H
 #define FAKESYSFS_ENGINE_H
@@ -17,12 +18,13 @@
 
 struct machine;
 
-/* Who asks: carries the reason of a failure out, and the question "has a signal arrived?" in. One per call. */
+/* Who asks: carries the reason of a failure out, and the question "has a signal arrived?" in. One
+ * per call. */
 struct task {
     int (*interrupted)(void); /* polled during long work and waits; NULL: never */
     bool capable;             /* has CAP_SYS_ADMIN; false only in tests */
-    uint64_t caller;          /* a number of the caller's own, which the events of the call repeat */
-    char reason[224];         /* why the call failed; empty on success */
+    uint64_t caller;  /* a number of the caller's own, which the events of the call repeat */
+    char reason[224]; /* why the call failed; empty on success */
 };
 
 struct boot_range { /* memory the kernel uses, or keeps to itself; bytes, end exclusive */
@@ -57,7 +59,8 @@ struct boot_load { /* who uses memory after boot */
     int nid; /* -1: anywhere */
 };
 
-struct boot_block { /* a block that is listed: the state in which it is found; see boot.c. Ascending by id */
+struct boot_block { /* a block that is listed: the state in which it is found; see boot.c. Ascending
+                       by id */
     uint64_t id;
     const char *state, *zone; /* zone of an online one: its name, "none" where it lies in several */
     int nid, phys_device;
@@ -65,7 +68,8 @@ struct boot_block { /* a block that is listed: the state in which it is found; s
     int linked;    /* has a link to its node */
 };
 
-struct boot_span { /* a zone of a machine with listed blocks spans this, too; bytes, end exclusive */
+struct boot_span { /* a zone of a machine with listed blocks spans this, too; bytes, end exclusive
+                    */
     uint64_t start, end;
     int nid;
     const char *zone;
@@ -84,7 +88,8 @@ struct machine_config {
     unsigned max_phys_bits, iomem_bits;
     const struct boot_resource *resources;
     size_t nr_resources;
-    const struct boot_range *memory, *reserved, *hotplug_nids, *standby; /* standby: added offline (s390x) */
+    const struct boot_range *memory, *reserved, *hotplug_nids,
+        *standby; /* standby: added offline (s390x) */
     size_t nr_memory, nr_reserved, nr_hotplug_nids, nr_standby;
     const struct boot_firmware *firmware;
     size_t nr_firmware;
@@ -114,9 +119,11 @@ struct machine_config {
 };
 
 /* machine.c */
-struct machine *machine_create(const struct machine_config *config, struct task *task); /* NULL: task->reason */
+struct machine *machine_create(const struct machine_config *config,
+                               struct task *task); /* NULL: task->reason */
 void machine_destroy(struct machine *m);
-int machine_check(struct machine *m, struct task *task); /* -EIO and the first violated invariant in reason */
+int machine_check(struct machine *m,
+                  struct task *task); /* -EIO and the first violated invariant in reason */
 
 /* sysfs.c: files. Paths are absolute in the served tree. */
 struct file_stat {
@@ -131,11 +138,16 @@ struct dirent_out { /* one directory entry; name is NUL-terminated */
 };
 int file_stat(struct machine *m, struct task *task, const char *path, struct file_stat *st);
 int file_readlink(struct machine *m, struct task *task, const char *path, char *buf, size_t size);
-/* Entries in kernfs order, in an array from malloc() that the caller frees. Returns their number. */
-int64_t file_readdir(struct machine *m, struct task *task, const char *path, struct dirent_out **entries);
-int64_t file_open(struct machine *m, struct task *task, const char *path, int flags); /* a handle > 0 */
-int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *buf, size_t size, uint64_t offset);
-int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf, size_t size);
+/* Entries in kernfs order, in an array from malloc() that the caller frees. Returns their number.
+ */
+int64_t file_readdir(struct machine *m, struct task *task, const char *path,
+                     struct dirent_out **entries);
+int64_t file_open(struct machine *m, struct task *task, const char *path,
+                  int flags); /* a handle > 0 */
+int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *buf, size_t size,
+                  uint64_t offset);
+int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf,
+                   size_t size);
 /* Wait until no other open file stores to this one, if it is for writing only: see fuse_ops.c. */
 int file_await_stores(struct machine *m, struct task *task, int64_t handle);
 int file_poll(struct machine *m, int64_t handle); /* POLL* bits that hold now */
@@ -145,24 +157,31 @@ int file_truncate(struct machine *m, struct task *task, const char *path, uint64
 int file_chmod(struct machine *m, struct task *task, const char *path, uint32_t mode);
 int file_chown(struct machine *m, struct task *task, const char *path, uint32_t uid, uint32_t gid);
 int file_utimens(struct machine *m, struct task *task, const char *path, int64_t mtime_ns);
-int file_change(struct machine *m, struct task *task, const char *op, const char *path); /* mkdir ...: always < 0 */
-int file_add(struct machine *m, struct task *task, const char *path, const char *data, size_t size, uint32_t mode);
+int file_change(struct machine *m, struct task *task, const char *op,
+                const char *path); /* mkdir ...: always < 0 */
+int file_add(struct machine *m, struct task *task, const char *path, const char *data, size_t size,
+             uint32_t mode);
 
 /* memory_block.c and acpi.c: memory comes and goes */
 int memory_add(struct machine *m, struct task *task, int nid, uint64_t start, uint64_t size_bytes);
 int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t size_bytes);
 /* nid: -1 for a node that Linux does not know; the address decides then */
-int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start, uint64_t size_bytes);
+int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start,
+                      uint64_t size_bytes);
 int acpi_eject_request(struct machine *m, struct task *task, unsigned slot);
 
 /* virtio_mem.c: a device with memory that is plugged in part, and the guest's driver of it */
-/* The driver finds the device; returns its number, or -ENODEV, -EINVAL, -EBUSY. nid: -1 for a node that Linux does not
- * know; the address decides then. device_block_bytes: of the host's device, a power of two */
-int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t addr, uint64_t region_bytes,
-                     uint64_t device_block_bytes);
-/* The host wants another size, and lets only the first bytes of the region be used; nothing is done yet. */
-int virtio_mem_request(struct machine *m, struct task *task, unsigned number, uint64_t requested, uint64_t usable_bytes);
-/* Let the driver do what it can. 0, or why there is work left: -EBUSY, -ENOMEM: try again later; -ENOSPC: no more goes. */
+/* The driver finds the device; returns its number, or -ENODEV, -EINVAL, -EBUSY. nid: -1 for a node
+ * that Linux does not know; the address decides then. device_block_bytes: of the host's device, a
+ * power of two */
+int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t addr,
+                     uint64_t region_bytes, uint64_t device_block_bytes);
+/* The host wants another size, and lets only the first bytes of the region be used; nothing is done
+ * yet. */
+int virtio_mem_request(struct machine *m, struct task *task, unsigned number, uint64_t requested,
+                       uint64_t usable_bytes);
+/* Let the driver do what it can. 0, or why there is work left: -EBUSY, -ENOMEM: try again later;
+ * -ENOSPC: no more goes. */
 int virtio_mem_work(struct machine *m, struct task *task, unsigned number);
 int64_t virtio_mem_size(struct machine *m, struct task *task, unsigned number); /* bytes plugged */
 
@@ -175,15 +194,25 @@ struct page_info {
     bool online, poisoned;
     uint64_t block_id;
 };
-int64_t load_allocate(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int order,
-                      const char *zone, int nid, int64_t block_id); /* pages got, or -errno and none taken */
-int64_t load_free(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int nid);
+int64_t load_allocate(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages,
+                      int order, const char *zone, int nid,
+                      int64_t block_id); /* pages got, or -errno and none taken */
+int64_t load_free(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages,
+                  int nid);
 int page_pin(struct machine *m, struct task *task, uint64_t pfn, int delta);
 int page_free_at(struct machine *m, struct task *task, uint64_t pfn);
 int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info);
 
 /* record.c: what happened */
-enum event_kind { EVENT_UEVENT, EVENT_STORE, EVENT_STATE, EVENT_OST, EVENT_PAGE, EVENT_FAULT, EVENT_VIRTIO_MEM };
+enum event_kind {
+    EVENT_UEVENT,
+    EVENT_STORE,
+    EVENT_STATE,
+    EVENT_OST,
+    EVENT_PAGE,
+    EVENT_FAULT,
+    EVENT_VIRTIO_MEM
+};
 struct event {
     uint64_t seq, time_us;
     uint64_t caller; /* task->caller of the call in which it happened; 0: of none */
@@ -191,16 +220,21 @@ struct event {
     int err;
     char *path;    /* from malloc() */
     char *data;    /* from malloc() */
-    char *payload; /* uevent: strings behind one another, each with its NUL, an empty one ends it; else NULL */
+    char *payload; /* uevent: strings behind one another, each with its NUL, an empty one ends it;
+                      else NULL */
 };
-/* All events not yet taken, oldest first, in an array from malloc(); event_free() each, free() the array. */
+/* All events not yet taken, oldest first, in an array from malloc(); event_free() each, free() the
+ * array. */
 size_t events_take(struct machine *m, struct event **events);
 void event_free(struct event *event);
-/* Lines of the kernel log from number `from` on (the first is 0): "time_us\ttext\n" each, in memory from malloc(). */
+/* Lines of the kernel log from number `from` on (the first is 0): "time_us\ttext\n" each, in memory
+ * from malloc(). */
 char *klog_text(struct machine *m, uint64_t from, size_t *size);
-/* Entries `from` to `to` of the trace, as the function_graph tracer prints it, from 0 on with its heading; from malloc(). */
+/* Entries `from` to `to` of the trace, as the function_graph tracer prints it, from 0 on with its
+ * heading; from malloc(). */
 char *trace_text(struct machine *m, uint64_t from, uint64_t to, size_t *size);
-uint64_t trace_end(struct machine *m); /* the number behind the last entry of an operation that is over */
+uint64_t trace_end(
+    struct machine *m); /* the number behind the last entry of an operation that is over */
 void trace_clear(struct machine *m);
 
 /* memory_block.c: a picture of the blocks, for people */
@@ -213,29 +247,38 @@ size_t blocks_snapshot(struct machine *m, struct block_info **blocks); /* from m
 uint64_t machine_block_bytes(const struct machine *m);
 
 /* fault.c: make the N-th pass of a named point fail. */
-int fault_set(struct machine *m, struct task *task, const char *point, int err, uint64_t nth, uint64_t times);
+int fault_set(struct machine *m, struct task *task, const char *point, int err, uint64_t nth,
+              uint64_t times);
 void fault_clear(struct machine *m);
 size_t fault_points(const char *const **names); /* all names, static */
 uint64_t fault_hits(struct machine *m, const char *point);
 
-/* rules.c: faults on purpose for any access to any file, and for uevents. What a rule says stands there. */
-int64_t rule_add(struct machine *m, struct task *task, const char *text);  /* its number; -EINVAL: nothing changed */
-int rule_clear(struct machine *m, struct task *task, uint64_t number);    /* and end its waits; 0: all rules */
-/* Oldest first, "number\tmatched\tfired\twaiting\ttext\n" each: the passes it has seen, those on which something
- * happened, the accesses it holds up now. From malloc(). */
+/* rules.c: faults on purpose for any access to any file, and for uevents. What a rule says stands
+ * there. */
+int64_t rule_add(struct machine *m, struct task *task,
+                 const char *text); /* its number; -EINVAL: nothing changed */
+int rule_clear(struct machine *m, struct task *task,
+               uint64_t number); /* and end its waits; 0: all rules */
+/* Oldest first, "number\tmatched\tfired\twaiting\ttext\n" each: the passes it has seen, those on
+ * which something happened, the accesses it holds up now. From malloc(). */
 char *rules_text(struct machine *m, size_t *size);
 void rules_end(struct machine *m); /* what waits by a rule fails with ENODEV, now and from now on */
-/* What is to happen to a uevent about to be delivered: "" (nothing), "drop", "duplicate", "reorder", "delay". */
-const char *uevent_fault(struct machine *m, const char *action, const char *devpath, uint64_t *delay_us);
-/* How the guest is to answer a request to eject a DIMM: "" (as it likes), "never", "refuse", "stay", "twice", "delay". */
+/* What is to happen to a uevent about to be delivered: "" (nothing), "drop", "duplicate",
+ * "reorder", "delay". */
+const char *uevent_fault(struct machine *m, const char *action, const char *devpath,
+                         uint64_t *delay_us);
+/* How the guest is to answer a request to eject a DIMM: "" (as it likes), "never", "refuse",
+ * "stay", "twice", "delay". */
 const char *unplug_fault(struct machine *m, const char *device, uint64_t *delay_us);
 
-/* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process that is mounted. */
-/* The machine they serve, and the addresses of libfuse's functions that say whether a request was interrupted, int (void),
- * and that take back the handle of a poll, void (void *); or 0. m NULL: none any more; then waits for the operations under
- * way, which rules_end() makes short. */
+/* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process
+ * that is mounted. */
+/* The machine they serve, and the addresses of libfuse's functions that say whether a request was
+ * interrupted, int (void), and that take back the handle of a poll, void (void *); or 0. m NULL:
+ * none any more; then waits for the operations under way, which rules_end() makes short. */
 void fuse_ops_mount(struct machine *m, uintptr_t interrupted, uintptr_t forget_poll);
 const char *fuse_op_name(size_t i); /* "getattr" ...; NULL after the last one */
-const void *fuse_op_address(const char *name); /* of "getattr" ...; NULL: there is no such function */
+const void *fuse_op_address(
+    const char *name); /* of "getattr" ...; NULL: there is no such function */
 
 #endif

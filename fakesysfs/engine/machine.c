@@ -1,8 +1,9 @@
 /*
  * machine.c - a machine from its configuration, and its end.
  *
- * Owns: the order in which the parts are made: constants, nodes, address space, boot memory, policies, load, tree.
- * Does not own: any of the parts. Threading: creation and destruction are the caller's alone; see record.c for locks.
+ * Owns: the order in which the parts are made: constants, nodes, address space, boot memory,
+ * policies, load, tree. Does not own: any of the parts. Threading: creation and destruction are the
+ * caller's alone; see record.c for locks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -42,11 +43,14 @@ static int set_constants(struct machine *m, const struct machine_config *config)
     m->zone_exists[ZONE_DEVICE] = configured(m, CONFIG_ZONE_DEVICE);
     m->dma_end_pfn = config->dma_end >> m->page_shift;
     m->dma32_end_pfn = config->dma32_end >> m->page_shift;
-    if (config->section_shift <= config->page_shift || m->section_page_shift > 20 || m->max_order >= MAX_ORDERS ||
-        m->pageblock_order > m->max_order || m->max_order > m->section_page_shift)
-        return fail(m, -EINVAL, "sections of 2^%u bytes, pages of 2^%u and order %u do not fit together",
+    if (config->section_shift <= config->page_shift || m->section_page_shift > 20 ||
+        m->max_order >= MAX_ORDERS || m->pageblock_order > m->max_order ||
+        m->max_order > m->section_page_shift)
+        return fail(m, -EINVAL,
+                    "sections of 2^%u bytes, pages of 2^%u and order %u do not fit together",
                     config->section_shift, config->page_shift, m->max_order);
-    if (m->block_bytes == 0 || (m->block_bytes & (m->block_bytes - 1)) != 0 || m->sections_per_block == 0)
+    if (m->block_bytes == 0 || (m->block_bytes & (m->block_bytes - 1)) != 0 ||
+        m->sections_per_block == 0)
         return fail(m, -EINVAL, "a block size of 0x%llx is no power of two of at least a section",
                     (unsigned long long)m->block_bytes);
     return 0;
@@ -55,7 +59,8 @@ static int set_constants(struct machine *m, const struct machine_config *config)
 static int set_nodes(struct machine *m, const struct machine_config *config)
 {
     if (config->possible_nodes == 0 || config->possible_nodes > MAX_NODES)
-        return fail(m, -EINVAL, "%u nodes: between 1 and %d are possible", config->possible_nodes, MAX_NODES);
+        return fail(m, -EINVAL, "%u nodes: between 1 and %d are possible", config->possible_nodes,
+                    MAX_NODES);
     m->possible_nodes = config->possible_nodes;
     for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
         m->nodes[nid].nid = (int)nid;
@@ -67,13 +72,16 @@ static int set_nodes(struct machine *m, const struct machine_config *config)
             m->zones[z->index] = z;
         }
         for (unsigned other = 0; other < m->possible_nodes; other++)
-            m->distance[nid][other] = config->distances != NULL ? config->distances[nid * m->possible_nodes + other]
-                                                                : nid == other ? 10 : 20;
+            m->distance[nid][other] = config->distances != NULL
+                                          ? config->distances[nid * m->possible_nodes + other]
+                                      : nid == other ? 10
+                                                     : 20;
     }
     for (size_t i = 0; i < config->nr_nodes; i++) {
         const struct boot_node *from = &config->nodes[i];
         if (from->nid < 0 || (unsigned)from->nid >= m->possible_nodes)
-            return fail(m, -EINVAL, "node %d is not among the %u possible ones", from->nid, m->possible_nodes);
+            return fail(m, -EINVAL, "node %d is not among the %u possible ones", from->nid,
+                        m->possible_nodes);
         struct node *node = &m->nodes[from->nid];
         node->online = true;
         node->nr_cpus = from->nr_cpus;
@@ -89,7 +97,8 @@ static int set_nodes(struct machine *m, const struct machine_config *config)
     m->nr_hotplug_nids = config->nr_hotplug_nids;
     m->hotplug_nids = xcalloc(config->nr_hotplug_nids + 1, sizeof *m->hotplug_nids);
     if (config->nr_hotplug_nids != 0)
-        memcpy(m->hotplug_nids, config->hotplug_nids, config->nr_hotplug_nids * sizeof *m->hotplug_nids);
+        memcpy(m->hotplug_nids, config->hotplug_nids,
+               config->nr_hotplug_nids * sizeof *m->hotplug_nids);
     return 0;
 }
 
@@ -98,11 +107,13 @@ static void set_policies(struct machine *m, const struct machine_config *config)
     const char *word = config->memhp_default_state;
     int type = word != NULL && word[0] != '\0' ? online_type_from_word(word) : -1;
 
-    m->auto_online = configured(m, CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE) ? TYPE_ONLINE : TYPE_OFFLINE;
+    m->auto_online = configured(m, CONFIG_MEMORY_HOTPLUG_DEFAULT_ONLINE) ? TYPE_ONLINE
+                                                                         : TYPE_OFFLINE;
     if (type >= 0 && (type <= TYPE_ONLINE || has(m, F_auto_online_four_words)))
         m->auto_online = (enum online_type)type; /* other words are ignored, as the kernel does */
     m->movable_node = config->movable_node;
-    m->auto_movable = config->online_policy != NULL && strcmp(config->online_policy, "auto-movable") == 0;
+    m->auto_movable = config->online_policy != NULL &&
+                      strcmp(config->online_policy, "auto-movable") == 0;
     m->auto_movable_ratio = config->auto_movable_ratio;
     m->auto_movable_numa_aware = config->auto_movable_numa_aware;
     m->memmap_on_memory = config->memmap_on_memory <= 2 ? config->memmap_on_memory : 0;
@@ -144,7 +155,8 @@ static void register_tree(struct machine *m)
     acpi_register(m);
 }
 
-/* Linux: sclp_add_standby_memory(). It is there when somebody looks for the first time, offline whatever the policy. */
+/* Linux: sclp_add_standby_memory(). It is there when somebody looks for the first time, offline
+ * whatever the policy. */
 static int add_standby(struct machine *m, const struct machine_config *config)
 {
     enum online_type auto_online = m->auto_online;
@@ -159,7 +171,9 @@ static int add_standby(struct machine *m, const struct machine_config *config)
     for (size_t i = 0; i < m->nr_events; i++)
         event_free(&m->events[i]);
     m->nr_events = m->event_seq = 0;
-    return err == -ENOMEM ? fail(m, err, "there is too little memory to describe the memory on standby") : err;
+    return err == -ENOMEM
+               ? fail(m, err, "there is too little memory to describe the memory on standby")
+               : err;
 }
 
 struct machine *machine_create(const struct machine_config *config, struct task *task)
@@ -189,7 +203,8 @@ struct machine *machine_create(const struct machine_config *config, struct task 
     zone_update_watermarks(m);
     zone_build_zonelists(m, -1);
     for (size_t i = 0; i < config->nr_firmware; i++)
-        firmware_map_add(m, config->firmware[i].start, config->firmware[i].end, config->firmware[i].type);
+        firmware_map_add(m, config->firmware[i].start, config->firmware[i].end,
+                         config->firmware[i].type);
     boot_offline_blocks(m, config);
     if ((err = load_boot(m, config)) != 0 || (err = add_standby(m, config)) != 0)
         goto failed;

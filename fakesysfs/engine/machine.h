@@ -8,20 +8,20 @@
  *   page         a page frame, and the 12 bytes that describe it while its section is detailed
  *   section      the unit of hotplug in the memory map: 128 MiB on x86_64
  *   pageblock    2 MiB on x86_64; has one migratetype
- *   folio        2^order pages that were allocated together and move together; its first page is its head
- *   memory block one or more sections; what sysfs shows as memoryN
- *   uniform      a section whose pages are all alike: free in largest chunks of one migratetype, or folios of one kind
- *                and order. It costs its section entry and nothing else; it is one node of one list.
- *   detailed     a section that has a struct page each
- *   node         a NUMA node here; "list node" is written out where the other one is meant
- *   DIMM         what a slot of the board holds; Linux sees the slot as an ACPI device, and adds all of it or nothing
- *   region       addresses of a virtio-mem device; at first there is no memory
- *   unit         what a virtio-mem device plugs at a time: smaller than a memory block (subblock mode), or not (big
- *                block mode); in the first the units of a block that are not plugged are held while it is online
- *   zonelist     in which order a node asks nodes for memory
+ *   folio        2^order pages that were allocated together and move together; its first page is
+ * its head memory block one or more sections; what sysfs shows as memoryN uniform      a section
+ * whose pages are all alike: free in largest chunks of one migratetype, or folios of one kind and
+ * order. It costs its section entry and nothing else; it is one node of one list. detailed     a
+ * section that has a struct page each node         a NUMA node here; "list node" is written out
+ * where the other one is meant DIMM         what a slot of the board holds; Linux sees the slot as
+ * an ACPI device, and adds all of it or nothing region       addresses of a virtio-mem device; at
+ * first there is no memory unit         what a virtio-mem device plugs at a time: smaller than a
+ * memory block (subblock mode), or not (big block mode); in the first the units of a block that are
+ * not plugged are held while it is online zonelist     in which order a node asks nodes for memory
  *
- * Locks: hotplug (a flag under the mutex: one add, online, offline, remove at a time) before `mutex` (all data).
- * Public functions (engine.h) lock; everything else runs with the mutex held and does not.
+ * Locks: hotplug (a flag under the mutex: one add, online, offline, remove at a time) before
+ * `mutex` (all data). Public functions (engine.h) lock; everything else runs with the mutex held
+ * and does not.
  */
 #ifndef FAKESYSFS_MACHINE_H
 #define FAKESYSFS_MACHINE_H
@@ -31,11 +31,11 @@
 #include "mm/mm.h"
 #include "sysfs/sysfs.h"
 
-struct rule;         /* rules.c: faults on purpose */
+struct rule; /* rules.c: faults on purpose */
 struct veil;
-struct static_dir;   /* sysfs_tree.c: the fixed directories: /, /sys, /sys/devices ... */
-struct open_file;    /* sysfs.c: handles */
-struct node_attrs;   /* sysfs_tree.h: what chmod, chown, utimensat have set */
+struct static_dir; /* sysfs_tree.c: the fixed directories: /, /sys, /sys/devices ... */
+struct open_file;  /* sysfs.c: handles */
+struct node_attrs; /* sysfs_tree.h: what chmod, chown, utimensat have set */
 
 struct machine {
     pthread_mutex_t mutex;
@@ -64,7 +64,7 @@ struct machine {
     uint64_t *klog_time;
     size_t nr_klog, cap_klog, klog_dropped; /* klog_line[0] is line number klog_dropped */
     struct trace_entry *trace;
-    uint64_t nr_trace; /* ever written; the ring keeps the last TRACE_RING */
+    uint64_t nr_trace;   /* ever written; the ring keeps the last TRACE_RING */
     uint64_t trace_from; /* entries before this one were cleared away */
     unsigned trace_depth;
     bool trace_on, tainted;
@@ -89,14 +89,17 @@ struct machine {
     size_t nr_user_files;
     struct radix sections, blocks;
     struct section *recent_section; /* where folio_at() looks first */
-    struct radix memmaps; /* section number -> struct memmap of hot-added memory, see memory_hotplug.c */
+    struct radix
+        memmaps; /* section number -> struct memmap of hot-added memory, see memory_hotplug.c */
     struct section **section_pool; /* chunks of RADIX_SIZE; index 0 unused */
     size_t nr_sections_made, nr_section_chunks;
-    /* The memmaps of detailed sections, one slot of pages_per_section after another. Only address space is reserved for
-     * all that there could be; what of it is accessible grows with nr_slots, and the host's memory comes with use. */
+    /* The memmaps of detailed sections, one slot of pages_per_section after another. Only address
+     * space is reserved for all that there could be; what of it is accessible grows with nr_slots,
+     * and the host's memory comes with use. */
     struct page *memmap;
-    size_t memmap_pages;   /* reserved */
-    uint32_t spare_slot[8]; /* free ones without a head whose memory was kept, for the next section that needs one */
+    size_t memmap_pages;    /* reserved */
+    uint32_t spare_slot[8]; /* free ones without a head whose memory was kept, for the next section
+                               that needs one */
     unsigned nr_spare_slots;
     uint32_t *free_section_index;
     size_t nr_free_section_index;
@@ -108,7 +111,8 @@ struct machine {
 
     /* zone.c */
     enum zone_type policy_zone; /* the highest kernel zone that ever had memory */
-    uint64_t nr_accesses; /* calls of show() and store(); a long text counts for several, see workload.c */
+    uint64_t nr_accesses;       /* calls of show() and store(); a long text counts for several, see
+                                   workload.c */
     struct node nodes[MAX_NODES];
     struct zone *zones[MAX_NODES * NR_ZONES]; /* by index */
     unsigned possible_nodes;
@@ -139,13 +143,23 @@ struct machine {
     uint64_t block_serial, nr_memory_blocks, blocks_changed_us;
     bool drivers_autoprobe[2]; /* memory, node */
     int inject_going_online, inject_going_offline;
-    struct firmware_entry { uint64_t start, end; char *type; uint64_t nr; } *firmware;
+    struct firmware_entry {
+        uint64_t start, end;
+        char *type;
+        uint64_t nr;
+    } *firmware;
     size_t nr_firmware;
     uint64_t next_firmware;
 };
 
-static inline bool has(const struct machine *m, enum feature f) { return m->feature[f]; }
-static inline bool configured(const struct machine *m, enum config c) { return m->config[c] != 0; }
+static inline bool has(const struct machine *m, enum feature f)
+{
+    return m->feature[f];
+}
+static inline bool configured(const struct machine *m, enum config c)
+{
+    return m->config[c] != 0;
+}
 
 static inline int rules_at(struct machine *m, enum rule_op op, const char *path)
 {

@@ -1,8 +1,9 @@
 """Memory backends: memory of the host that a DIMM, or the machine's RAM, is made of.
 
-Owns: the types of backends QEMU 7.2 has, their properties, what is checked when one is made or changed, in QEMU's
-order and words, and the order in which it lists them. Nothing is allocated: the host imagined here has all the memory
-one asks for. Does not own: which backends a machine has and who uses them (board.py).
+Owns: the types of backends QEMU 7.2 has, their properties, what is checked when one is made or
+changed, in QEMU's order and words, and the order in which it lists them. Nothing is allocated: the
+host imagined here has all the memory one asks for. Does not own: which backends a machine has and
+who uses them (board.py).
 
 Sizes are bytes.
 """
@@ -34,7 +35,8 @@ __all__ = [
     "unsigned",
 ]
 
-#: RAM of the host comes in pieces of this alignment when QEMU allocates it, and so do addresses of DIMMs.
+# : RAM of the host comes in pieces of this alignment when QEMU allocates it, and so do addresses of
+# DIMMs.
 RAM_ALIGNMENT: Final = 0x200000
 HOST_PAGE: Final = 0x1000
 HUGE_PAGES: Final = (0x200000, 0x40000000)
@@ -56,7 +58,7 @@ class HintedError(MonitorError):
         self.hint = hint
 
 
-# ------------------------------------------------------------------------------------------------------- reading values
+# ----------------------------------------------------------------------------------- reading values
 
 
 class _Member(NamedTuple):
@@ -101,7 +103,8 @@ _TYPES: Final[Mapping[str, tuple[_Member, ...]]] = {
 
 BACKEND_TYPES: Final = tuple(_TYPES)
 
-#: QOM properties of backends: type as qom-list shows it, and value when nobody gave one; in the order qom-list has
+# : QOM properties of backends: type as qom-list shows it, and value when nobody gave one; in the
+# order qom-list has
 _COMMON_PROPERTIES: Final[Mapping[str, tuple[str, Any]]] = {
     "share": ("bool", False),
     "size": ("int", 0),
@@ -134,7 +137,8 @@ _PROPERTIES: Final[Mapping[str, Mapping[str, tuple[str, Any]]]] = {
     "memory-backend-ram": _COMMON_PROPERTIES,
 }
 
-#: What QEMU says of a property that cannot be changed once the memory is there; {} is the object's type
+# : What QEMU says of a property that cannot be changed once the memory is there; {} is the object's
+# type
 _FIXED: Final = {
     "share": "cannot change property value",
     "reserve": "cannot change property value",
@@ -183,13 +187,19 @@ def read_value(kind: str, name: str, value: Any, text: bool, warn: Warn | None =
     """The value of a member.
 
     :param kind: bool, str, size, uint32, uint16s or policy.
-    :param text: the value is a string, or a list or mapping of them, as key=value,... gives them; else it is JSON.
+    :param text: the value is a string, or a list or mapping of them, as key=value,... gives them;
+        else it is JSON.
     :raises MonitorError: it is of another type, in QEMU's words.
     """
     if kind == "uint16s":
         if not isinstance(value, list):
             raise invalid_type(name, "array")
-        return sorted({_uint16(f"{name}.{i}" if text else f"{name}[{i}]", x, text) for i, x in enumerate(value)})
+        return sorted(
+            {
+                _uint16(f"{name}.{i}" if text else f"{name}[{i}]", x, text)
+                for i, x in enumerate(value)
+            }
+        )
     if text and not isinstance(value, str):
         raise MonitorError(f"Parameters '{name}.*' are unexpected")
     if kind == "bool":
@@ -226,7 +236,7 @@ def _uint16(name: str, value: Any, text: bool) -> int:
     return number
 
 
-# ------------------------------------------------------------------------------------------------------------- backends
+# ----------------------------------------------------------------------------------------- backends
 
 
 def make_backend(
@@ -255,7 +265,9 @@ def make_backend(
     values: dict[str, Any] = {}
     for member in _TYPES[qom_type]:
         if member.name in props:
-            values[member.name] = read_value(member.kind, member.name, props[member.name], text, warn)
+            values[member.name] = read_value(
+                member.kind, member.name, props[member.name], text, warn
+            )
         elif member.required:
             raise MonitorError(f"Parameter '{member.name}' is missing")
     check_unexpected(props, ("qom-type", "id", *(member.name for member in _TYPES[qom_type])))
@@ -266,7 +278,9 @@ def make_backend(
             raise invalid_type(key, "thread-context")
         backend._set(key, value)
     if name in taken:
-        raise MonitorError(f"attempt to add duplicate property '{name}' to object (type 'container')")
+        raise MonitorError(
+            f"attempt to add duplicate property '{name}' to object (type 'container')"
+        )
     return backend
 
 
@@ -286,7 +300,9 @@ class Backend:
     def __init__(self, qom_type: str, name: str, size: int = 0) -> None:
         self.id = name
         self.qom_type = qom_type
-        self.values: dict[str, Any] = {key: value for key, (_, value) in _PROPERTIES[qom_type].items()}
+        self.values: dict[str, Any] = {
+            key: value for key, (_, value) in _PROPERTIES[qom_type].items()
+        }
         self.values["size"] = size
         self.alignment = RAM_ALIGNMENT
         self.used: object = None
@@ -330,7 +346,10 @@ class Backend:
     @property
     def properties(self) -> list[tuple[str, str, Any]]:
         """Its QOM properties as qom-list has them: name, type, value."""
-        return [(name, kind, self.values[name]) for name, (kind, _) in _PROPERTIES[self.qom_type].items()]
+        return [
+            (name, kind, self.values[name])
+            for name, (kind, _) in _PROPERTIES[self.qom_type].items()
+        ]
 
     def _set(self, name: str, value: Any) -> None:
         if name in ("size", "prealloc-threads") and value == 0:
@@ -348,10 +367,11 @@ class Backend:
         self.values[name] = value
 
     def allocate(self, warn: Warn | None = None) -> None:
-        """Check what QEMU checks when it gets the memory from the host. Nothing is really allocated.
+        """Check what QEMU checks when it gets the memory from the host. Nothing is really
+        allocated.
 
-        The host imagined here has all the memory and all the NUMA nodes one asks for; only what no process can map is
-        refused. Files are looked at and left alone.
+        The host imagined here has all the memory and all the NUMA nodes one asks for; only what no
+        process can map is refused. Files are looked at and left alone.
 
         :param warn: told what QEMU would warn of.
         :raises MonitorError: the host would refuse.
@@ -366,7 +386,8 @@ class Backend:
         policy, nodes = self.values["policy"], self.values["host-nodes"]
         if nodes and policy == "default":
             raise MonitorError(
-                "host-nodes must be empty for policy default, or you should explicitly specify a policy other than default"
+                "host-nodes must be empty for policy default, or you should explicitly specify a"
+                " policy other than default"
             )
         if not nodes and policy != "default":
             raise MonitorError(f"host-nodes must be set for policy {policy}")
@@ -383,7 +404,9 @@ class Backend:
         """QEMU maps whole pages, and a file that has a size is to hold them."""
         needed = -(-self.size // HOST_PAGE) * HOST_PAGE
         if 0 < size < needed:
-            raise MonitorError(f"backing store size {size:#x} does not match 'size' option {needed:#x}")
+            raise MonitorError(
+                f"backing store size {size:#x} does not match 'size' option {needed:#x}"
+            )
 
     def _memfd_alignment(self) -> int:
         huge, size = self.values["hugetlb"], self.values["hugetlbsize"]
@@ -408,27 +431,35 @@ class Backend:
             try:
                 status = os.stat(path)
                 directory = stat.S_ISDIR(status.st_mode)
-                if not directory or self.values["readonly"]:  # in a directory QEMU makes a file, to write to
+                # in a directory QEMU makes a file, to write to
+                if not directory or self.values["readonly"]:
                     self._check_store(0 if directory else status.st_size)
                     mappable = stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)
             except FileNotFoundError:
                 if not path:
                     raise
                 os.stat(os.path.dirname(path) or ".")
-            block = os.statvfs(path if os.path.exists(path) else os.path.dirname(path) or ".").f_bsize
+            block = os.statvfs(
+                path if os.path.exists(path) else os.path.dirname(path) or "."
+            ).f_bsize
         except OSError as e:
             why = os.strerror(e.errno or EIO)
             raise MonitorError(f"can't open backing store {path} for guest RAM: {why}") from None
         except ValueError:  # a NUL in the path
-            raise MonitorError(f"can't open backing store {path} for guest RAM: Invalid argument") from None
-        page = block if block >= RAM_ALIGNMENT and block & (block - 1) == 0 else HOST_PAGE  # a hugetlbfs, or not
+            raise MonitorError(
+                f"can't open backing store {path} for guest RAM: Invalid argument"
+            ) from None
+        # a hugetlbfs, or not
+        page = block if block >= RAM_ALIGNMENT and block & (block - 1) == 0 else HOST_PAGE
         if align % page:
             raise MonitorError(f"alignment {align:#x} must be multiples of page size {page:#x}")
         if align & (align - 1):
             raise MonitorError(f"alignment {align:#x} must be a power of two")
         mapped = -(-self.size // HOST_PAGE) * HOST_PAGE & _U64
         if mapped < page:
-            raise MonitorError(f"memory size {mapped:#x} must be equal to or larger than page size {page:#x}")
+            raise MonitorError(
+                f"memory size {mapped:#x} must be equal to or larger than page size {page:#x}"
+            )
         self._check_host(align)
         if self.values["pmem"] and self.values["share"] and warn:
             warn("Using non DAX backing file with 'pmem=on' option is deprecated")
@@ -456,18 +487,42 @@ _BACKEND_HELP: Final = {
 
 
 #: The primes of glib's hash tables, by the logarithm of their size.
-_PRIMES: Final = (1, 2, 3, 7, 13, 31, 61, 127, 251, 509, 1021, 2039, 4093, 8191, 16381, 32749, 65521, 131071, 262139, 524287)
+_PRIMES: Final = (
+    1,
+    2,
+    3,
+    7,
+    13,
+    31,
+    61,
+    127,
+    251,
+    509,
+    1021,
+    2039,
+    4093,
+    8191,
+    16381,
+    32749,
+    65521,
+    131071,
+    262139,
+    524287,
+)
 
 
 class ListingOrder:
-    """The order in which QEMU lists its objects, which is that of the hash table it keeps them in, backwards.
+    """The order in which QEMU lists its objects, which is that of the hash table it keeps them in,
+    backwards.
 
-    The table is glib's: open addressing, its size a power of two, a removed name leaves a mark behind until the table
-    is made anew. Programs and people see this order, so it is part of what QEMU prints.
+    The table is glib's: open addressing, its size a power of two, a removed name leaves a mark
+    behind until the table is made anew. Programs and people see this order, so it is part of what
+    QEMU prints.
     """
 
     def __init__(self) -> None:
-        self._cells: list[str | bool | None] = [None] * 8  # a name, True for the mark of a removed one, None
+        # a name, True for the mark of a removed one, None
+        self._cells: list[str | bool | None] = [None] * 8
         self._count = 0
         self._occupied = 0  # names and marks
 
@@ -509,7 +564,9 @@ class ListingOrder:
         return cell if mark < 0 else mark
 
     def _maybe_resize(self) -> None:
-        """Make the table anew if it is too full or too empty: in place, a name pushes out who is in its new cell."""
+        """Make the table anew if it is too full or too empty: in place, a name pushes out who is in
+        its new cell.
+        """
         old = len(self._cells)
         if old > self._occupied + self._occupied // 16 and not 8 < old > self._count * 4:
             return
@@ -540,7 +597,8 @@ def _home(name: str, size: int) -> int:
 
 
 def check_unexpected(arguments: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise MonitorError for the argument that is not known; of several, for the one QEMU comes upon first.
+    """Raise MonitorError for the argument that is not known; of several, for the one QEMU comes
+    upon first.
 
     :param known: the arguments that are, in the order in which QEMU looks at them.
     """
@@ -558,14 +616,18 @@ def object_help(qom_type: str | None) -> list[str]:
     """The lines of `object_add TYPE,help`; of `object_add help` when there is no such type."""
     if qom_type in ("container", "object"):
         return [f"There are no options for {qom_type}."]
-    properties = _COMMON_PROPERTIES if qom_type == "memory-backend" else _PROPERTIES.get(qom_type or "")
+    properties = (
+        _COMMON_PROPERTIES if qom_type == "memory-backend" else _PROPERTIES.get(qom_type or "")
+    )
     if properties is None:
         return ["List of user creatable objects:", *(f"  {name}" for name in sorted(_TYPES))]
     lines = []
     # QEMU sorts the lines, not the names: "prealloc-context=" comes before "prealloc="
     for name, (kind, _) in sorted(properties.items(), key=lambda item: f"{item[0]}="):
         option = f"{name}=<{kind}>"
-        lines.append(f"  {option:<22} - {_BACKEND_HELP[name]}" if name in _BACKEND_HELP else f"  {option}")
+        lines.append(
+            f"  {option:<22} - {_BACKEND_HELP[name]}" if name in _BACKEND_HELP else f"  {option}"
+        )
     return [f"{qom_type} options:", *lines]
 
 
@@ -592,6 +654,7 @@ def _number_list(value: str) -> list[str]:
             first, _, last = part.partition("-")
             low, high = parse_integer(first), parse_integer(last)
         if low is None or high is None or not 0 <= low <= high <= min(_U64, low + 0xFFFF):
-            raise expects("null", "list of uint64 values or ranges")  # QEMU has forgotten the name by then
+            # QEMU has forgotten the name by then
+            raise expects("null", "list of uint64 values or ranges")
         numbers += [str(number) for number in range(low, high + 1)]
     return numbers

@@ -1,22 +1,25 @@
-"""The host's side of memory hotplug: memory backends, DIMM slots, plugging, asking for an unplug, ejecting; QOM.
+"""The host's side of memory hotplug: memory backends, DIMM slots, plugging, asking for an unplug,
+ejecting; QOM.
 
-Owns: the objects a QEMU 7.2 would have (`/objects/ID`, `/machine/peripheral/ID`), the order in which it checks what it
-is asked for and the words in which it refuses, and what the host learns from the guest. Does not own: the syntax of the
-monitors (hmp.py, qmp.py), what a virtio-mem device has and wants (virtio_mem.py), where in physical memory a device goes
-(placement.py), and what the guest does with it (the engine).
+Owns: the objects a QEMU 7.2 would have (`/objects/ID`, `/machine/peripheral/ID`), the order in
+which it checks what it is asked for and the words in which it refuses, and what the host learns
+from the guest. Does not own: the syntax of the monitors (hmp.py, qmp.py), what a virtio-mem device
+has and wants (virtio_mem.py), where in physical memory a device goes (placement.py), and what the
+guest does with it (the engine).
 
     object_add, device_add, device_del, qom-set                 the caller's thread
          |  checks, slot, address, one Job
          v
     the guest's kacpi_hotplug: Jobs, one after another          one worker thread
-         |  Machine.acpi_device_check(), .acpi_eject_request(), .virtio_mem_probe(), .virtio_mem_work()
-         v
+         |  Machine.acpi_device_check(), .acpi_eject_request(), .virtio_mem_probe(),
+         .virtio_mem_work() v
     ACPI_DEVICE_OST, DEVICE_DELETED,
     MEMORY_DEVICE_SIZE_CHANGE        ->  subscribers            never with a lock held that a query needs
 
-A real QEMU answers device_add and device_del at once and the guest acts later. Here the call waits until the guest has
-answered, so that what follows finds the memory there; but it does not wait longer than `answer_seconds`, because a
-guest may take for ever to offline memory. QEMU's replies do not depend on it.
+A real QEMU answers device_add and device_del at once and the guest acts later. Here the call waits
+until the guest has answered, so that what follows finds the memory there; but it does not wait
+longer than `answer_seconds`, because a guest may take for ever to offline memory. QEMU's replies do
+not depend on it.
 
 Sizes and addresses are bytes.
 """
@@ -63,7 +66,8 @@ OST_IN_PROGRESS: Final = 0x84
 
 _U64: Final = (1 << 64) - 1
 _ANSWER_SECONDS: Final = 1.0
-_LOOK_FACTOR: Final = 10  # so many times longer: looking takes its time with thousands of blocks, but always ends
+# so many times longer: looking takes its time with thousands of blocks, but always ends
+_LOOK_FACTOR: Final = 10
 _JOBS_LIMIT: Final = 1024  # a guest that is stuck need not remember more eject requests
 
 #: Name of the backend that is the machine's RAM, and type of the machine, by architecture.
@@ -74,7 +78,12 @@ _MACHINES: Final = {
     "s390x": ("s390.ram", "s390-ccw-virtio-7.2-machine"),
 }
 
-_OBJECTS, _MACHINE, _PERIPHERAL, _ANON = "/objects", "/machine", "/machine/peripheral", "/machine/peripheral-anon"
+_OBJECTS, _MACHINE, _PERIPHERAL, _ANON = (
+    "/objects",
+    "/machine",
+    "/machine/peripheral",
+    "/machine/peripheral-anon",
+)
 
 
 class HostEvent(NamedTuple):
@@ -130,7 +139,16 @@ class Dimm:
 
     __slots__ = ("addr", "hotplugged", "id", "memdev", "node", "path", "slot")
 
-    def __init__(self, name: str | None, path: str, slot: int, node: int, addr: int, memdev: Backend, hotplugged: bool) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        path: str,
+        slot: int,
+        node: int,
+        addr: int,
+        memdev: Backend,
+        hotplugged: bool,
+    ) -> None:
         self.id = name
         self.path = path
         self.slot = slot
@@ -140,7 +158,9 @@ class Dimm:
         self.hotplugged = hotplugged
 
     def __repr__(self) -> str:
-        return f"Dimm({self.id!r}, slot={self.slot}, node={self.node}, {self.addr:#x}+{self.size:#x})"
+        return (
+            f"Dimm({self.id!r}, slot={self.slot}, node={self.node}, {self.addr:#x}+{self.size:#x})"
+        )
 
     @property
     def size(self) -> int:
@@ -169,18 +189,25 @@ class _Slot:
 
     def __init__(self) -> None:
         self.dimm: Dimm | None = None
-        self.known = False  # the guest has a device here: it has been told to look, and has not ejected
+        # the guest has a device here: it has been told to look, and has not ejected
+        self.known = False
         self.source = 0
         self.status = 0
 
 
 class _Job:
-    """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it, as `source` asked; or `work`."""
+    """Work for the guest: look at a slot (`dimm` has come), or let go of what is in it, as `source`
+    asked; or `work`.
+    """
 
     __slots__ = ("cause", "dimm", "done", "slot", "source", "work")
 
     def __init__(
-        self, slot: int, dimm: Dimm | None, source: int = EJECT_REQUEST, work: Callable[[], None] | None = None
+        self,
+        slot: int,
+        dimm: Dimm | None,
+        source: int = EJECT_REQUEST,
+        work: Callable[[], None] | None = None,
     ) -> None:
         self.slot = slot
         self.dimm = dimm
@@ -191,7 +218,9 @@ class _Job:
 
 
 class _Property(NamedTuple):
-    """A QOM property. `target` is the object a child or link property leads to, None when it leads nowhere."""
+    """A QOM property. `target` is the object a child or link property leads to, None when it leads
+    nowhere.
+    """
 
     name: str
     type: str
@@ -214,15 +243,28 @@ class _Region(NamedTuple):
 
 
 #: Properties a device_add can set, with their type, and those it cannot.
-_DIMM_PROPERTIES: Final = {"memdev": "link", "node": "uint32", "addr": "uint64", "slot": "int32", "realized": "bool"}
-_DIMM_READ_ONLY: Final = ("type", "parent_bus", "hotplugged", "hotpluggable", "legacy-memdev", "size")
+_DIMM_PROPERTIES: Final = {
+    "memdev": "link",
+    "node": "uint32",
+    "addr": "uint64",
+    "slot": "int32",
+    "realized": "bool",
+}
+_DIMM_READ_ONLY: Final = (
+    "type",
+    "parent_bus",
+    "hotplugged",
+    "hotpluggable",
+    "legacy-memdev",
+    "size",
+)
 
 
 class DimmBoard:
     """The DIMM slots of a machine, the memory that goes into them, and its virtio-mem devices.
 
-    The DIMMs of `machine.config.dimms` are plugged at once, as at boot: without events. Every method may be called
-    from any thread. `close()` it, or use it as a context manager.
+    The DIMMs of `machine.config.dimms` are plugged at once, as at boot: without events. Every
+    method may be called from any thread. `close()` it, or use it as a context manager.
 
     :param machine: a Machine.
     :param answer_seconds: how long device_add and device_del wait for the guest.
@@ -234,7 +276,8 @@ class DimmBoard:
         self._machine = machine
         self._config = config
         self._answer_seconds = answer_seconds
-        self._lock = threading.RLock()  # of everything below; held briefly, never while the guest works
+        # of everything below; held briefly, never while the guest works
+        self._lock = threading.RLock()
         self._backends: dict[str, Backend] = {}
         self._listing = ListingOrder()
         self._peripherals = {_PERIPHERAL: ListingOrder(), _ANON: ListingOrder()}
@@ -254,19 +297,30 @@ class DimmBoard:
         self._subscribers: list[Callable[[HostEvent], None]] = []
         self._add_ram()
         unsubscribe = machine.subscribe(self._on_machine_event)
-        self._unsubscribe: Callable[[], object] | None = unsubscribe if callable(unsubscribe) else None
+        self._unsubscribe: Callable[[], object] | None = (
+            unsubscribe if callable(unsubscribe) else None
+        )
         for dimm in config.dimms:
             try:
                 self.object_add("memory-backend-ram", {"id": f"mem-{dimm.id}", "size": dimm.bytes})
-                wanted: dict[str, Any] = {"id": dimm.id, "memdev": f"mem-{dimm.id}", "node": dimm.node}
-                wanted |= {key: at for key, at in (("slot", dimm.slot), ("addr", dimm.addr)) if at is not None}
+                wanted: dict[str, Any] = {
+                    "id": dimm.id,
+                    "memdev": f"mem-{dimm.id}",
+                    "node": dimm.node,
+                }
+                wanted |= {
+                    key: at
+                    for key, at in (("slot", dimm.slot), ("addr", dimm.addr))
+                    if at is not None
+                }
                 plugged = self._plug("pc-dimm", wanted, hotplugged=False, warn=None)
             except MonitorError as e:
                 self.close()
                 raise ConfigError(f"DIMM {dimm.id!r}: {e.desc}") from None
             assert isinstance(plugged, Dimm)
             self._slots[plugged.slot].known = True
-            self._check(plugged)  # what the guest makes of it is in its log; at boot there is no _OST
+            # what the guest makes of it is in its log; at boot there is no _OST
+            self._check(plugged)
 
     def __enter__(self) -> Self:
         return self
@@ -275,7 +329,9 @@ class DimmBoard:
         self.close()
 
     def close(self) -> None:
-        """End the worker. What the guest is at goes on to its end; nothing new begins, and nobody is told any more."""
+        """End the worker. What the guest is at goes on to its end; nothing new begins, and nobody
+        is told any more.
+        """
         with self._lock:
             self._closed = True
             self._ending.set()
@@ -288,7 +344,8 @@ class DimmBoard:
             self._unsubscribe = None
 
     def subscribe(self, subscriber: Callable[[HostEvent], None]) -> Callable[[], None]:
-        """Have `subscriber` called with each event of the host, in order, on the thread that made it.
+        """Have `subscriber` called with each event of the host, in order, on the thread that made
+        it.
 
         One that fails is logged and changes nothing. Returns a function that ends the subscription.
         """
@@ -303,7 +360,9 @@ class DimmBoard:
         return unsubscribe
 
     def _add_ram(self) -> None:
-        """The backends that are RAM of the machine: QEMU's own, or with several nodes one each, as libvirt names it."""
+        """The backends that are RAM of the machine: QEMU's own, or with several nodes one each, as
+        libvirt names it.
+        """
         config = self._config
         name = _MACHINES.get(config.arch, _MACHINES["x86_64"])[0]
         parts = [(name, config.memory_bytes)]
@@ -316,20 +375,32 @@ class DimmBoard:
             self._backends[name] = backend
             self._listing.add(name)
 
-    # --------------------------------------------------------------------------------------------------------- backends
+    # ------------------------------------------------------------------------------------- backends
 
-    def object_add(self, qom_type: str, props: Mapping[str, Any], *, text: bool = False, warn: Warn | None = None) -> None:
+    def object_add(
+        self,
+        qom_type: str,
+        props: Mapping[str, Any],
+        *,
+        text: bool = False,
+        warn: Warn | None = None,
+    ) -> None:
         """Make a memory backend.
 
         :param props: `id`, `size` and the properties of the type, by their names in QEMU.
-        :param text: the values are strings as people write them ("512M", "on"), and lists and mappings of them; else
-            they are JSON.
+        :param text: the values are strings as people write them ("512M", "on"), and lists and
+            mappings of them; else they are JSON.
         :param warn: told what QEMU would warn of.
         :raises MonitorError: QEMU's reason not to.
         """
         with self._lock:
             backend = make_backend(
-                qom_type, props, self._backends, leads=lambda path: bool(self._find(path)), text=text, warn=warn
+                qom_type,
+                props,
+                self._backends,
+                leads=lambda path: bool(self._find(path)),
+                text=text,
+                warn=warn,
             )
             if "prealloc-threads" not in props:
                 backend.values["prealloc-threads"] = self._cpus
@@ -355,24 +426,31 @@ class DimmBoard:
             del self._backends[name]
             self._listing.remove(name)
 
-    # ------------------------------------------------------------------------------------------------------------ DIMMs
+    # ---------------------------------------------------------------------------------------- DIMMs
 
-    def device_add(self, driver: object, props: Mapping[str, Any], *, warn: Warn | None = None) -> None:
+    def device_add(
+        self, driver: object, props: Mapping[str, Any], *, warn: Warn | None = None
+    ) -> None:
         """Plug a DIMM or a virtio-mem device, and let the guest look at it.
 
         :param driver: "pc-dimm" or "virtio-mem-pci"; None when it was not given.
-        :param props: id, memdev, node; slot and addr, or requested-size, block-size, memaddr and so on. Values are taken
-            as QEMU takes options: numbers and words alike.
+        :param props: id, memdev, node; slot and addr, or requested-size, block-size, memaddr and so
+            on. Values are taken as QEMU takes options: numbers and words alike.
         :param warn: told what QEMU would warn of.
         :raises MonitorError: QEMU's reason not to.
         """
         with self._lock:
             device = self._plug(driver, props, hotplugged=True, warn=warn)
-            job = self._ask(_Job(device.slot, device)) if isinstance(device, Dimm) else self._virtio.probe(device)
+            job = (
+                self._ask(_Job(device.slot, device))
+                if isinstance(device, Dimm)
+                else self._virtio.probe(device)
+            )
         self._wait(job)
 
     def device_del(self, name: str) -> None:
-        """Ask the guest to let a DIMM go. When it agrees the DIMM is gone; when it refuses nobody but an event says so.
+        """Ask the guest to let a DIMM go. When it agrees the DIMM is gone; when it refuses nobody
+        but an event says so.
 
         Asking again while it is at it asks it again, as in QEMU.
 
@@ -392,9 +470,17 @@ class DimmBoard:
             job = self._ask(_Job(found.slot, None))
         self._wait(job)
 
-    def _plug(self, driver: object, props: Mapping[str, Any], hotplugged: bool, warn: Warn | None) -> Dimm | VirtioMem:
-        """Make a device; the checks are in QEMU's order. Called with the lock held, or at the start."""
-        options = {key: value for key, value in ((k, option_text(v)) for k, v in props.items()) if value is not None}
+    def _plug(
+        self, driver: object, props: Mapping[str, Any], hotplugged: bool, warn: Warn | None
+    ) -> Dimm | VirtioMem:
+        """Make a device; the checks are in QEMU's order. Called with the lock held, or at the
+        start.
+        """
+        options = {
+            key: value
+            for key, value in ((k, option_text(v)) for k, v in props.items())
+            if value is not None
+        }
         name = props.get("id")
         if not isinstance(name, str):
             name = None
@@ -423,7 +509,9 @@ class DimmBoard:
         self._unfinished = _Unfinished(driver, path)
         try:
             if driver == DRIVER:
-                device = make_virtio_mem(self._config, name, path, options, self.devices, self._find_backend, warn)
+                device = make_virtio_mem(
+                    self._config, name, path, options, self.devices, self._find_backend, warn
+                )
                 device.memdev.used = device
                 self._virtio.devices.append(device)
                 return device
@@ -438,7 +526,13 @@ class DimmBoard:
         return dimm
 
     def _make_dimm(
-        self, driver: str, name: str | None, path: str, options: Mapping[str, str], hotplugged: bool, warn: Warn | None
+        self,
+        driver: str,
+        name: str | None,
+        path: str,
+        options: Mapping[str, str],
+        hotplugged: bool,
+        warn: Warn | None,
     ) -> Dimm:
         memdev, node, addr, slot = self._device_properties(driver, options)
         if driver == "nvdimm":
@@ -449,12 +543,17 @@ class DimmBoard:
         addr = find_place(self._config, self.devices, addr, memdev, warn)
         nodes = len(self._config.nodes)
         if node >= nodes:
-            raise MonitorError(f"'DIMM property node has value {node}' which exceeds the number of numa nodes: {nodes}")
+            raise MonitorError(
+                f"'DIMM property node has value {node}' which exceeds the number of numa nodes:"
+                f" {nodes}"
+            )
         if memdev.used is not None:
             raise MonitorError(f"can't use already busy memdev: {memdev.id}")
         return Dimm(name, path, slot, node, addr, memdev, hotplugged)
 
-    def _device_properties(self, driver: str, options: Mapping[str, str]) -> tuple[Backend | None, int, int, int]:
+    def _device_properties(
+        self, driver: str, options: Mapping[str, str]
+    ) -> tuple[Backend | None, int, int, int]:
         """memdev, node, addr and slot of a device_add; 0 is no address, -1 no slot."""
         memdev: Backend | None = None
         numbers = {"node": 0, "addr": 0, "slot": -1}
@@ -478,7 +577,11 @@ class DimmBoard:
             elif kind == "bool":
                 read_value("bool", key, value, text=True)
             else:
-                numbers[key] = read_value("uint32", key, value, True) if kind == "uint32" else unsigned(key, value, True)
+                numbers[key] = (
+                    read_value("uint32", key, value, True)
+                    if kind == "uint32"
+                    else unsigned(key, value, True)
+                )
         return memdev, numbers["node"], numbers["addr"], numbers["slot"]
 
     def _find_backend(self, key: str, target: str) -> Backend | None:
@@ -499,7 +602,9 @@ class DimmBoard:
         """The slot asked for, or with -1 the first free one."""
         count = len(self._slots)
         if wanted != -1 and not 0 <= wanted < count:
-            raise MonitorError(f"invalid slot number {wanted}, valid range is [0-{(count - 1) & _U64}]")
+            raise MonitorError(
+                f"invalid slot number {wanted}, valid range is [0-{(count - 1) & _U64}]"
+            )
         if not count:
             raise MonitorError("no slots where allocated, please specify the 'slots' option")
         if wanted != -1:
@@ -511,7 +616,7 @@ class DimmBoard:
                 return number
         raise MonitorError("no free slots available")
 
-    # -------------------------------------------------------------------------------------------------------- the guest
+    # ------------------------------------------------------------------------------------ the guest
 
     def _ask(self, job: _Job) -> _Job:
         """Give the guest work. Called with the lock held."""
@@ -556,7 +661,8 @@ class DimmBoard:
                         self._eject(job.slot, job.source)
                     else:
                         self._device_check(job.slot, job.dimm)
-            except Exception:  # noqa: BLE001 - the worker outlives a fault of the engine; it is logged
+            # The worker outlives a fault of the engine; it is logged
+            except Exception:  # noqa: BLE001
                 where = "a virtio-mem device" if job.work is not None else f"slot {job.slot}"
                 _log_exception(f"the guest's work on {where} failed")
             finally:
@@ -573,7 +679,9 @@ class DimmBoard:
 
     def _check(self, dimm: Dimm) -> int:
         nid = self._config.node_ids[dimm.node]
-        return _ost_status(lambda: self._machine.acpi_device_check(dimm.slot, nid, dimm.addr, dimm.size))
+        return _ost_status(
+            lambda: self._machine.acpi_device_check(dimm.slot, nid, dimm.addr, dimm.size)
+        )
 
     def _eject(self, number: int, source: int) -> None:
         slot = self._slots[number]
@@ -581,7 +689,8 @@ class DimmBoard:
         how, delay_us = self._machine.unplug_fault(name or "") if slot.dimm is not None else ("", 0)
         if how == "never" or self._ending.wait(delay_us / 1_000_000):
             return
-        self._ost(number, EJECT_REQUEST, OST_IN_PROGRESS)  # whoever asked: so Linux reports that it is at it
+        # whoever asked: so Linux reports that it is at it
+        self._ost(number, EJECT_REQUEST, OST_IN_PROGRESS)
         status = OST_BUSY if how == "refuse" else OST_SUCCESS
         if slot.known and how not in ("refuse", "stay"):
             status = _ost_status(lambda: self._machine.acpi_eject_request(number))
@@ -614,7 +723,9 @@ class DimmBoard:
 
     def _slot_status(self, number: int) -> dict[str, Any]:
         slot = self._slots[number]
-        device = {"device": slot.dimm.id} if slot.dimm is not None and slot.dimm.id is not None else {}
+        device = (
+            {"device": slot.dimm.id} if slot.dimm is not None and slot.dimm.id is not None else {}
+        )
         return {
             **device, "source": slot.source, "status": slot.status, "slot": str(number), "slot-type": "DIMM",
         }  # fmt: skip
@@ -622,8 +733,8 @@ class DimmBoard:
     def _on_machine_event(self, event: Any) -> None:
         """What the guest does unasked.
 
-        "ost": somebody inside has asked for an eject, "SLOT SOURCE"; or it reports, "SLOT SOURCE STATUS". "virtio-mem": see
-        VirtioMems.on_event().
+        "ost": somebody inside has asked for an eject, "SLOT SOURCE"; or it reports, "SLOT SOURCE
+        STATUS". "virtio-mem": see VirtioMems.on_event().
         """
         if event[2] == "virtio-mem":
             self._virtio.on_event(event[3], event[4])
@@ -639,7 +750,8 @@ class DimmBoard:
         (status,) = reported
         if source in (EJECT_REQUEST, OSPM_EJECT) and status == OST_SUCCESS:
             self._removed(number)
-        # The machine delivers nothing else until this returns, so never wait here for who may be waiting for that.
+        # The machine delivers nothing else until this returns, so never wait here for who may be
+        # waiting for that.
         self._ost(number, source, status, wait=False)
 
     def _tell_of_size(self, time_us: int, data: dict[str, Any]) -> None:
@@ -652,11 +764,13 @@ class DimmBoard:
     def _deliver(self, wait: bool = True) -> None:
         """Tell the subscribers what there is to tell, one thread at a time, in order.
 
-        :param wait: not to return before that is done. Without it, another thread that is telling may be left to go on.
+        :param wait: not to return before that is done. Without it, another thread that is telling
+            may be left to go on.
         """
         while self._outgoing and self._delivery.acquire(blocking=wait):
             try:
-                if self._delivering:  # a subscriber made an event; whoever called it goes on with the next
+                # a subscriber made an event; whoever called it goes on with the next
+                if self._delivering:
                     return
                 self._delivering = True
                 try:
@@ -679,7 +793,7 @@ class DimmBoard:
                 except Exception:  # noqa: BLE001 - theirs, not ours; it is logged
                     _log_exception(f"a subscriber failed at {event.name}")
 
-    # ---------------------------------------------------------------------------------------------------------- queries
+    # -------------------------------------------------------------------------------------- queries
 
     @property
     def config(self) -> MachineConfig:
@@ -690,7 +804,10 @@ class DimmBoard:
     def dimms(self) -> list[Dimm]:
         """The DIMMs in their slots, by address."""
         with self._lock:
-            return sorted((slot.dimm for slot in self._slots if slot.dimm is not None), key=lambda dimm: dimm.addr)
+            return sorted(
+                (slot.dimm for slot in self._slots if slot.dimm is not None),
+                key=lambda dimm: dimm.addr,
+            )
 
     @property
     def devices(self) -> list[Dimm | VirtioMem]:
@@ -724,7 +841,10 @@ class DimmBoard:
         """What query-acpi-ospm-status returns: the last _OST of each DIMM slot, and of each CPU."""
         with self._lock:
             slots = [self._slot_status(number) for number in range(len(self._slots))]
-        return slots + [{"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"} for cpu in range(self._cpus)]
+        return slots + [
+            {"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"}
+            for cpu in range(self._cpus)
+        ]
 
     @property
     def _cpus(self) -> int:
@@ -732,17 +852,20 @@ class DimmBoard:
         return sum(len(node.cpus) for node in self._config.nodes) or 1
 
     def numa(self) -> list[Numa]:
-        """The NUMA nodes; none on a machine without slots where nobody spoke of nodes, as QEMU counts."""
+        """The NUMA nodes; none on a machine without slots where nobody spoke of nodes, as QEMU
+        counts.
+        """
         if not self._slots and len(self._config.nodes) == 1:
             return []
         plugged: dict[int, int] = {}
         for device in self.devices:
             plugged[device.node] = plugged.get(device.node, 0) + _plugged(device)
         return [
-            Numa(node.id, node.cpus, node.bytes + plugged.get(node.id, 0), plugged.get(node.id, 0)) for node in self._config.nodes
+            Numa(node.id, node.cpus, node.bytes + plugged.get(node.id, 0), plugged.get(node.id, 0))
+            for node in self._config.nodes
         ]
 
-    # ------------------------------------------------------------------------------------------------------ QOM: a tree
+    # ---------------------------------------------------------------------------------- QOM: a tree
 
     def qom_list(self, path: str) -> list[dict[str, str]]:
         """The properties of the object at `path`: name and type.
@@ -769,7 +892,9 @@ class DimmBoard:
                     return p.value
             raise MonitorError(f"Property '{self._type(target)}.{name}' not found")
 
-    def qom_set(self, path: str, name: str, value: Any, *, text: bool = False, warn: Warn | None = None) -> None:
+    def qom_set(
+        self, path: str, name: str, value: Any, *, text: bool = False, warn: Warn | None = None
+    ) -> None:
         """Give a property a value.
 
         :param text: the value is a string as people write it; else it is JSON.
@@ -786,7 +911,11 @@ class DimmBoard:
                 self._set_backend(target, name, value, text)
             elif isinstance(target, Dimm) and name in _DIMM_PROPERTIES:
                 self._set_dimm(target, name, value, text)
-            elif isinstance(target, VirtioMem | Inner) and name not in ("type", *_DIMM_READ_ONLY[1:4], "virtio-backend"):
+            elif isinstance(target, VirtioMem | Inner) and name not in (
+                "type",
+                *_DIMM_READ_ONLY[1:4],
+                "virtio-backend",
+            ):
                 job = self._set_virtio(target, name, value, text, warn)
             else:
                 raise MonitorError(f"Property '{qom_type}.{name}' is not writable")
@@ -813,15 +942,20 @@ class DimmBoard:
     def _set_dimm(self, dimm: Dimm, name: str, value: Any, text: bool) -> None:
         if name == "realized":
             if not read_value("bool", name, value, text):
-                raise MonitorError("Property 'pc-dimm.realized' cannot be set to false; use device_del")
+                raise MonitorError(
+                    "Property 'pc-dimm.realized' cannot be set to false; use device_del"
+                )
             return
         if name == "memdev":
             self._find_backend(name, read_value("str", name, value, text))
             raise MonitorError(
-                f"Attempt to set link property 'memdev' on device '{dimm.id or '(null)'}' (type 'pc-dimm') after it was realized"
+                f"Attempt to set link property 'memdev' on device '{dimm.id or '(null)'}' (type"
+                " 'pc-dimm') after it was realized"
             )
         which = f"device '{dimm.id}'" if dimm.id is not None else "anonymous device"
-        raise MonitorError(f"Attempt to set property '{name}' on {which} (type 'pc-dimm') after it was realized")
+        raise MonitorError(
+            f"Attempt to set property '{name}' on {which} (type 'pc-dimm') after it was realized"
+        )
 
     def _object(self, path: str, *, unique: bool = True) -> Any:
         """The object at `path`, or the only one whose path ends so.
@@ -841,7 +975,16 @@ class DimmBoard:
             target = self._resolve(path)
             return [] if target is None else [target]
         inner = [Inner(device) for device in self._virtio.devices]
-        starts: list[Any] = ["/", _OBJECTS, _MACHINE, _PERIPHERAL, _ANON, *self._backends.values(), *self.devices, *inner]
+        starts: list[Any] = [
+            "/",
+            _OBJECTS,
+            _MACHINE,
+            _PERIPHERAL,
+            _ANON,
+            *self._backends.values(),
+            *self.devices,
+            *inner,
+        ]
         found: list[Any] = []
         for start in starts:
             target = self._walk(start, path)
@@ -894,7 +1037,9 @@ class DimmBoard:
             if self._unfinished:
                 there[self._unfinished.path] = self._unfinished
             paths = [f"{target}/{name}" for name in self._peripherals[target].names()]
-            props += [child(path.rpartition("/")[2], there[path]) for path in paths if path in there]
+            props += [
+                child(path.rpartition("/")[2], there[path]) for path in paths if path in there
+            ]
         elif isinstance(target, Backend):
             props += [_Property(*p) for p in target.properties]
             props.append(child(target.region, _Region(target, f"{target.path}/{target.region}")))
@@ -921,21 +1066,30 @@ class DimmBoard:
                 *(_Property(*p) for p in device.properties(isinstance(target, Inner))),
             ]
             memdev = _Property("memdev", "link<memory-backend>", device.memdev.path, device.memdev)
-            props.insert(5 if isinstance(target, Inner) else 6, memdev)  # where QEMU's table of them has it
+            # where QEMU's table of them has it
+            props.insert(5 if isinstance(target, Inner) else 6, memdev)
             if isinstance(target, VirtioMem):
                 props.append(child("virtio-backend", Inner(target)))
         elif isinstance(target, _Region):
-            dimm = target.backend.used if isinstance(target.backend.used, Dimm | VirtioMem) else None
+            dimm = (
+                target.backend.used if isinstance(target.backend.used, Dimm | VirtioMem) else None
+            )
             props += [
-                _Property("container", "link<memory-region>", f"{_MACHINE}/device-memory[0]" if dimm else ""),
-                _Property("addr", "uint64", dimm.addr - self._config.device_memory_base if dimm else 0),
+                _Property(
+                    "container",
+                    "link<memory-region>",
+                    f"{_MACHINE}/device-memory[0]" if dimm else "",
+                ),
+                _Property(
+                    "addr", "uint64", dimm.addr - self._config.device_memory_base if dimm else 0
+                ),
                 _Property("size", "uint64", target.backend.size),
                 _Property("priority", "uint32", 0),
             ]
         return props
 
 
-# -------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------------------ helpers
 
 
 def _plugged(device: Dimm | VirtioMem) -> int:
@@ -960,7 +1114,9 @@ def _ost_status(call: Callable[[], int]) -> int:
     try:
         return call()
     except OSError as e:
-        return {errno.EPERM: OST_NOT_SUPPORTED, errno.EBUSY: OST_BUSY}.get(e.errno or 0, OST_FAILURE)
+        return {errno.EPERM: OST_NOT_SUPPORTED, errno.EBUSY: OST_BUSY}.get(
+            e.errno or 0, OST_FAILURE
+        )
 
 
 def _log_exception(what: str) -> None:

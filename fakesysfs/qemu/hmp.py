@@ -1,8 +1,8 @@
 """HMP, the QEMU monitor for people, as QEMU 7.2 speaks it about memory: a line in, text out.
 
-Owns: the syntax of command lines, which commands there are, their help, what they print and how errors are shown. Does
-not own: what the commands do and why QEMU refuses them (board.py), and where lines come from and go to (monitor.py, and
-`fakesysfs monitor`).
+Owns: the syntax of command lines, which commands there are, their help, what they print and how
+errors are shown. Does not own: what the commands do and why QEMU refuses them (board.py), and where
+lines come from and go to (monitor.py, and `fakesysfs monitor`).
 """
 
 from __future__ import annotations
@@ -17,17 +17,28 @@ from .backends import object_help
 from .board import DimmBoard
 from .host_cpus import hotpluggable_cpus
 from .placement import device_help
-from .qemu_text import PACKAGE, VERSION, JsonError, is_identifier, parse_json, parse_keyval, parse_options
+from .qemu_text import (
+    PACKAGE,
+    VERSION,
+    JsonError,
+    is_identifier,
+    parse_json,
+    parse_keyval,
+    parse_options,
+)
 
 __all__ = ["HmpInterpreter"]
 
 _SPACE: Final = " \t\n\v\f\r"
-_NAME_IN_HELP: Final = re.compile(r'^(?:  (?=\S+$)|name ")([^"\s]+)', re.MULTILINE)  # in a list of types
+# in a list of types
+_NAME_IN_HELP: Final = re.compile(r'^(?:  (?=\S+$)|name ")([^"\s]+)', re.MULTILINE)
 _LAST_WORD: Final = re.compile(r"[^\s,=]*\Z")
 
 
 class _Usage(Exception):
-    """A line whose arguments cannot be read; str() is what QEMU prints before its hint where to find help."""
+    """A line whose arguments cannot be read; str() is what QEMU prints before its hint where to
+    find help.
+    """
 
 
 class _Refusal(Exception):
@@ -58,7 +69,8 @@ class _HmpCommand(NamedTuple):
 
 
 class HmpInterpreter:
-    """The monitor people speak to: a line in, text out with CR LF, as human-monitor-command returns it.
+    """The monitor people speak to: a line in, text out with CR LF, as human-monitor-command returns
+    it.
 
     :param board: the machine's DIMM slots.
     :param on_quit: called with the reason when somebody says `quit`.
@@ -109,7 +121,9 @@ class HmpInterpreter:
         return self.carry_out(line)[0]
 
     def carry_out(self, line: str) -> tuple[str, bool]:
-        """What QEMU prints when given the line, and whether it refused it, which nobody else can tell from the text."""
+        """What QEMU prints when given the line, and whether it refused it, which nobody else can
+        tell from the text.
+        """
         lines: list[str] = []
         refused = False
         try:
@@ -144,13 +158,14 @@ class HmpInterpreter:
             hint = getattr(e, "hint", "")
             raise _Refusal([f"Error: {e.desc}", *([hint] if hint else [])]) from None
 
-    # ------------------------------------------------------------------------------------------------------- completion
+    # ----------------------------------------------------------------------------------- completion
 
     def complete(self, line: str) -> list[str]:
-        """What the last word of a line that is being typed can become, with what is to be typed behind it.
+        """What the last word of a line that is being typed can become, with what is to be typed
+        behind it.
 
-        A word is what stands behind a blank, a comma or an equals sign. There are names of commands, topics, types of
-        objects and devices, their properties, IDs and QOM paths.
+        A word is what stands behind a blank, a comma or an equals sign. There are names of
+        commands, topics, types of objects and devices, their properties, IDs and QOM paths.
         """
         match = _LAST_WORD.search(line)
         word = match[0] if match else ""
@@ -189,12 +204,19 @@ class HmpInterpreter:
     def _free_backends(self) -> list[str]:
         return [backend.id for backend in self._board.backends if backend.used is None]
 
-    def _options(self, rest: str, first: str, help_of: Callable[[str | None], list[str]]) -> list[str]:
-        """What can follow `TYPE,key=value,key=` of object_add and device_add, as far as their own help tells."""
+    def _options(
+        self, rest: str, first: str, help_of: Callable[[str | None], list[str]]
+    ) -> list[str]:
+        """What can follow `TYPE,key=value,key=` of object_add and device_add, as far as their own
+        help tells.
+        """
         *done, last = rest.split(",")
         if not rest or (last == f"{first}=" and not done):
             return [f"{name}," for name in _NAME_IN_HELP.findall("\n".join(help_of(None)))]
-        described = {line.strip().partition("=")[0]: line for line in help_of(done[0].removeprefix(f"{first}="))[1:]}
+        described = {
+            line.strip().partition("=")[0]: line
+            for line in help_of(done[0].removeprefix(f"{first}="))[1:]
+        }
         if last == "memdev=":
             return self._free_backends()
         if last.endswith("="):
@@ -207,12 +229,16 @@ class HmpInterpreter:
         if not words:
             parent = word.rpartition("/")[0]
             children = self._board.qom_list(parent or "/")
-            return [f"{parent}/{child['name']}" for child in children if child["type"].startswith("child<")]
+            return [
+                f"{parent}/{child['name']}"
+                for child in children
+                if child["type"].startswith("child<")
+            ]
         if command == "qom-list" or len(words) > 1:
             return []
         return [p["name"] for p in self._board.qom_list(words[0])]
 
-    # --------------------------------------------------------------------------------------------------------- commands
+    # ------------------------------------------------------------------------------------- commands
 
     def _object_add(self, rest: str) -> Iterator[str]:
         if not rest:
@@ -342,7 +368,7 @@ class HmpInterpreter:
     def _info(self, rest: str) -> Iterator[str]:
         return _help_lines("info ", self._infos)
 
-    # ------------------------------------------------------------------------------------------------------------- info
+    # ----------------------------------------------------------------------------------------- info
 
     def _info_memory_devices(self, rest: str) -> Iterator[str]:
         _end_of_line(rest)
@@ -436,11 +462,13 @@ def _ranges(numbers: list[int]) -> str:
     return ",".join("-".join(str(number) for number in part) for part in parts)
 
 
-# --------------------------------------------------------------------------------------------------------- HMP's syntax
+# ------------------------------------------------------------------------------------- HMP's syntax
 
 
 def _command_name(line: str) -> tuple[str | None, str]:
-    """The first word, which / ends too, and what follows it without spaces before; None when there is no word."""
+    """The first word, which / ends too, and what follows it without spaces before; None when there
+    is no word.
+    """
     text = line.lstrip(_SPACE)
     if not text:
         return None, ""

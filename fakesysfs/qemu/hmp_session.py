@@ -1,8 +1,9 @@
-"""HMP on a line that is a terminal for all QEMU knows: one client's conversation, bytes in, bytes out.
+"""HMP on a line that is a terminal for all QEMU knows: one client's conversation, bytes in, bytes
+out.
 
-Owns: banner and prompt, the line being typed with its keys, history and completion, and how it is shown, byte for byte as
-QEMU 7.2's sockets show it. Does no I/O and has no thread. Does not own: the commands and what they print (hmp.py), sockets
-(monitor_server.py).
+Owns: banner and prompt, the line being typed with its keys, history and completion, and how it is
+shown, byte for byte as QEMU 7.2's sockets show it. Does no I/O and has no thread. Does not own: the
+commands and what they print (hmp.py), sockets (monitor_server.py).
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ class History:
         return self._lines[at]
 
     def newer(self) -> bytes | None:
-        """The line behind the one called back last, an empty one behind the last; None when none was called back."""
+        """The line behind the one called back last, an empty one behind the last; None when none
+        was called back.
+        """
         if self._recalled is None:
             return None
         at = self._recalled + 1
@@ -63,7 +66,8 @@ class History:
 class HmpSession:
     """One client of HMP: bytes in, bytes out. No I/O, no thread, no lock: one caller at a time.
 
-    Each key is answered with the whole line as it is then, so that a line of N bytes is answered with 2*N*N.
+    Each key is answered with the whole line as it is then, so that a line of N bytes is answered
+    with 2*N*N.
 
     :param history: lines said before; QEMU's monitor keeps them from one client to the next.
     """
@@ -90,7 +94,8 @@ class HmpSession:
         self._input += data
 
     def step(self) -> bytes | None:
-        """Take keys up to the end of a line, carry it out, and return what is shown; None when there are no keys.
+        """Take keys up to the end of a line, carry it out, and return what is shown; None when
+        there are no keys.
 
         It may return in the middle of a line, when there is much to show.
         """
@@ -123,7 +128,10 @@ class HmpSession:
         return text.replace("\n", "\r\n").encode(errors="surrogateescape")
 
     def _completions(self, line: bytes) -> list[bytes]:
-        return [word.encode() for word in self._monitor.hmp.complete(line.decode(errors="surrogateescape"))]
+        return [
+            word.encode()
+            for word in self._monitor.hmp.complete(line.decode(errors="surrogateescape"))
+        ]
 
 
 class _Editor:
@@ -151,7 +159,11 @@ class _Editor:
             ord("F"): lambda: self._recall(history.older()), ord("E"): lambda: self._recall(history.newer()),
             ord("C"): self._right, ord("D"): self._left,
         }  # fmt: skip
-        self._numbered: dict[int, Callable[[], None]] = {1: self._home, 3: self._delete, 4: self._end}
+        self._numbered: dict[int, Callable[[], None]] = {
+            1: self._home,
+            3: self._delete,
+            4: self._end,
+        }
 
     def press(self, key: int, out: bytearray) -> bytes | None:
         """Take a byte; what is shown goes to `out`. The line when this was its end."""
@@ -182,7 +194,7 @@ class _Editor:
         self._shown = b""
         self._shown_cursor = 0
 
-    # ------------------------------------------------------------------------------------------------------------- bytes
+    # ---------------------------------------------------------------------------------------- bytes
 
     def _plain(self, key: int, out: bytearray) -> None:
         if key in self._keys:
@@ -220,7 +232,7 @@ class _Editor:
         elif key == ord("F"):
             self._end()
 
-    # -------------------------------------------------------------------------------------------------------------- keys
+    # ----------------------------------------------------------------------------------------- keys
 
     def _insert(self, text: bytes) -> None:
         text = text[: LINE_LIMIT - len(self._line)]
@@ -260,12 +272,14 @@ class _Editor:
             self._line[:] = line
             self._cursor = len(line)
 
-    # -------------------------------------------------------------------------------------------------------- completion
+    # ----------------------------------------------------------------------------------- completion
 
     def _complete(self, out: bytearray) -> None:
-        """Put in what the word before the cursor must become, and list what it can, if that is several things.
+        """Put in what the word before the cursor must become, and list what it can, if that is
+        several things.
 
-        The words are ours, as are the commands; with types and properties comes what is typed behind them.
+        The words are ours, as are the commands; with types and properties comes what is typed
+        behind them.
         """
         before = bytes(self._line[: self._cursor])
         words = sorted(self._completions(before))
@@ -273,9 +287,13 @@ class _Editor:
             return
         first, last = words[0], words[-1]  # the rest is sorted in between
         common = next(first[:n] for n in range(len(first), -1, -1) if last.startswith(first[:n]))
-        typed = next(n for n in range(min(len(common), len(before)), -1, -1) if before.endswith(common[:n]))
+        typed = next(
+            n for n in range(min(len(common), len(before)), -1, -1) if before.endswith(common[:n])
+        )
         if len(words) == 1:
-            self._insert(common[typed:] + (b"" if common.endswith((b" ", b",", b"=", b"/")) else b" "))
+            self._insert(
+                common[typed:] + (b"" if common.endswith((b" ", b",", b"=", b"/")) else b" ")
+            )
             return
         self._insert(common[typed:])
         words = [word.rstrip() for word in words]

@@ -1,7 +1,7 @@
 """The CPUs of a machine as its host lists them: where each sits, and on which NUMA node.
 
-Owns: what query-hotpluggable-cpus returns, as QEMU 7.2 does. Which CPUs there are says the machine's description; nothing
-else of CPUs is simulated, and none can be plugged.
+Owns: what query-hotpluggable-cpus returns, as QEMU 7.2 does. Which CPUs there are says the
+machine's description; nothing else of CPUs is simulated, and none can be plugged.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The QEMU monitor of a machine: which commands programs can give it, and what `quit` sets off.
 
-Owns: the commands of QMP, as QEMU 7.2 has them for memory: which part of the machine carries out each, and `quit`. Does
-not own: what they take and return (qmp_schema.py), the protocol that carries them (qmp.py), sockets (monitor_server.py),
-the monitor for people (hmp.py) and how its lines are typed (hmp_session.py), what the commands do and why QEMU refuses
-them (board.py). Commands for anything but memory are not known here, and are answered as QEMU answers commands it does not
-know.
+Owns: the commands of QMP, as QEMU 7.2 has them for memory: which part of the machine carries out
+each, and `quit`. Does not own: what they take and return (qmp_schema.py), the protocol that carries
+them (qmp.py), sockets (monitor_server.py), the monitor for people (hmp.py) and how its lines are
+typed (hmp_session.py), what the commands do and why QEMU refuses them (board.py). Commands for
+anything but memory are not known here, and are answered as QEMU answers commands it does not know.
 
     bytes -> monitor_server.py -> QmpSession, HmpSession .feed() -> .step() -> bytes      only the server has I/O and threads
                                   |
@@ -30,7 +30,8 @@ from .qmp_schema import check_arguments, command_names, introspection
 
 __all__ = ["QUIT_PATIENCE", "Monitor", "version"]
 
-QUIT_PATIENCE: Final = 1.0  # seconds for clients to fetch what they are owed when somebody says `quit`
+# seconds for clients to fetch what they are owed when somebody says `quit`
+QUIT_PATIENCE: Final = 1.0
 QUIT_PAUSE: Final = 0.05  # and for a reply that goes another way
 
 _CHECK_THEMSELVES: Final = ("device_add", "object-add")
@@ -40,7 +41,8 @@ class Monitor:
     """The commands of a machine's monitor. Every method may be called from any thread.
 
     :param board: the machine's DIMM slots.
-    :param on_quit: called once when somebody has said `quit`; without it only the monitor's own connections end.
+    :param on_quit: called once when somebody has said `quit`; without it only the monitor's own
+        connections end.
     :ivar hmp: the same commands for people.
     :ivar quitting: somebody has said `quit`.
     """
@@ -75,7 +77,8 @@ class Monitor:
         }
 
     def command(self, line: str) -> str:
-        """Carry out a line of HMP and return what QEMU would print, with line ends as files have them.
+        """Carry out a line of HMP and return what QEMU would print, with line ends as files have
+        them.
 
         An error is part of what is printed, as in QEMU: "Error: ..." or "unknown command: ...".
         """
@@ -98,7 +101,11 @@ class Monitor:
         given = dict(arguments or {})
         if command not in _CHECK_THEMSELVES:
             check_arguments(command, given)
-        with caused_by(" ".join((f"qmp {command}", *(f"{key}={_shown(value)}" for key, value in given.items())))):
+        with caused_by(
+            " ".join(
+                (f"qmp {command}", *(f"{key}={_shown(value)}" for key, value in given.items()))
+            )
+        ):
             result = self._commands[command](given)
         return {} if result is None else result
 
@@ -107,7 +114,8 @@ class Monitor:
         return command in self._commands
 
     def quit(self, reason: str) -> None:
-        """Have the monitor's connections told and ended, and then `on_quit` called, on a thread of its own.
+        """Have the monitor's connections told and ended, and then `on_quit` called, on a thread of
+        its own.
 
         Whoever said it still gets the reply, as from QEMU.
         """
@@ -118,12 +126,15 @@ class Monitor:
             threading.Thread(target=_end, args=(told, on_quit), name="quit", daemon=True).start()
 
     def watch_quit(self, watcher: Callable[[str], threading.Event]) -> Callable[[], None]:
-        """Have `watcher` called with the reason at `quit`; `on_quit` waits a moment for the event it returns.
+        """Have `watcher` called with the reason at `quit`; `on_quit` waits a moment for the event
+        it returns.
 
         :return: a function that ends this.
         """
         self._quit_watchers.append(watcher)
-        return lambda: self._quit_watchers.remove(watcher) if watcher in self._quit_watchers else None
+        return lambda: (
+            self._quit_watchers.remove(watcher) if watcher in self._quit_watchers else None
+        )
 
     def _object_add(self, arguments: dict[str, Any]) -> None:
         if "qom-type" not in arguments:
@@ -151,8 +162,12 @@ def _end(told: list[threading.Event], on_quit: Callable[[], object]) -> None:
 
 
 def _shown(value: object) -> str:
-    """A value in a line for people; what a list or object holds, and how deep, is the client's affair."""
-    return "[...]" if isinstance(value, list) else "{...}" if isinstance(value, dict) else f"{value}"
+    """A value in a line for people; what a list or object holds, and how deep, is the client's
+    affair.
+    """
+    return (
+        "[...]" if isinstance(value, list) else "{...}" if isinstance(value, dict) else f"{value}"
+    )
 
 
 def version() -> dict[str, Any]:

@@ -1,11 +1,12 @@
-"""The monitor on a Unix socket: QMP for many clients, none of which can hold up or upset another, HMP for one after another.
+"""The monitor on a Unix socket: QMP for many clients, none of which can hold up or upset another,
+HMP for one after another.
 
-Owns: the socket and its file, the clients, whose turn it is, what each is still owed, and who is hung up on. Does not
-own: what is said (qmp.py, hmp_session.py).
+Owns: the socket and its file, the clients, whose turn it is, what each is still owed, and who is
+hung up on. Does not own: what is said (qmp.py, hmp_session.py).
 
-There is one thread for the sockets, and one that carries out commands, one command at a time, the clients in turn. A
-client that sends faster than it is answered is not read from meanwhile; one that sends a message without end, or does
-not fetch what it is sent, is hung up on.
+There is one thread for the sockets, and one that carries out commands, one command at a time, the
+clients in turn. A client that sends faster than it is answered is not read from meanwhile; one that
+sends a message without end, or does not fetch what it is sent, is hung up on.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ CLIENT_LIMIT: Final = 256
 READ_SIZE: Final = 1 << 16
 TURN_SIZE: Final = 1 << 12  # looked at before it is the next client's turn
 INPUT_HIGH: Final = 1 << 16  # not read from while more than this waits to be carried out
-OUTPUT_HIGH: Final = 1 << 18  # nothing is carried out for a client while more than this waits to be fetched
+# nothing is carried out for a client while more than this waits to be fetched
+OUTPUT_HIGH: Final = 1 << 18
 OUTPUT_LIMIT: Final = 1 << 22  # hung up on when more than this does
 EVENT_PAUSE: Final = 0.002  # seconds between two looks whether a client has read its reply
 EVENT_PATIENCE: Final = 0.25  # an event waits no longer for that
@@ -72,7 +74,9 @@ class _Language(NamedTuple):
 
 
 class _Connection:
-    """A client of the server. `session` belongs to the command thread, all else to the server's lock."""
+    """A client of the server. `session` belongs to the command thread, all else to the server's
+    lock.
+    """
 
     __slots__ = (
         "broken", "ended", "events", "events_since", "inbox", "outbox", "peer", "queued", "session", "sock", "unfinished",
@@ -83,14 +87,17 @@ class _Connection:
         self.sock = sock
         self.session = session
         # The process at the other end; 0: not of this pid namespace.
-        self.peer = int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+        self.peer = int.from_bytes(
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder
+        )
         self.inbox = bytearray()
         self.outbox = bytearray(session.greeting())
         self.events = bytearray()  # not sent yet; see MonitorServer._owe_events
         self.events_since = 0.0
         self.queued = False  # waits for the command thread, or has it
         self.unfinished = False  # there may be whole commands in `session`
-        self.ended = False  # the client sends no more, or is to be hung up on: close when the outbox is empty
+        # the client sends no more, or is to be hung up on: close when the outbox is empty
+        self.ended = False
         self.broken = False  # close now
         self.watched = 0  # what the selector watches it for
 
@@ -118,10 +125,15 @@ class MonitorServer:
         self._listens = False
         self._watch_listener()
         self._selector.register(self._wakeup_end, selectors.EVENT_READ)
-        self._unsubscribes = [monitor.board.subscribe(self._on_event), monitor.watch_quit(self._on_quit)]
+        self._unsubscribes = [
+            monitor.board.subscribe(self._on_event),
+            monitor.watch_quit(self._on_quit),
+        ]
         self._threads = [
             threading.Thread(target=self._serve, name=language.name.lower(), daemon=True),
-            threading.Thread(target=self._carry_out, name=f"{language.name.lower()}-commands", daemon=True),
+            threading.Thread(
+                target=self._carry_out, name=f"{language.name.lower()}-commands", daemon=True
+            ),
         ]
         for thread in self._threads:
             thread.start()
@@ -151,7 +163,7 @@ class MonitorServer:
                 thread.join(5.0)
         _remove(self._path, self._identity)
 
-    # ----------------------------------------------------------------------------------------------- the command thread
+    # --------------------------------------------------------------------------- the command thread
 
     def _carry_out(self) -> None:
         while True:
@@ -164,7 +176,8 @@ class MonitorServer:
                 data = bytes(connection.inbox[:TURN_SIZE])
                 del connection.inbox[:TURN_SIZE]
                 if data:
-                    connection.outbox += connection.events  # older than this command: before its reply
+                    # older than this command: before its reply
+                    connection.outbox += connection.events
                     connection.events.clear()
             session = connection.session
             session.feed(data)
@@ -181,9 +194,16 @@ class MonitorServer:
             self._wake()
 
     def _queue(self, connection: _Connection) -> None:
-        """Put a client in line if there is something to do, and not much for it to fetch. Called with the lock held."""
+        """Put a client in line if there is something to do, and not much for it to fetch. Called
+        with the lock held.
+        """
         todo = connection.inbox or connection.unfinished
-        if todo and not connection.queued and not connection.broken and len(connection.outbox) <= OUTPUT_HIGH:
+        if (
+            todo
+            and not connection.queued
+            and not connection.broken
+            and len(connection.outbox) <= OUTPUT_HIGH
+        ):
             connection.queued = True
             self._ready.append(connection)
             self._ready_changed.notify()
@@ -212,19 +232,23 @@ class MonitorServer:
         self._wake()
 
     def _owe_events(self, connection: _Connection) -> None:
-        """Let events follow the replies before them, once the client has read those. Called with the lock held.
+        """Let events follow the replies before them, once the client has read those. Called with
+        the lock held.
 
-        A guest takes a while, so with QEMU an event never arrives in one piece with the reply of the command that caused
-        it, and there are clients that lose what does: Python's text files drop what they have read ahead at each write.
+        A guest takes a while, so with QEMU an event never arrives in one piece with the reply of
+        the command that caused it, and there are clients that lose what does: Python's text files
+        drop what they have read ahead at each write.
         """
         if not connection.events or connection.outbox or connection is self._current:
             return
-        unread = int.from_bytes(fcntl.ioctl(connection.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        unread = int.from_bytes(
+            fcntl.ioctl(connection.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder
+        )
         if unread == 0 or time.monotonic() >= connection.events_since + EVENT_PATIENCE:
             connection.outbox += connection.events
             connection.events.clear()
 
-    # ------------------------------------------------------------------------------------------------ the socket thread
+    # ---------------------------------------------------------------------------- the socket thread
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # it is awake enough, or gone
@@ -261,12 +285,17 @@ class MonitorServer:
         with self._lock:
             if self._closing:
                 return False
-            finished = [connection for connection in self._connections if not self._attend(connection)]
+            finished = [
+                connection for connection in self._connections if not self._attend(connection)
+            ]
             self._connections.difference_update(finished)
             self._watch_listener()
             over = self._end_at is not None and (
                 time.monotonic() >= self._end_at
-                or (not any(c.outbox or c.events or c.queued for c in self._connections) and self._current is None)
+                or (
+                    not any(c.outbox or c.events or c.queued for c in self._connections)
+                    and self._current is None
+                )
             )
             if over:
                 self._closing = True
@@ -312,7 +341,9 @@ class MonitorServer:
                 connection.ended = True
 
     def _attend(self, connection: _Connection) -> bool:
-        """Send what a client is owed and decide what to wait for next. False when it is gone. Called with the lock."""
+        """Send what a client is owed and decide what to wait for next. False when it is gone.
+        Called with the lock.
+        """
         if not connection.broken:
             self._owe_events(connection)
         if connection.outbox and not connection.broken:
@@ -351,27 +382,37 @@ class MonitorServer:
         return True
 
 
-def serve_qmp(path: str, board: DimmBoard | Monitor, on_quit: Callable[[], object] | None = None) -> MonitorServer:
+def serve_qmp(
+    path: str, board: DimmBoard | Monitor, on_quit: Callable[[], object] | None = None
+) -> MonitorServer:
     """Serve QMP on a Unix socket, readable and writable by its owner alone, in threads of its own.
 
-    :param path: where; a socket nobody listens at any more is replaced, everything else there is left alone.
+    :param path: where; a socket nobody listens at any more is replaced, everything else there is
+        left alone.
     :param board: the machine's DIMM slots, or a Monitor of them.
-    :param on_quit: called when a client has said `quit` and the clients have been hung up on, on a thread of its own.
+    :param on_quit: called when a client has said `quit` and the clients have been hung up on, on a
+        thread of its own.
     :raises EnvironmentProblem: something is there already, or no socket can be made there.
     """
     language = _Language("QMP", CLIENT_LIMIT, others_wait=False, session=QmpSession)
-    return MonitorServer(path, board if isinstance(board, Monitor) else Monitor(board, on_quit), language)
+    return MonitorServer(
+        path, board if isinstance(board, Monitor) else Monitor(board, on_quit), language
+    )
 
 
 def serve_hmp(path: str, monitor: Monitor) -> MonitorServer:
-    """Serve HMP on a Unix socket, as serve_qmp() does QMP, but to one client at a time; others wait until it hangs up.
+    """Serve HMP on a Unix socket, as serve_qmp() does QMP, but to one client at a time; others wait
+    until it hangs up.
 
-    So does QEMU, with one screen and one history for all who come. Only that more can wait than QEMU lets.
+    So does QEMU, with one screen and one history for all who come. Only that more can wait than
+    QEMU lets.
 
     :raises EnvironmentProblem: as serve_qmp().
     """
     history = History()
-    language = _Language("HMP", 1, others_wait=True, session=lambda monitor: HmpSession(monitor, history))
+    language = _Language(
+        "HMP", 1, others_wait=True, session=lambda monitor: HmpSession(monitor, history)
+    )
     return MonitorServer(path, monitor, language)
 
 
@@ -384,7 +425,8 @@ def _listen(path: str, shown: str, language: _Language) -> tuple[socket.socket, 
     """A socket that listens at `path`, and the identity of its file."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        os.fchmod(listener.fileno(), 0o600)  # Linux gives the file the mode the socket had; no umask to race with
+        # Linux gives the file the mode the socket had; no umask to race with
+        os.fchmod(listener.fileno(), 0o600)
         if os.path.lexists(path):
             _remove_stale(path, shown, language)
         listener.bind(path)
@@ -423,7 +465,8 @@ def _remove_stale(path: str, shown: str, language: _Language) -> None:
 
 def _cannot_make(language: _Language, shown: str, why: str, advice: str) -> EnvironmentProblem:
     return EnvironmentProblem(
-        f"cannot make the {language.name} socket {shown}: {why}", f"{advice} another --{language.name.lower()} path"
+        f"cannot make the {language.name} socket {shown}: {why}",
+        f"{advice} another --{language.name.lower()} path",
     )
 
 

@@ -1,7 +1,8 @@
-"""What all memory devices of the host have in common: their options as text, their place in memory, their help.
+"""What all memory devices of the host have in common: their options as text, their place in memory,
+their help.
 
-Owns: where in physical memory a device goes, in QEMU's order of checks and its words. Does not own: the devices
-(board.py, virtio_mem.py), backends (backends.py).
+Owns: where in physical memory a device goes, in QEMU's order of checks and its words. Does not own:
+the devices (board.py, virtio_mem.py), backends (backends.py).
 
 Sizes and addresses are bytes.
 """
@@ -39,7 +40,13 @@ class Placed(Protocol):
 
 
 def find_place(
-    config: MachineConfig, devices: Iterable[Placed], wanted: int, memdev: Backend, warn: Warn | None, *, unit: int = 0
+    config: MachineConfig,
+    devices: Iterable[Placed],
+    wanted: int,
+    memdev: Backend,
+    warn: Warn | None,
+    *,
+    unit: int = 0,
 ) -> int:
     """Where a device made of `memdev` goes: at `wanted`, or with 0 at the first place it fits.
 
@@ -53,15 +60,21 @@ def find_place(
     used = sum(device.size for device in there)
     if used + size > config.device_memory_limit:
         raise MonitorError(
-            f"not enough space, currently {used:#x} in use of total space for memory devices {config.device_memory_limit:#x}"
+            f"not enough space, currently {used:#x} in use of total space for memory devices"
+            f" {config.device_memory_limit:#x}"
         )
-    # Memory of the host is aligned for the host; a guest whose memory blocks are larger than that needs more.
-    align = memdev.alignment if config.dimm_alignment <= RAM_ALIGNMENT else max(memdev.alignment, config.dimm_alignment)
+    # Memory of the host is aligned for the host; a guest whose memory blocks are larger than that
+    # needs more.
+    align = (
+        memdev.alignment
+        if config.dimm_alignment <= RAM_ALIGNMENT
+        else max(memdev.alignment, config.dimm_alignment)
+    )
     align = max(align, unit)
     if base % align and warn:
         warn(
-            f"the alignment ({align:#x}) exceeds the expected maximum alignment, memory will get fragmented and not"
-            " all 'maxmem' might be usable for memory devices."
+            f"the alignment ({align:#x}) exceeds the expected maximum alignment, memory will get"
+            " fragmented and not all 'maxmem' might be usable for memory devices."
         )
     if wanted % align:
         raise MonitorError(f"address must be aligned to {align:#x} bytes")
@@ -70,11 +83,14 @@ def find_place(
     if wanted:
         if wanted < base or wanted + size > base + space:
             raise MonitorError(
-                f"can't add memory device [{wanted:#x}:{size:#x}], usable range for memory devices [{base:#x}:{space:#x}]"
+                f"can't add memory device [{wanted:#x}:{size:#x}], usable range for memory devices"
+                f" [{base:#x}:{space:#x}]"
             )
         for device in there:
             if wanted < device.addr + device.size and device.addr < wanted + size:
-                raise MonitorError(f"address range conflicts with memory device id='{device.id or '(unnamed)'}'")
+                raise MonitorError(
+                    f"address range conflicts with memory device id='{device.id or '(unnamed)'}'"
+                )
         return wanted
     start = _align_up(base, align)
     for device in there:
@@ -84,7 +100,8 @@ def find_place(
             start = _align_up(device.addr + device.size, align)
     if start + size > base + space:
         raise MonitorError(
-            "could not find position in guest address space for memory device - memory fragmented due to alignments"
+            "could not find position in guest address space for memory device - memory fragmented"
+            " due to alignments"
         )
     return start
 
@@ -130,12 +147,19 @@ def device_help(driver: str | None) -> list[str]:
     :raises MonitorError: there is no such device.
     """
     if driver is None:
-        return ["Misc devices:", 'name "virtio-mem-pci", bus PCI', 'name "pc-dimm", desc "DIMM memory module"']
+        return [
+            "Misc devices:",
+            'name "virtio-mem-pci", bus PCI',
+            'name "pc-dimm", desc "DIMM memory module"',
+        ]
     if driver in (*BACKEND_TYPES, "memory-backend"):
         raise MonitorError("Parameter 'typename' expects a non-abstract device type")
     if driver not in _HELP:
         raise MonitorError(f"Device '{driver}' not found", "DeviceNotFound")
-    return [f"{driver} options:", *(f"  {option:<22}{rest}" if rest else f"  {option}" for option, rest in _HELP[driver])]
+    return [
+        f"{driver} options:",
+        *(f"  {option:<22}{rest}" if rest else f"  {option}" for option, rest in _HELP[driver]),
+    ]
 
 
 def _align_up(value: int, unit: int) -> int:

@@ -1,7 +1,8 @@
-"""How QEMU reads text: numbers and sizes, key=value lists, JSON. Text in, values out; and JSON out again.
+"""How QEMU reads text: numbers and sizes, key=value lists, JSON. Text in, values out; and JSON out
+again.
 
-Owns: what each of these accepts, as QEMU 7.2 does, and QEMU's words for what it does not. Does not own: what the
-values mean (backends.py, board.py), and the lines of the monitor (hmp.py).
+Owns: what each of these accepts, as QEMU 7.2 does, and QEMU's words for what it does not. Does not
+own: what the values mean (backends.py, board.py), and the lines of the monitor (hmp.py).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ __all__ = [
 VERSION: Final = (7, 2, 22)  # the QEMU whose words these are
 PACKAGE: Final = " (fakesysfs)"  # what stands behind the version, where distributions put theirs
 
-MESSAGE_LIMIT: Final = 1 << 20  # bytes of one JSON message; QEMU takes 64 MiB, no message of a client 64 KiB
+# bytes of one JSON message; QEMU takes 64 MiB, no message of a client 64 KiB
+MESSAGE_LIMIT: Final = 1 << 20
 TOKEN_LIMIT: Final = 1 << 17
 NESTING_LIMIT: Final = 1 << 10
 
@@ -42,11 +44,13 @@ Warn = Callable[[str], None]
 _T = TypeVar("_T")
 
 
-# ---------------------------------------------------------------------------------------------------- numbers and names
+# -------------------------------------------------------------------------------- numbers and names
 
 _U64: Final = (1 << 64) - 1
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
-_INTEGER: Final = re.compile(r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII)
+_INTEGER: Final = re.compile(
+    r"[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII
+)
 _SIZE: Final = re.compile(
     r"[ \t\n\v\f\r]*\+?(?:0[xX](?P<hex>[0-9a-fA-F]+)|(?P<whole>[0-9]+)(?:\.(?P<part>[0-9]*))?)(?P<unit>[bkmgtpe]?)",
     re.ASCII | re.IGNORECASE,
@@ -70,7 +74,8 @@ def parse_integer(text: str) -> int | None:
 
 
 def parse_size(text: str, warn: Warn | None = None) -> int | None:
-    """Bytes of a size as QEMU reads it: "512M", "1.5G", "0x10000000"; None when it is none or takes more than 64 bits.
+    """Bytes of a size as QEMU reads it: "512M", "1.5G", "0x10000000"; None when it is none or takes
+    more than 64 bits.
 
     :param warn: told when QEMU 7.2 would warn.
     """
@@ -83,7 +88,8 @@ def parse_size(text: str, warn: Warn | None = None) -> int | None:
             warn(f"Using a multiplier suffix on hex numbers is deprecated: {text}")
         size = int(m["hex"], 16) << shift
     else:
-        fraction = int(float("0." + (m["part"] or "0")) * 2.0**64)  # 64 bits behind the point, as in QEMU
+        # 64 bits behind the point, as in QEMU
+        fraction = int(float("0." + (m["part"] or "0")) * 2.0**64)
         if fraction and not shift:
             return None
         size = ((int(m["whole"]) << 64 | fraction) << shift) + (1 << 63) >> 64
@@ -93,17 +99,22 @@ def parse_size(text: str, warn: Warn | None = None) -> int | None:
 def is_size_too_large(text: str) -> bool:
     """Whether it is a size but for taking more than 64 bits."""
     m = _SIZE.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
-    return m is not None and parse_size(text) is None and (bool(m["unit"]) or not (m["part"] or "").strip("0"))
+    return (
+        m is not None
+        and parse_size(text) is None
+        and (bool(m["unit"]) or not (m["part"] or "").strip("0"))
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ key=value
+# ---------------------------------------------------------------------------------------- key=value
 
 _NAME: Final = re.compile(r"(?:__[A-Za-z0-9.-]+_)?[A-Za-z][A-Za-z0-9_-]*")
 _INDEX: Final = re.compile(r"[0-9]+")
 
 
 def parse_keyval(text: str, implied_key: str) -> tuple[dict[str, Any], bool]:
-    """Options as QEMU's -object takes them: `key=value,a.b=value,list.0=value`, `,,` for a comma in a value.
+    """Options as QEMU's -object takes them: `key=value,a.b=value,list.0=value`, `,,` for a comma in
+    a value.
 
     :param implied_key: the key of a first value that stands alone.
     :return: strings, in mappings and lists as the dots say, and whether help was asked for.
@@ -166,14 +177,18 @@ def _listify(value: Any, path: str) -> Any:
 
 
 def as_qemu_keeps(members: Mapping[str, _T]) -> list[tuple[str, _T]]:
-    """The members of an object in the order in which QEMU goes through them: that of its hash table.
+    """The members of an object in the order in which QEMU goes through them: that of its hash
+    table.
 
     Of several that are wrong, the first in this order is the one it complains of.
     """
 
-    # In one bucket the last comes first. Names that clients make up may be long, and are not worth remembering.
+    # In one bucket the last comes first. Names that clients make up may be long, and are not worth
+    # remembering.
     backwards = list(members.items())[::-1]
-    return sorted(backwards, key=lambda item: (_known_bucket if len(item[0]) < 64 else _bucket)(item[0]))
+    return sorted(
+        backwards, key=lambda item: (_known_bucket if len(item[0]) < 64 else _bucket)(item[0])
+    )
 
 
 def _bucket(name: str) -> int:
@@ -189,7 +204,8 @@ _known_bucket = functools.lru_cache(maxsize=1024)(_bucket)
 
 
 def parse_options(text: str, first_key: str) -> dict[str, str]:
-    """Options as QEMU's -device takes them: `value,key=value,flag,noflag`, `,,` for a comma in a value.
+    """Options as QEMU's -device takes them: `value,key=value,flag,noflag`, `,,` for a comma in a
+    value.
 
     :param first_key: the key of a first value that stands alone.
     :return: the last value of each key, but the first id.
@@ -225,7 +241,7 @@ def _value(text: str) -> tuple[str, str]:
         text = text[1:]
 
 
-# ----------------------------------------------------------------------------------------------------------------- JSON
+# --------------------------------------------------------------------------------------------- JSON
 
 
 class JsonError(Exception):
@@ -233,7 +249,10 @@ class JsonError(Exception):
 
 
 _STRING_BODY: Final = {
-    ord(quote): re.compile(rb"(?:[^\\\x00-\x1f\xfe\xff" + quote.encode() + rb"]|\\[^\x00-\x1f\xfe\xff])*") for quote in "\"'"
+    ord(quote): re.compile(
+        rb"(?:[^\\\x00-\x1f\xfe\xff" + quote.encode() + rb"]|\\[^\x00-\x1f\xfe\xff])*"
+    )
+    for quote in "\"'"
 }
 _NUMBER_PREFIX: Final = re.compile(
     rb"-?(?:0(?:\.(?:[0-9]+(?:[eE][-+]?[0-9]*)?)?)?"
@@ -241,9 +260,12 @@ _NUMBER_PREFIX: Final = re.compile(
 )
 _WORD: Final = re.compile(rb"[a-z]+")
 _BLANK: Final = re.compile(rb"[ \t\r\n]*")
-# After a byte that cannot be, QEMU goes on at a structural or control character, or at one no UTF-8 has.
+# After a byte that cannot be, QEMU goes on at a structural or control character, or at one no UTF-8
+# has.
 _UNTIL_SYNC: Final = re.compile(rb"[^\x00-\x08\x0a-\x1f\xfe\xff\[\]{}:,]*")
-_ESCAPE: Final = re.compile(r"\\(u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)|[\ud800-\udfff]", re.DOTALL)
+_ESCAPE: Final = re.compile(
+    r"\\(u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)|[\ud800-\udfff]", re.DOTALL
+)
 _ESCAPED: Final = {
     '"': '"', "'": "'", "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t",
 }  # fmt: skip
@@ -251,7 +273,8 @@ _WORDS: Final = {b"true": True, b"false": False, b"null": None}
 
 
 class JsonStream:
-    """Cuts bytes into JSON values, as QEMU does: no line ends needed, single quotes allowed, errors survived.
+    """Cuts bytes into JSON values, as QEMU does: no line ends needed, single quotes allowed, errors
+    survived.
 
     A value may come in any number of pieces. What is held is at most one message.
     """
@@ -259,7 +282,8 @@ class JsonStream:
     def __init__(self) -> None:
         self._bytes = bytearray()
         self._at = 0  # bytes before this are dealt with
-        self._scanned = 0  # of an unfinished string that begins at _at, this much is known to be good
+        # of an unfinished string that begins at _at, this much is known to be good
+        self._scanned = 0
         self._recovering = False
         self._tokens: list[bytes] = []
         self._held = 0  # bytes in _tokens
@@ -284,8 +308,8 @@ class JsonStream:
     def next(self) -> tuple[Any] | None:
         """The next value in a tuple, or None when no whole one has come.
 
-        :raises JsonError: what came is none; the next call goes on behind it. After a message without end `flooded` is
-            set and there is no going on.
+        :raises JsonError: what came is none; the next call goes on behind it. After a message
+            without end `flooded` is set and there is no going on.
         """
         while not self.flooded:
             token = self._token()
@@ -349,7 +373,11 @@ class JsonStream:
             if end == len(data):
                 return None
             follows = data[end] in b"0123456789"  # a digit that cannot go on: 01
-            return self._take(end) if data[end - 1] in b"0123456789" and not follows else self._stray(end + 1)
+            return (
+                self._take(end)
+                if data[end - 1] in b"0123456789" and not follows
+                else self._stray(end + 1)
+            )
         if ord("a") <= first <= ord("z"):
             end = _end(_WORD, data, start)
             return None if end == len(data) else self._take(end)
@@ -368,13 +396,16 @@ class JsonStream:
 
 
 def _end(pattern: re.Pattern[bytes], data: bytearray, start: int) -> int:
-    """Where a pattern that always matches ends. No match object survives: it would keep `data` from growing."""
+    """Where a pattern that always matches ends. No match object survives: it would keep `data` from
+    growing.
+    """
     match = pattern.match(data, start)
     return match.end() if match else start
 
 
 def _parse(tokens: list[bytes]) -> Any:
-    """The value that tokens make. Not recursive: a message may be nested deeper than Python's stack likes.
+    """The value that tokens make. Not recursive: a message may be nested deeper than Python's stack
+    likes.
 
     :raises JsonError: they make none.
     """
@@ -394,7 +425,10 @@ def _parse(tokens: list[bytes]) -> Any:
             continue
         if state == "more":
             if token != b",":
-                raise JsonError(f"JSON parse error, expected separator in {'dict' if closes == b'}' else 'list'}")
+                raise JsonError(
+                    "JSON parse error, expected separator in"
+                    f" {'dict' if closes == b'}' else 'list'}"
+                )
             state = "key" if closes == b"}" else "value"
             continue
         if state == "colon":
@@ -403,7 +437,8 @@ def _parse(tokens: list[bytes]) -> Any:
             state = "value"
             continue
         if state == "key" or (state == "first" and closes == b"}"):
-            if token in (b"{", b"["):  # read to its end all the same: of several faults the first counts
+            # read to its end all the same: of several faults the first counts
+            if token in (b"{", b"["):
                 stack.append({} if token == b"{" else [])
                 as_key = as_key or len(stack)
                 state = "first"
@@ -436,7 +471,8 @@ def _parse(tokens: list[bytes]) -> Any:
 def _scalar(token: bytes) -> Any:
     first = token[:1]
     if first in b"\"'":
-        # What is no UTF-8 becomes surrogates here, so that of several faults the first is the one complained of.
+        # What is no UTF-8 becomes surrogates here, so that of several faults the first is the one
+        # complained of.
         text = token[1:-1].replace(b"\xc0\x80", b"\0").decode(errors="surrogateescape")
         return _ESCAPE.sub(_unescape, text)
     if first in b"-0123456789":
@@ -467,7 +503,8 @@ def _unescape(match: re.Match[str]) -> str:
     if low and 0xD800 <= number < 0xDC00:
         return chr(0x10000 + ((number & 0x3FF) << 10 | int(low, 16) & 0x3FF))
     if 0xD800 <= number < 0xE000:
-        shown = f'{match.string}"'[match.start() : match.start() + 6]  # the quote that ends the string
+        # the quote that ends the string
+        shown = f'{match.string}"'[match.start() : match.start() + 6]
         raise JsonError(f"JSON parse error, {shown} is not a valid Unicode character")
     return chr(number) + (chr(int(low, 16)) if low else "")
 
@@ -509,7 +546,8 @@ def _json_pieces(value: Any) -> Iterator[str]:
             fresh = False
 
 
-# In what json.dumps() writes. The escaped backslash, so that a letter u behind one is not taken for more.
+# In what json.dumps() writes. The escaped backslash, so that a letter u behind one is not taken for
+# more.
 _ESCAPES: Final = re.compile(r"\\\\|\\u[0-9a-f]{4}|\x7f")
 
 
@@ -536,7 +574,8 @@ def parse_json(text: str) -> Any:
     try:
         value = stream.next()
     except JsonError as e:
-        raise JsonError(str(e).replace("\n'", "'")) from None  # that line end is no part of the text
+        # that line end is no part of the text
+        raise JsonError(str(e).replace("\n'", "'")) from None
     if value is None:
         raise JsonError("JSON parse error, premature EOI")
     try:

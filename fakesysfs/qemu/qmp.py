@@ -1,8 +1,9 @@
-"""QMP, the protocol of the QEMU monitor for programs: one client's conversation, bytes in, messages out.
+"""QMP, the protocol of the QEMU monitor for programs: one client's conversation, bytes in, messages
+out.
 
-Owns: greeting, negotiation, the members of a request, replies, errors and events as QEMU 7.2 words them. Does no I/O and
-has no thread. Does not own: JSON as QEMU reads it (qemu_text.py), the commands (monitor.py), sockets and whose turn it is
-(monitor_server.py).
+Owns: greeting, negotiation, the members of a request, replies, errors and events as QEMU 7.2 words
+them. Does no I/O and has no thread. Does not own: JSON as QEMU reads it (qemu_text.py), the
+commands (monitor.py), sockets and whose turn it is (monitor_server.py).
 """
 
 from __future__ import annotations
@@ -102,8 +103,12 @@ class QmpSession:
             raise MonitorError("QMP input lacks member 'execute'")
         command, arguments = request[used[0]], request.get("arguments", {})
         if not self.negotiated and command != "qmp_capabilities":
-            raise MonitorError("Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound")
-        if used[0] == "exec-oob" and (command == "qmp_capabilities" or self._monitor.knows(command)):
+            raise MonitorError(
+                "Expecting capabilities negotiation with 'qmp_capabilities'", "CommandNotFound"
+            )
+        if used[0] == "exec-oob" and (
+            command == "qmp_capabilities" or self._monitor.knows(command)
+        ):
             raise MonitorError(f"The command {command} does not support OOB")
         if command == "qmp_capabilities":
             return self._negotiate(arguments)
@@ -119,7 +124,9 @@ class QmpSession:
                 # QEMU has forgotten the name by then
                 raise MonitorError(f"Parameter 'null' does not accept value '{capability}'")
         if self.negotiated:
-            raise MonitorError("Capabilities negotiation is already complete, command ignored", "CommandNotFound")
+            raise MonitorError(
+                "Capabilities negotiation is already complete, command ignored", "CommandNotFound"
+            )
         self._oob = bool(wanted)
         self.negotiated = True
         return {}

@@ -1,11 +1,12 @@
 """What QMP's commands take and return and what its events carry, as QEMU 7.2 declares it.
 
-Owns: that declaration, the check of a command's arguments against it, and its translation into what query-qmp-schema
-returns. Does not own: what the commands do (monitor.py). object-add is declared with the types of objects there are
-here; all else is as QEMU has it.
+Owns: that declaration, the check of a command's arguments against it, and its translation into what
+query-qmp-schema returns. Does not own: what the commands do (monitor.py). object-add is declared
+with the types of objects there are here; all else is as QEMU has it.
 
-A type is written as members, `name: type`, with `name?` for one that may be missing and `[type]` for a list. The names
-of types are this file's own: clients never see them, QEMU replaces them by numbers.
+A type is written as members, `name: type`, with `name?` for one that may be missing and `[type]`
+for a list. The names of types are this file's own: clients never see them, QEMU replaces them by
+numbers.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class _Event(NamedTuple):
 
 
 class _Union(NamedTuple):
-    """An object with members `common`, among them `tag`, whose value decides which further members there are."""
+    """An object with members `common`, among them `tag`, whose value decides which further members
+    there are.
+    """
 
     common: str
     tag: str
@@ -53,7 +56,9 @@ _ENTITIES: Final[Mapping[str, _Command | _Event]] = {
     "qom-set": _Command("path: str, property: str, value: any"),
     "object-add": _Command("object"),
     "object-del": _Command("id: str"),
-    "device_add": _Command("driver: str, bus?: str, id?: str", features=("json-cli", "json-cli-hotplug")),
+    "device_add": _Command(
+        "driver: str, bus?: str, id?: str", features=("json-cli", "json-cli-hotplug")
+    ),
     "device_del": _Command("id: str"),
     "DEVICE_DELETED": _Event("device?: str, path: str"),
     "DEVICE_UNPLUG_GUEST_ERROR": _Event("device?: str, path: str"),
@@ -64,7 +69,9 @@ _ENTITIES: Final[Mapping[str, _Command | _Event]] = {
     "MEMORY_DEVICE_SIZE_CHANGE": _Event("id?: str, size: int, qom-path: str"),
     "MEM_UNPLUG_ERROR": _Event("device: str, msg: str", ("deprecated",)),
     "query-name": _Command(gives="vm-name"),
-    "human-monitor-command": _Command("command-line: str, cpu-index?: int", "str", ("savevm-monitor-nodes",)),
+    "human-monitor-command": _Command(
+        "command-line: str, cpu-index?: int", "str", ("savevm-monitor-nodes",)
+    ),
     "query-acpi-ospm-status": _Command(gives="[slot-status]"),
     "ACPI_DEVICE_OST": _Event("info: slot-status"),
 }
@@ -76,25 +83,38 @@ _ENUMS: Final[Mapping[str, str]] = {
     "memory-device-type": "dimm nvdimm virtio-pmem virtio-mem sgx-epc",
     "meta-type": "builtin enum array object alternate command event",
     "object-type": "memory-backend-file memory-backend-memfd memory-backend-ram",
-    "run-state": "debug inmigrate internal-error io-error paused postmigrate prelaunch finish-migrate restore-vm running"
-    " save-vm shutdown suspended watchdog guest-panicked colo",
-    "shutdown-cause": "none host-error host-qmp-quit host-qmp-system-reset host-signal host-ui guest-shutdown guest-reset"
-    " guest-panic subsystem-reset snapshot-load",
+    "run-state": (
+        "debug inmigrate internal-error io-error paused postmigrate prelaunch finish-migrate"
+        " restore-vm running save-vm shutdown suspended watchdog guest-panicked colo"
+    ),
+    "shutdown-cause": (
+        "none host-error host-qmp-quit host-qmp-system-reset host-signal host-ui guest-shutdown"
+        " guest-reset guest-panic subsystem-reset snapshot-load"
+    ),
     "slot-type": "DIMM CPU",
 }
 
 _BACKEND: Final = (
-    "dump?: bool, host-nodes?: [int], merge?: bool, policy?: host-policy, prealloc?: bool, prealloc-threads?: int,"
-    " prealloc-context?: str, share?: bool, reserve?: bool, size: int, x-use-canonical-path-for-ramblock-id?: bool"
+    "dump?: bool, host-nodes?: [int], merge?: bool, policy?: host-policy, prealloc?: bool,"
+    " prealloc-threads?: int, prealloc-context?: str, share?: bool, reserve?: bool, size: int,"
+    " x-use-canonical-path-for-ramblock-id?: bool"
 )
 _OBJECTS: Final[Mapping[str, str | _Union]] = {
-    "backend": "id?: str, size: int, merge: bool, dump: bool, prealloc: bool, share: bool, reserve?: bool,"
-    " host-nodes: [int], policy: host-policy",
+    "backend": (
+        "id?: str, size: int, merge: bool, dump: bool, prealloc: bool, share: bool, reserve?: bool,"
+        " host-nodes: [int], policy: host-policy"
+    ),
     "command-name": "name: str",
     "cpu": "type: str, vcpus-count: int, props: cpu-place, qom-path?: str",
-    "cpu-place": "node-id?: int, socket-id?: int, die-id?: int, cluster-id?: int, core-id?: int, thread-id?: int",
+    "cpu-place": (
+        "node-id?: int, socket-id?: int, die-id?: int, cluster-id?: int, core-id?: int,"
+        " thread-id?: int"
+    ),
     "dimm": "data: dimm-data",
-    "dimm-data": "id?: str, addr: int, size: int, slot: int, node: int, memdev: str, hotplugged: bool, hotpluggable: bool",
+    "dimm-data": (
+        "id?: str, addr: int, size: int, slot: int, node: int, memdev: str, hotplugged: bool,"
+        " hotpluggable: bool"
+    ),
     "memory-device": _Union(
         "type: memory-device-type",
         "type",
@@ -111,7 +131,10 @@ _OBJECTS: Final[Mapping[str, str | _Union]] = {
         "qom-type: object-type, id: str",
         "qom-type",
         {
-            "memory-backend-file": f"{_BACKEND}, align?: int, discard-data?: bool, mem-path: str, pmem?: bool, readonly?: bool",
+            "memory-backend-file": (
+                f"{_BACKEND}, align?: int, discard-data?: bool, mem-path: str, pmem?: bool,"
+                " readonly?: bool"
+            ),
             "memory-backend-memfd": f"{_BACKEND}, hugetlb?: bool, hugetlbsize?: int, seal?: bool",
             "memory-backend-ram": _BACKEND,
         },
@@ -141,8 +164,10 @@ _OBJECTS: Final[Mapping[str, str | _Union]] = {
     "version": "qemu: version-numbers, package: str",
     "version-numbers": "major: int, minor: int, micro: int",
     "virtio-mem": "data: virtio-mem-data",
-    "virtio-mem-data": "id?: str, memaddr: int, requested-size: int, size: int, max-size: int, block-size: int, node: int,"
-    " memdev: str",
+    "virtio-mem-data": (
+        "id?: str, memaddr: int, requested-size: int, size: int, max-size: int, block-size: int,"
+        " node: int, memdev: str"
+    ),
     "virtio-pmem": "data: virtio-pmem-data",
     "virtio-pmem-data": "id?: str, memaddr: int, size: int, memdev: str",
     "vm-name": "name?: str",
@@ -172,8 +197,12 @@ def _members(text: str) -> tuple[_Member, ...]:
 
 
 def command_names() -> list[str]:
-    """The commands there are, in the order of query-commands: that in which they are declared, backwards."""
-    return [name for name, entity in reversed(list(_ENTITIES.items())) if isinstance(entity, _Command)]
+    """The commands there are, in the order of query-commands: that in which they are declared,
+    backwards.
+    """
+    return [
+        name for name, entity in reversed(list(_ENTITIES.items())) if isinstance(entity, _Command)
+    ]
 
 
 def check_arguments(command: str, arguments: Mapping[str, Any]) -> None:
@@ -196,11 +225,13 @@ def check_arguments(command: str, arguments: Mapping[str, Any]) -> None:
     check_unexpected(arguments, (member.name for member in members))
 
 
-# -------------------------------------------------------------------------------------------------------- introspection
+# ------------------------------------------------------------------------------------ introspection
 
 
 class _Translation:
-    """QEMU's way: commands and events first, then every type in the order in which it was first spoken of, by number."""
+    """QEMU's way: commands and events first, then every type in the order in which it was first
+    spoken of, by number.
+    """
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -210,7 +241,11 @@ class _Translation:
         for name, entity in _ENTITIES.items():
             info: dict[str, Any] = {"name": name}
             if isinstance(entity, _Command):
-                info |= {"meta-type": "command", "arg-type": self._use(entity.takes), "ret-type": self._use(entity.gives)}
+                info |= {
+                    "meta-type": "command",
+                    "arg-type": self._use(entity.takes),
+                    "ret-type": self._use(entity.gives),
+                }
             else:
                 info |= {"meta-type": "event", "arg-type": self._use(entity.carries)}
             yield info | _features(entity.features)
@@ -237,7 +272,11 @@ class _Translation:
             return {"meta-type": "array", "element-type": self._use(kind[1:-1])}
         if kind in _ENUMS:
             values = _ENUMS[kind].split()
-            return {"meta-type": "enum", "members": [{"name": value} for value in values], "values": values}
+            return {
+                "meta-type": "enum",
+                "members": [{"name": value} for value in values],
+                "values": values,
+            }
         what = _OBJECTS.get(kind, kind)
         if isinstance(what, str):
             return {"meta-type": "object", "members": self._object(what)}
@@ -245,12 +284,17 @@ class _Translation:
             "meta-type": "object",
             "members": self._object(what.common),
             "tag": what.tag,
-            "variants": [{"case": case, "type": self._use(variant)} for case, variant in what.variants.items()],
+            "variants": [
+                {"case": case, "type": self._use(variant)}
+                for case, variant in what.variants.items()
+            ],
         }
 
     def _object(self, text: str) -> list[dict[str, Any]]:
         return [
-            {"name": name, "type": self._use(kind)} | ({} if required else {"default": None}) | _features(features)
+            {"name": name, "type": self._use(kind)}
+            | ({} if required else {"default": None})
+            | _features(features)
             for name, kind, required, features in _members(text)
         ]
 

@@ -1,10 +1,13 @@
-"""The host's side of virtio-mem: a device that is plugged once and whose memory comes and goes in small blocks.
+"""The host's side of virtio-mem: a device that is plugged once and whose memory comes and goes in
+small blocks.
 
-Owns: the properties of the device `virtio-mem-pci` and of the `virtio-mem` behind it, the limits of its size in QEMU's
-words, when the guest's driver is to work, and how often the host is told of a change. Does not own: the other devices
-and the events' way to their listeners (board.py), what the driver does (engine/virtio_mem.c).
+Owns: the properties of the device `virtio-mem-pci` and of the `virtio-mem` behind it, the limits of
+its size in QEMU's words, when the guest's driver is to work, and how often the host is told of a
+change. Does not own: the other devices and the events' way to their listeners (board.py), what the
+driver does (engine/virtio_mem.c).
 
-The host asks for a size (`requested-size`); the guest gets there, partly or later, and each of its steps changes `size`.
+The host asks for a size (`requested-size`); the guest gets there, partly or later, and each of its
+steps changes `size`.
 
 Sizes and addresses are bytes.
 """
@@ -30,17 +33,28 @@ if TYPE_CHECKING:
     from .backends import Backend
     from .placement import Placed
 
-__all__ = ["DRIVER", "Driver", "Inner", "Throttle", "VirtioMem", "VirtioMems", "make_virtio_mem", "refuse_driver"]
+__all__ = [
+    "DRIVER",
+    "Driver",
+    "Inner",
+    "Throttle",
+    "VirtioMem",
+    "VirtioMems",
+    "make_virtio_mem",
+    "refuse_driver",
+]
 
 DRIVER: Final = "virtio-mem-pci"
 TYPE: Final = "virtio-mem"
-RETRY_SECONDS: Final = 50.0  # after which the guest's driver tries again at first, and twice as long each time, but
+# after which the guest's driver tries again at first, and twice as long each time, but
+RETRY_SECONDS: Final = 50.0
 LONGEST_RETRY_SECONDS: Final = 300.0
 EVENT_SECONDS: Final = 1.0  # QEMU sends MEMORY_DEVICE_SIZE_CHANGE no more often than this
 
 _LEAST_BLOCK: Final = 1 << 20
 _HOST_PAGE: Final = 1 << 12
-#: More of the region can be used than is requested, because guests add memory in blocks that are larger than the device's
+# : More of the region can be used than is requested, because guests add memory in blocks that are
+# larger than the device's
 _EXTENT: Final = {"aarch64": 1 << 30}
 _OTHER_EXTENT: Final = 256 << 20
 
@@ -91,7 +105,9 @@ class VirtioMem:
         "prealloc", "requested_size",
     )  # fmt: skip
 
-    def __init__(self, name: str | None, path: str, memdev: Backend, options: Mapping[str, Any], arch: str) -> None:
+    def __init__(
+        self, name: str | None, path: str, memdev: Backend, options: Mapping[str, Any], arch: str
+    ) -> None:
         self.id = name
         self.path = path
         self.memdev = memdev
@@ -109,7 +125,10 @@ class VirtioMem:
         self._usable = 0
 
     def __repr__(self) -> str:
-        return f"VirtioMem({self.id!r}, {self.addr:#x}+{self.size:#x}, {self.plugged:#x} of {self.requested_size:#x})"
+        return (
+            f"VirtioMem({self.id!r}, {self.addr:#x}+{self.size:#x}, {self.plugged:#x} of"
+            f" {self.requested_size:#x})"
+        )
 
     @property
     def size(self) -> int:
@@ -118,7 +137,9 @@ class VirtioMem:
 
     @property
     def usable(self) -> int:
-        """How much of the region the guest may use. It grows with what is requested, and does not shrink."""
+        """How much of the region the guest may use. It grows with what is requested, and does not
+        shrink.
+        """
         self._usable = max(self._usable, min(self.size, self.requested_size + self._extent))
         return self._usable
 
@@ -137,7 +158,9 @@ class VirtioMem:
         return {"type": TYPE, "data": data if self.id is None else data | {"id": self.id}}
 
     def properties(self, inner: bool) -> list[tuple[str, str, Any]]:
-        """Its QOM properties, without children and links: name, type, value, in the order in which qom-list has them."""
+        """Its QOM properties, without children and links: name, type, value, in the order in which
+        qom-list has them.
+        """
         both = {
             "memaddr": ("uint64", self.addr),
             "node": ("uint32", self.node),
@@ -147,9 +170,26 @@ class VirtioMem:
             "unplugged-inaccessible": ("OnOffAuto", self.inaccessible),
             "size": ("size", self.plugged),
         }
-        order = ["node", "unplugged-inaccessible", "memaddr", "legacy-memdev", "prealloc", "block-size", "size", "requested-size"]
+        order = [
+            "node",
+            "unplugged-inaccessible",
+            "memaddr",
+            "legacy-memdev",
+            "prealloc",
+            "block-size",
+            "size",
+            "requested-size",
+        ]
         if not inner:
-            order = ["memaddr", "node", "requested-size", "block-size", "prealloc", "unplugged-inaccessible", "size"]
+            order = [
+                "memaddr",
+                "node",
+                "requested-size",
+                "block-size",
+                "prealloc",
+                "unplugged-inaccessible",
+                "size",
+            ]
         return [(name, *both.get(name, ("str", ""))) for name in order]
 
     def change(self, name: str, value: Any, text: bool, warn: Warn | None = None) -> bool:
@@ -166,20 +206,29 @@ class VirtioMem:
         if name == "block-size":
             raise MonitorError("'block-size' cannot be changed")
         if name != "requested-size":
-            raise MonitorError(f"Attempt to set property '{name}' on anonymous device (type '{TYPE}') after it was realized")
+            raise MonitorError(
+                f"Attempt to set property '{name}' on anonymous device (type '{TYPE}') after it was"
+                " realized"
+            )
         size = _read_size(name, value, text, warn)
         if size % self.block_size:
-            raise MonitorError(f"'requested-size' has to be multiples of 'block-size' ({self.block_size:#x})")
+            raise MonitorError(
+                f"'requested-size' has to be multiples of 'block-size' ({self.block_size:#x})"
+            )
         if size > self.size:
-            raise MonitorError(f"'requested-size' cannot exceed the memory backend size({self.size:#x})")
+            raise MonitorError(
+                f"'requested-size' cannot exceed the memory backend size({self.size:#x})"
+            )
         changed, self.requested_size = size != self.requested_size, size
         return changed
 
 
 def refuse_driver(driver: str, bus: str | None) -> MonitorError | None:
-    """Why a device of a driver other than pc-dimm cannot be on this bus; None when there is no such reason.
+    """Why a device of a driver other than pc-dimm cannot be on this bus; None when there is no such
+    reason.
 
-    A bus is taken at its name: which PCI buses there are is not simulated. Those of a q35 itself are not for hotplug.
+    A bus is taken at its name: which PCI buses there are is not simulated. Those of a q35 itself
+    are not for hotplug.
     """
     if driver == TYPE:
         return MonitorError(f"No 'virtio-bus' bus found for device '{TYPE}'")
@@ -204,7 +253,8 @@ def make_virtio_mem(
     """A virtio-mem device as device_add makes it; the checks are in QEMU's order.
 
     :param devices: the memory devices there are, by address.
-    :param find_backend: what the link property of the first argument leads to when it is set to the second.
+    :param find_backend: what the link property of the first argument leads to when it is set to the
+        second.
     :raises MonitorError: QEMU's reason not to.
     """
     values: dict[str, Any] = {}
@@ -223,17 +273,28 @@ def make_virtio_mem(
     nodes = len(config.nodes)
     if device.node >= nodes:
         # QEMU forgot a blank
-        raise MonitorError(f"'node' property has value '{device.node}', which exceedsthe number of numa nodes: {nodes}")
+        raise MonitorError(
+            f"'node' property has value '{device.node}', which exceedsthe number of numa nodes:"
+            f" {nodes}"
+        )
     if warn and values.get("unplugged-inaccessible") == "off" and not _reads_as_zeros(memdev):
-        warn("'unplugged-inaccessible' property set to 'off' with a memdev that does not support the shared zeropage.")
+        warn(
+            "'unplugged-inaccessible' property set to 'off' with a memdev that does not support the"
+            " shared zeropage."
+        )
     page = memdev.alignment if memdev.alignment > RAM_ALIGNMENT else _HOST_PAGE
     if device.block_size < page:
         raise MonitorError(f"'block-size' property has to be at least the page size ({page:#x})")
     default = _default_block(memdev)
     if device.block_size < default and warn:
-        warn(f"'block-size' property is smaller than the default block size ({default >> 20:x} MiB)")
+        warn(
+            f"'block-size' property is smaller than the default block size ({default >> 20:x} MiB)"
+        )
     if device.requested_size % device.block_size:
-        raise MonitorError(f"'requested-size' property has to be multiples of 'block-size' ({device.block_size:#x})")
+        raise MonitorError(
+            "'requested-size' property has to be multiples of 'block-size'"
+            f" ({device.block_size:#x})"
+        )
     return device
 
 
@@ -290,7 +351,8 @@ def _read_size(name: str, value: Any, text: bool, warn: Warn | None) -> int:
     if size is None:
         raise HintedError(
             f"Parameter '{name}' expects a non-negative number below 2^64",
-            "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively.",
+            "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand"
+            " exabytes, respectively.",
         )
     return size
 
@@ -308,7 +370,9 @@ class Driver(Protocol):
         """Its driver plugs and unplugs. EBUSY, ENOMEM: some is left for later."""
 
     def unplug_fault(self, device: str, /) -> tuple[str, int]:
-        """How it is to answer on purpose when memory is asked back, and after how many microseconds."""
+        """How it is to answer on purpose when memory is asked back, and after how many
+        microseconds.
+        """
 
 
 class VirtioMems(Generic[_Job]):
@@ -316,7 +380,8 @@ class VirtioMems(Generic[_Job]):
 
     :ivar devices: in the order in which they came.
     :param ask: gives the guest work, to be done one after the other on a thread of its own.
-    :param tell: told of a size that has changed: when, in microseconds since 1970, and what QMP calls its data.
+    :param tell: told of a size that has changed: when, in microseconds since 1970, and what QMP
+        calls its data.
     """
 
     def __init__(
@@ -330,7 +395,9 @@ class VirtioMems(Generic[_Job]):
         self._driver = driver
         self._config = config
         self._ask = ask
-        self._throttle: Throttle[tuple[int, dict[str, Any]]] = Throttle(lambda change: tell(*change), EVENT_SECONDS)
+        self._throttle: Throttle[tuple[int, dict[str, Any]]] = Throttle(
+            lambda change: tell(*change), EVENT_SECONDS
+        )
         self._lock = threading.Lock()
         self._closed = False
         self._ending = threading.Event()
@@ -354,7 +421,9 @@ class VirtioMems(Generic[_Job]):
         return self._ask(lambda: self._request(device))
 
     def on_event(self, name: str, data: str) -> None:
-        """The driver says something of the device it calls `name`: "work", there is more to do, or "size N"."""
+        """The driver says something of the device it calls `name`: "work", there is more to do, or
+        "size N".
+        """
         device = next((device for device in self.devices if f"virtio{device.number}" == name), None)
         if device is None or device.number is None:
             return
@@ -363,15 +432,22 @@ class VirtioMems(Generic[_Job]):
             self._ask(lambda: self._work(number))
             return
         device.plugged = int(data.removeprefix("size "))
-        told = {"size": device.plugged, "qom-path": device.path, **({} if device.id is None else {"id": device.id})}
+        told = {
+            "size": device.plugged,
+            "qom-path": device.path,
+            **({} if device.id is None else {"id": device.id}),
+        }
         self._throttle.put(device.path, (time.time_ns() // 1000, told))
 
     def _probe(self, device: VirtioMem) -> None:
         try:
             nid = self._config.node_ids[device.node]
-            device.number = self._driver.virtio_mem_probe(nid, device.addr, device.size, device.block_size)
+            device.number = self._driver.virtio_mem_probe(
+                nid, device.addr, device.size, device.block_size
+            )
         except OSError:
-            return  # the guest has no driver, or none for this one; what it says of that is in its log
+            # the guest has no driver, or none for this one; what it says of that is in its log
+            return
         self._request(device)
 
     def _request(self, device: VirtioMem) -> None:
@@ -385,7 +461,9 @@ class VirtioMems(Generic[_Job]):
         self._work(device.number)
 
     def _work(self, number: int, again: float = RETRY_SECONDS) -> None:
-        """Let the driver work. What it could not do it tries again, in `again` seconds, as Linux does."""
+        """Let the driver work. What it could not do it tries again, in `again` seconds, as Linux
+        does.
+        """
         with self._lock:
             timer = self._retries.pop(number, None)
         if timer is not None:
@@ -405,11 +483,13 @@ class VirtioMems(Generic[_Job]):
 
 
 class Throttle(Generic[_T]):
-    """Passes on what comes, of each kind at most one at a time: the first at once, after that the last there was.
+    """Passes on what comes, of each kind at most one at a time: the first at once, after that the
+    last there was.
 
     As QEMU does it with events that may come often. `close()` it.
 
-    :param deliver: called with what is passed on, on the thread that put it, or on a thread of its own.
+    :param deliver: called with what is passed on, on the thread that put it, or on a thread of its
+        own.
     :param seconds: between two of a kind.
     """
 
@@ -417,7 +497,8 @@ class Throttle(Generic[_T]):
         self._deliver = deliver
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._waiting: dict[str, _T | None] = {}  # kind -> the last that came since one was passed on
+        # kind -> the last that came since one was passed on
+        self._waiting: dict[str, _T | None] = {}
         self._timers: dict[str, threading.Timer] = {}
 
     def put(self, kind: str, item: _T) -> None:

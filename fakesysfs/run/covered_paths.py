@@ -1,8 +1,9 @@
-"""The view of `fakesysfs run`: which paths of /sys and /proc are ours, and how they come to stand there.
+"""The view of `fakesysfs run`: which paths of /sys and /proc are ours, and how they come to stand
+there.
 
-Owns: the list of paths, what is mounted over what in a mount namespace that is already private, here and in root file
-systems for chroot, and the child process that does it. Does not own the namespaces and the processes of `run`
-(launch.py), nor the tree itself (mount.py).
+Owns: the list of paths, what is mounted over what in a mount namespace that is already private,
+here and in root file systems for chroot, and the child process that does it. Does not own the
+namespaces and the processes of `run` (launch.py), nor the tree itself (mount.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ import stat
 from contextlib import contextmanager
 
 from ..errors import EnvironmentProblem
-from .system_calls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, mount, unmount
+from .system_calls import (
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REC,
+    MS_REMOUNT,
+    mount,
+    unmount,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +44,9 @@ DIRECTORIES = (
     "/sys/kernel/debug/notifier-error-inject",
     "/sys/kernel/debug/tracing",
 )
-# DIMM slots have ACPI devices among those of the host's that have nothing to do with memory and stay in sight:
-# directories in the first, links in the second. What has such a name on the host is of its own slots, and hidden.
+# DIMM slots have ACPI devices among those of the host's that have nothing to do with memory and
+# stay in sight: directories in the first, links in the second. What has such a name on the host is
+# of its own slots, and hidden.
 SLOT_PLACES = ("/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04", "/sys/bus/acpi/devices")
 SLOT = "PNP0C80:"
 FILES = (
@@ -45,7 +57,8 @@ FILES = (
     "/proc/vmstat",
     "/proc/iomem",
 )
-# Directories to mount the whole tree over until its parts are in place; none in which any of the above is.
+# Directories to mount the whole tree over until its parts are in place; none in which any of the
+# above is.
 STAGES = ("/sys/fs", "/mnt", "/srv")
 
 
@@ -61,10 +74,14 @@ def stage() -> str:
 
 
 def is_covered(path: str, roots: Sequence[str] = ()) -> bool:
-    """Whether an absolute path leads into what is covered, here or in a root file system. Looks at the name only."""
+    """Whether an absolute path leads into what is covered, here or in a root file system. Looks at
+    the name only.
+    """
     for root in ("", *roots):
         inside = path.removeprefix(root) if path.startswith(f"{root}/") else ""
-        if any(inside == place or inside.startswith(f"{place}/") for place in (*DIRECTORIES, *FILES)):
+        if any(
+            inside == place or inside.startswith(f"{place}/") for place in (*DIRECTORIES, *FILES)
+        ):
             return True
         if any(inside.startswith(f"{place}/{SLOT}") for place in SLOT_PLACES):
             return True
@@ -78,19 +95,25 @@ def checked_root(directory: str) -> str:
     """
     root = os.path.realpath(directory)
     if root == "/":
-        raise EnvironmentProblem("--bind-root /: that is where the files are anyway", "give the directory for chroot")
+        raise EnvironmentProblem(
+            "--bind-root /: that is where the files are anyway", "give the directory for chroot"
+        )
     for name in ("sys", "proc"):
         place = os.path.join(root, name)
         if os.path.islink(place) or not os.path.isdir(place):
-            raise EnvironmentProblem(f"--bind-root {directory}: there is no directory {name} in it", f"mkdir {place}")
+            raise EnvironmentProblem(
+                f"--bind-root {directory}: there is no directory {name} in it", f"mkdir {place}"
+            )
     return root
 
 
 class Mounter:
-    """A child of the process that serves the tree; it does everything for which paths in the tree must be looked up.
+    """A child of the process that serves the tree; it does everything for which paths in the tree
+    must be looked up.
 
-    To be made before the device /dev/fuse is opened, so that the child does not hold it open, and before there are
-    threads. It begins at once with what needs no tree: a /proc of this pid namespace.
+    To be made before the device /dev/fuse is opened, so that the child does not hold it open, and
+    before there are threads. It begins at once with what needs no tree: a /proc of this pid
+    namespace.
     """
 
     def __init__(self) -> None:
@@ -105,7 +128,8 @@ class Mounter:
         theirs.close()
 
     def cover(self, stage: str, roots: Sequence[str] = ()) -> list[str]:
-        """Put the parts of the tree mounted at `stage` over the real /sys and /proc, and take it away from there.
+        """Put the parts of the tree mounted at `stage` over the real /sys and /proc, and take it
+        away from there.
 
         :param roots: root file systems to show it in as well, as checked_root() gives them.
         :returns: what could not be done and is not fatal, a sentence each.
@@ -125,7 +149,9 @@ class Mounter:
         try:
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         except OSError as e:
-            notes.append(f"/proc stays the one outside, so process numbers do not fit: {e.strerror}")
+            notes.append(
+                f"/proc stays the one outside, so process numbers do not fit: {e.strerror}"
+            )
         request = parent.recv(1 << 16)
         if not request:
             os._exit(1)  # the process that serves was killed
@@ -144,7 +170,9 @@ class Mounter:
 
 
 def _places(stage: str, roots: Sequence[str]) -> Iterator[str]:
-    """What is to be covered, one after the other: the paths here, then those in the other root file systems."""
+    """What is to be covered, one after the other: the paths here, then those in the other root file
+    systems.
+    """
     ours = [place for place in (*DIRECTORIES, *SLOT_PLACES) if os.path.isdir(stage + place)]
     ours += [place for place in FILES if os.path.isfile(stage + place)]
     yield from ours
@@ -160,7 +188,8 @@ def _cover(stage: str, place: str, roots: Sequence[str]) -> str:
     """Cover one place. Returns a sentence when it cannot be and that is not fatal."""
     root = next((root for root in roots if place.startswith(f"{root}/")), "")
     path = place.removeprefix(root)
-    if path in ("/sys", "/proc"):  # an empty directory: it gets what there is outside, and what covers it
+    # an empty directory: it gets what there is outside, and what covers it
+    if path in ("/sys", "/proc"):
         mount(path, place, None, MS_BIND | MS_REC)
     elif path in SLOT_PLACES and os.path.isdir(place):
         with _rebuilt(place, without=SLOT):
@@ -173,18 +202,23 @@ def _cover(stage: str, place: str, roots: Sequence[str]) -> str:
     elif os.path.isfile(place):
         mount(stage + path, place, None, MS_BIND)
     else:
-        return f"there is no {place}, so there is none here" if root else f"this kernel has no {place}, so there is none here"
+        return (
+            f"there is no {place}, so there is none here"
+            if root
+            else f"this kernel has no {place}, so there is none here"
+        )
     return ""
 
 
 def make_appear(directory: str, *, read_only: bool = True) -> None:
     """Make an empty directory where there is none, and leave no trace of it on any disk.
 
-    The nearest directory above it that exists is covered by a tmpfs with everything it has, bound or linked, so that
-    nothing disappears. What cannot be listed (debugfs, for an ordinary user) could not be used either.
+    The nearest directory above it that exists is covered by a tmpfs with everything it has, bound
+    or linked, so that nothing disappears. What cannot be listed (debugfs, for an ordinary user)
+    could not be used either.
 
-    :param read_only: no file can be made in that covered one, as in /sys; else whoever could can, and it is gone with
-        the namespace.
+    :param read_only: no file can be made in that covered one, as in /sys; else whoever could can,
+        and it is gone with the namespace.
     """
     above = os.path.dirname(directory)
     while not os.path.isdir(above):
@@ -196,7 +230,9 @@ def make_appear(directory: str, *, read_only: bool = True) -> None:
 
 
 @contextmanager
-def _rebuilt(directory: str, *, without: str | None = None, read_only: bool = True) -> Iterator[None]:
+def _rebuilt(
+    directory: str, *, without: str | None = None, read_only: bool = True
+) -> Iterator[None]:
     """Cover a directory by a tmpfs with everything it has, and let the caller add to it.
 
     :param without: leave out what has a name that begins so.
@@ -212,11 +248,18 @@ def _rebuilt(directory: str, *, without: str | None = None, read_only: bool = Tr
         with os.scandir(hidden) as entries:
             for entry in entries:
                 if without is None or not entry.name.startswith(without):
-                    _repeat(f"/proc/self/fd/{hidden}/{entry.name}", os.path.join(directory, entry.name))
+                    _repeat(
+                        f"/proc/self/fd/{hidden}/{entry.name}", os.path.join(directory, entry.name)
+                    )
         os.close(hidden)
     yield
     if read_only:
-        mount("none", directory, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        mount(
+            "none",
+            directory,
+            None,
+            MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+        )
 
 
 def _repeat(original: str, place: str) -> None:

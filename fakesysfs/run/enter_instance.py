@@ -1,21 +1,24 @@
-"""`fakesysfs exec -- CMD`: one more command inside a running instance, as if it had been started there.
+"""`fakesysfs exec -- CMD`: one more command inside a running instance, as if it had been started
+there.
 
-Owns: entering the namespaces of an instance, and what has to be true of them first. Does not own: signals, terminal and
-exit statuses (supervise.py), how an instance is found and asked for its namespaces (control.py).
+Owns: entering the namespaces of an instance, and what has to be true of them first. Does not own:
+signals, terminal and exit statuses (supervise.py), how an instance is found and asked for its
+namespaces (control.py).
 
     the shell ── outside ── minder ── CMD
                  execute()  inside, as CMD is
 
-The process the user started enters the user and the pid namespace, of which the latter is for its children. Its child,
-the minder, enters the rest and starts CMD. Who ends whom when one is killed:
+The process the user started enters the user and the pid namespace, of which the latter is for its
+children. Its child, the minder, enters the rest and starts CMD. Who ends whom when one is killed:
 
     outside       the socket pair reports end of file, the minder kills CMD and ends
     minder        the kernel kills CMD, see syscall.end_with_parent; the socket pair tells the process outside
     the instance  the kernel kills minder and CMD
 
-What CMD leaves running stays until the instance ends, as it would have if CMD had been started in there. The process
-outside ignores SIGCHLD, so that the kernel buries the minder: the end of a pid namespace waits until all its processes
-are buried, and a process outside that is stopped would be waited for.
+What CMD leaves running stays until the instance ends, as it would have if CMD had been started in
+there. The process outside ignores SIGCHLD, so that the kernel buries the minder: the end of a pid
+namespace waits until all its processes are buried, and a process outside that is stopped would be
+waited for.
 """
 
 from __future__ import annotations
@@ -30,18 +33,33 @@ from contextlib import suppress
 from ..control import is_own, printable
 from ..errors import EnvironmentProblem, FakesysfsError, InstanceError
 from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
-from .system_calls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, call, end_with_parent
+from .system_calls import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    call,
+    end_with_parent,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
-KINDS = {"user": CLONE_NEWUSER, "mnt": CLONE_NEWNS, "net": CLONE_NEWNET, "pid": CLONE_NEWPID, "command": CLONE_NEWUSER}
+KINDS = {
+    "user": CLONE_NEWUSER,
+    "mnt": CLONE_NEWNS,
+    "net": CLONE_NEWNET,
+    "pid": CLONE_NEWPID,
+    "command": CLONE_NEWUSER,
+}
 NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704  # ioctl_ns(2)
 
 
-def execute(namespaces: Mapping[str, int], command: Sequence[str], environment: Mapping[str, str]) -> int:
+def execute(
+    namespaces: Mapping[str, int], command: Sequence[str], environment: Mapping[str, str]
+) -> int:
     """Run a command in the namespaces of an instance. Returns its exit status.
 
     :param namespaces: see namespace.Inside.namespaces.
@@ -71,28 +89,40 @@ def execute(namespaces: Mapping[str, int], command: Sequence[str], environment: 
     theirs.close()
     outside.pass_signals(ignored)
     if outside.status is None:
-        print("fakesysfs: the instance ended, or the simulation was killed, and with it the command", file=sys.stderr)
+        print(
+            "fakesysfs: the instance ended, or the simulation was killed, and with it the command",
+            file=sys.stderr,
+        )
         return KILLED
     return outside.status
 
 
 def check(namespaces: Mapping[str, int]) -> None:
-    """See that namespaces are such as this user's `run` makes: nobody else has a say in what is seen in there.
+    """See that namespaces are such as this user's `run` makes: nobody else has a say in what is
+    seen in there.
 
     :param namespaces: see namespace.Inside.namespaces.
     :raises InstanceError: they are not.
     """
     if namespaces.keys() - {"command"} != KINDS.keys() - {"command"}:
-        raise InstanceError("the instance does not give the namespaces of a run; nothing is entered")
+        raise InstanceError(
+            "the instance does not give the namespaces of a run; nothing is entered"
+        )
     for name, fd in namespaces.items():
         if not _is_namespace(fd, name):
-            raise InstanceError(f"what the instance gives is no {name} namespace; nothing is entered")
+            raise InstanceError(
+                f"what the instance gives is no {name} namespace; nothing is entered"
+            )
     strange = [name for name in namespaces if not _is_in(namespaces, name)]
     if os.geteuid() != 0 and strange and "user" not in strange:
-        raise InstanceError("nobody but root makes namespaces in the user namespace there is; nothing is entered")
+        raise InstanceError(
+            "nobody but root makes namespaces in the user namespace there is; nothing is entered"
+        )
     for name in strange:
         if not _is_trusted(namespaces, name):
-            raise InstanceError(f"the {name} namespace of the instance is not of its user; nothing is entered")
+            raise InstanceError(
+                f"the {name} namespace of the instance is not of its user; nothing is entered"
+            )
 
 
 def _is_namespace(fd: int, name: str) -> bool:
@@ -100,7 +130,10 @@ def _is_namespace(fd: int, name: str) -> bool:
     # The name comes first: it is got without asking whoever is behind a file of another kind.
     kind = "user" if name == "command" else name
     try:
-        return os.readlink(f"/proc/self/fd/{fd}").startswith(f"{kind}:[") and _ask(fd, NS_GET_NSTYPE) == KINDS[name]
+        return (
+            os.readlink(f"/proc/self/fd/{fd}").startswith(f"{kind}:[")
+            and _ask(fd, NS_GET_NSTYPE) == KINDS[name]
+        )
     except FileNotFoundError:
         raise EnvironmentProblem("there is no /proc here", "mount -t proc proc /proc") from None
 
@@ -114,8 +147,12 @@ def _is_trusted(namespaces: Mapping[str, int], name: str) -> bool:
         return False
     try:
         if name == "net" and _is_ours(owner):
-            return True  # `run` of root makes it in a user namespace of its own, see syscall.enter_quiet_network()
-        return os.path.sameopenfile(owner, namespaces["user"]) and (name != "command" or _is_ours(namespaces[name]))
+            # `run` of root makes it in a user namespace of its own, see
+            # syscall.enter_quiet_network()
+            return True
+        return os.path.sameopenfile(owner, namespaces["user"]) and (
+            name != "command" or _is_ours(namespaces[name])
+        )
     finally:
         os.close(owner)
 
@@ -162,19 +199,29 @@ def _join(namespaces: Mapping[str, int], name: str) -> None:
     try:
         call("setns", namespaces[name], 0)
     except OSError as e:
-        raise EnvironmentProblem(f"the instance's {name} namespace cannot be entered: {e.strerror}") from None
+        raise EnvironmentProblem(
+            f"the instance's {name} namespace cannot be entered: {e.strerror}"
+        ) from None
 
 
 class _Entered(Minder):
     """The process next to the command."""
 
-    def __init__(self, outside: socket.socket, namespaces: Mapping[str, int], mask: set[int], other_user: bool) -> None:
+    def __init__(
+        self,
+        outside: socket.socket,
+        namespaces: Mapping[str, int],
+        mask: set[int],
+        other_user: bool,
+    ) -> None:
         super().__init__(outside)
         self._namespaces = namespaces
         self._mask = mask
         self._other_user = other_user
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], directory: str) -> NoReturn:
+    def start(
+        self, command: Sequence[str], environment: Mapping[str, str], directory: str
+    ) -> NoReturn:
         """The life of this process."""
         self.say("hello")
         status = 1
@@ -194,7 +241,8 @@ class _Entered(Minder):
 
     def deserted(self) -> NoReturn:
         """The process outside was killed."""
-        if self.command:  # else it is just being started, and is killed with this process; 0 would be the whole group
+        # else it is just being started, and is killed with this process; 0 would be the whole group
+        if self.command:
             with suppress(ProcessLookupError):
                 os.kill(self.command, signal.SIGKILL)
         self.end(KILLED)
@@ -217,7 +265,8 @@ class _Entered(Minder):
                     os.setresuid(0, 0, 0)
                 if "command" in self._namespaces:
                     _join(self._namespaces, "command")
-                # Python's own handler would not end it by the signal, should one come before the command is there.
+                # Python's own handler would not end it by the signal, should one come before the
+                # command is there.
                 handled = {signal.SIGINT} if callable(signal.getsignal(signal.SIGINT)) else set()
                 for number in PYTHON_IGNORES | handled:
                     signal.signal(number, signal.SIG_DFL)

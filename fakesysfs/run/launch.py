@@ -1,26 +1,28 @@
-"""`fakesysfs run -- CMD`: a private view of /sys and /proc for one command, of which nothing outlives the command.
+"""`fakesysfs run -- CMD`: a private view of /sys and /proc for one command, of which nothing
+outlives the command.
 
-Owns: the processes of `run` and the namespaces. Does not own: signals, terminal and exit statuses (supervise.py), what is
-mounted where (covered_paths.py), the machine and the FUSE server (instance.py puts the pieces together in `Inside`'s process),
-the options (commands.py).
+Owns: the processes of `run` and the namespaces. Does not own: signals, terminal and exit statuses
+(supervise.py), what is mounted where (covered_paths.py), the machine and the FUSE server
+(instance.py puts the pieces together in `Inside`'s process), the options (commands.py).
 
     the shell ── launcher ── unshare ── inside ──┬── mounter
                  launch()    util-linux  pid 1   └── CMD ── ...
 
-launch() is the process the user started. It makes a socket pair and starts unshare(1) at once; the options are parsed
-while the process inside loads what it needs, and sent to it. Then it passes on signals, and waits. `Inside` is pid 1 of
-a pid namespace, serves the files, starts CMD and buries orphans. When it ends, for whatever reason, the kernel kills
-every process of the namespace, and with the last of them go the mounts and the network. It must never look up a path
-in what it serves: were it killed meanwhile, one thread would wait for an answer from others that are dead, for ever,
-and keep open the device whose closing would end the wait. So a child, the mounter, does what needs that, and ends
-before CMD starts. Who ends whom when one is killed:
+launch() is the process the user started. It makes a socket pair and starts unshare(1) at once; the
+options are parsed while the process inside loads what it needs, and sent to it. Then it passes on
+signals, and waits. `Inside` is pid 1 of a pid namespace, serves the files, starts CMD and buries
+orphans. When it ends, for whatever reason, the kernel kills every process of the namespace, and
+with the last of them go the mounts and the network. It must never look up a path in what it serves:
+were it killed meanwhile, one thread would wait for an answer from others that are dead, for ever,
+and keep open the device whose closing would end the wait. So a child, the mounter, does what needs
+that, and ends before CMD starts. Who ends whom when one is killed:
 
     launcher   the socket pair reports end of file, Inside ends
     unshare    --kill-child: the kernel kills Inside; the launcher sees its child end
     inside     the kernel kills the rest; unshare ends, the launcher removes the one file there may be (the QMP socket)
 
-With --detach the process the user started makes a launcher in a session of its own, waits until CMD has been started,
-says how to enter the instance and how to end it, and ends.
+With --detach the process the user started makes a launcher in a session of its own, waits until CMD
+has been started, says how to enter the instance and how to end it, and ends.
 """
 
 from __future__ import annotations
@@ -49,24 +51,29 @@ UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", 
 
 START_SECONDS = 5.0
 STOP_SECONDS = 5.0  # how long a command may take to end after SIGTERM
-# What runs in an instance without a command, so that there is always a process to follow into its namespaces.
+# What runs in an instance without a command, so that there is always a process to follow into its
+# namespaces.
 WAITING = ("sleep", "infinity")
 # What an option of `run` is when nobody has given it; every other one is false then.
 DEFAULTS = {"net": "own", "root": True}
 
 
-# ------------------------------------------------------------------------------------------------------ the launcher
+# ------------------------------------------------------------------------------------- the launcher
 
 
 def launch(
-    arguments: Sequence[str], parse: Callable[[], dict[str, Any]], on_ready: Callable[[str], bool] = lambda _: True
+    arguments: Sequence[str],
+    parse: Callable[[], dict[str, Any]],
+    on_ready: Callable[[str], bool] = lambda _: True,
 ) -> int:
     """Run a command in namespaces of its own. Returns its exit status.
 
     :param arguments: the command is at their end.
-    :param parse: gives the options, among them "command", as something JSON can say. It is called while the process
-        inside loads what it needs; what it raises is raised, after everything has been ended.
-    :param on_ready: called with the name of the instance when the command has been started; False is to end it.
+    :param parse: gives the options, among them "command", as something JSON can say. It is called
+        while the process inside loads what it needs; what it raises is raised, after everything has
+        been ended.
+    :param on_ready: called with the name of the instance when the command has been started; False
+        is to end it.
     :raises EnvironmentProblem: the namespaces cannot be made.
     """
     listener, name = listen(os.getpid(), os.geteuid())  # in the caller's network namespace
@@ -77,7 +84,13 @@ def launch(
     inherited = [theirs.fileno(), listener.fileno(), os.dup(2)]
     for fd in inherited:
         os.set_inheritable(fd, True)
-    inside = [sys.executable, "-P", "-c", INSIDE, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    inside = [
+        sys.executable,
+        "-P",
+        "-c",
+        INSIDE,
+        os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+    ]
     facts = [*map(str, inherited), name, str(os.getegid()), ",".join(map(str, mask))]
     try:
         child = os.posix_spawnp(
@@ -105,7 +118,9 @@ def launch(
 
 
 def launch_detached(arguments: Sequence[str], parse: Callable[[], dict[str, Any]]) -> int:
-    """As `launch`, in a session of its own. Returns when the command has been started, or cannot be."""
+    """As `launch`, in a session of its own. Returns when the command has been started, or cannot
+    be.
+    """
     options = parse()
     result, answer = os.pipe()
     saying, stderr = os.pipe()
@@ -163,7 +178,9 @@ def unshare_as() -> tuple[str, ...]:
     if os.geteuid() == 0:
         try:
             with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-                effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+                effective = next(
+                    int(line.split()[1], 16) for line in status if line.startswith("CapEff:")
+                )
         except FileNotFoundError:
             raise EnvironmentProblem("there is no /proc here", "mount -t proc proc /proc") from None
         if effective & 1 << 21:  # CAP_SYS_ADMIN
@@ -171,8 +188,8 @@ def unshare_as() -> tuple[str, ...]:
     return ("--user", "--map-root-user")
 
 
-# What the process inside runs. A directory of the caller's is no place to import from, hence -P; the package is found
-# where the launcher found it.
+# What the process inside runs. A directory of the caller's is no place to import from, hence -P;
+# the package is found where the launcher found it.
 INSIDE = (
     "import sys; sys.path[:0] = [] if sys.argv[1] in sys.path else sys.argv[1:2]; "
     "from fakesysfs.instance import inside; inside(sys.argv[2:])"
@@ -186,14 +203,18 @@ class _Launcher(Outside):
     :param on_ready: called when the command has been started; False is to end everything.
     """
 
-    def __init__(self, inside: socket.socket, child: int, complaints: int, on_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, inside: socket.socket, child: int, complaints: int, on_ready: Callable[[], bool]
+    ) -> None:
         super().__init__(inside, child)
         self._complaints = complaints
         self._on_ready = on_ready
         self._files: dict[str, str] = {}  # path -> identity_of() it
 
     def heard(self, word: str, rest: str) -> None:
-        """What is said in `run` only: files that are made and removed, and that the command has been started."""
+        """What is said in `run` only: files that are made and removed, and that the command has
+        been started.
+        """
         if word == "file":
             identity, _, path = rest.partition(" ")
             self._files[path] = identity
@@ -247,12 +268,17 @@ def identity_of(path: str) -> str:
 
 
 def remove_socket(path: str, identity: str) -> None:
-    """Remove the socket file of a process that was killed. One that somebody listens at is left alone.
+    """Remove the socket file of a process that was killed. One that somebody listens at is left
+    alone.
 
-    :param identity: identity_of(path) when the process had made it; NO_FILE when it was about to: then any will do.
+    :param identity: identity_of(path) when the process had made it; NO_FILE when it was about to:
+        then any will do.
     """
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode) or identity not in (NO_FILE, identity_of(path)):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode) or identity not in (
+            NO_FILE,
+            identity_of(path),
+        ):
             return
         with socket.socket(socket.AF_UNIX) as probe:
             try:
@@ -263,7 +289,7 @@ def remove_socket(path: str, identity: str) -> None:
         pass  # it is gone, or not ours to remove
 
 
-# ---------------------------------------------------------------------------------------------------- inside, as pid 1
+# --------------------------------------------------------------------------------- inside, as pid 1
 
 
 class Options(dict[str, "Any"]):
@@ -276,8 +302,8 @@ class Options(dict[str, "Any"]):
 class Inside(Minder):
     """The process inside the namespaces: pid 1.
 
-    :param arguments: what launch() gives: three descriptors, the instance's name, the group id outside, the signal mask
-        the caller had; then what the user wrote after `run`.
+    :param arguments: what launch() gives: three descriptors, the instance's name, the group id
+        outside, the signal mask the caller had; then what the user wrote after `run`.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -306,9 +332,13 @@ class Inside(Minder):
         self.listen()
 
     def options(self) -> dict[str, Any]:
-        """The options of `run`, "command" among them, once the launcher has parsed them. To be called once."""
+        """The options of `run`, "command" among them, once the launcher has parsed them. To be
+        called once.
+        """
         options = Options(self._options.get())
-        options["command"] = self._arguments[len(self._arguments) - options["command"] :] or list(WAITING)
+        options["command"] = self._arguments[len(self._arguments) - options["command"] :] or list(
+            WAITING
+        )
         return options
 
     def received(self, data: bytes) -> None:
@@ -321,7 +351,9 @@ class Inside(Minder):
     # The end
 
     def before_end(self) -> None:
-        """Remove what would be left. With this process the kernel ends all others of its pid namespace."""
+        """Remove what would be left. With this process the kernel ends all others of its pid
+        namespace.
+        """
         for remove in self._at_end:
             with suppress(OSError):
                 remove()
@@ -334,15 +366,19 @@ class Inside(Minder):
             with suppress(ProcessLookupError):
                 os.kill(self.command, signal.SIGTERM)
                 os.kill(self.command, signal.SIGCONT)
-        timer = threading.Timer(STOP_SECONDS if self.command else 0, self.end, [128 + signal.SIGTERM])
+        timer = threading.Timer(
+            STOP_SECONDS if self.command else 0, self.end, [128 + signal.SIGTERM]
+        )
         timer.daemon = True
         timer.start()
 
     @contextmanager
     def making(self, path: str) -> Iterator[None]:
-        """Around the making of a socket file at `path`, of which nothing is left however this process ends.
+        """Around the making of a socket file at `path`, of which nothing is left however this
+        process ends.
 
-        `end` removes it, and waits while it is being made; the launcher removes it should this process be killed.
+        `end` removes it, and waits while it is being made; the launcher removes it should this
+        process be killed.
         """
         path = os.path.abspath(path)
         with self._ending:
@@ -361,7 +397,8 @@ class Inside(Minder):
     # Namespaces and mounts
 
     def enter_network(self) -> list[str]:
-        """Make a network namespace with loopback up. To be called before any thread that needs to be in it is started.
+        """Make a network namespace with loopback up. To be called before any thread that needs to
+        be in it is started.
 
         :returns: what could not be done and is not fatal, a sentence each.
         :raises EnvironmentProblem: there can be none.
@@ -387,11 +424,14 @@ class Inside(Minder):
 
     # The command
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]) -> NoReturn:
+    def run(
+        self, command: Sequence[str], environment: Mapping[str, str], options: Mapping[str, Any]
+    ) -> NoReturn:
         """Start `command`, take care of it and of every orphan, and end with its exit status.
 
-        :param options: "root": False is to give it the caller's user id instead of 0, in a user namespace of its own; "detach":
-            it has no streams, and neither has this process from then on.
+        :param options: "root": False is to give it the caller's user id instead of 0, in a user
+            namespace of its own; "detach": it has no streams, and neither has this process from
+            then on.
         :raises CannotStart: there is no such command.
         """
         self._keep_uid = not options["root"] and self.uid != 0
@@ -426,21 +466,28 @@ class Inside(Minder):
         how: dict[str, Any] = {"setsigmask": self._mask, "setsigdef": PYTHON_IGNORES}
         if detach:
             how["file_actions"] = [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0)]
-        return started(command[0], lambda *what: os.posix_spawn(*what, **how), path, arguments, environment)
+        return started(
+            command[0], lambda *what: os.posix_spawn(*what, **how), path, arguments, environment
+        )
 
     # Others that want to be next to the command
 
     def namespaces(self) -> dict[str, int]:
-        """The namespaces of the command, once it has been started, by their names in /proc/PID/ns; to be closed.
+        """The namespaces of the command, once it has been started, by their names in /proc/PID/ns;
+        to be closed.
 
         "user" is this process's, "command" the one of the command if that has another.
 
         :raises OSError: there is no /proc to find them in.
-        :raises EnvironmentProblem: it is not one of this pid namespace, where the command's could be found.
+        :raises EnvironmentProblem: it is not one of this pid namespace, where the command's could
+            be found.
         """
         self._running.wait()
         if self._keep_uid and os.readlink("/proc/self") != str(os.getpid()):
-            raise EnvironmentProblem("without a /proc of its own nobody can enter an instance that keeps the user", "run --root")
+            raise EnvironmentProblem(
+                "without a /proc of its own nobody can enter an instance that keeps the user",
+                "run --root",
+            )
         paths = {name: f"/proc/self/ns/{name}" for name in ("user", "mnt", "net", "pid")}
         if self._keep_uid:
             # unshare(1), which becomes the command, may not have got so far.

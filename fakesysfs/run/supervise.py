@@ -1,16 +1,19 @@
 """A command in other namespaces that behaves as if it had been started where it was typed.
 
-Owns: signals, stops, the terminal and exit statuses of such a command, and how it is found and started. Does not own
-the namespaces: `run` makes them (launch.py), `exec` enters them (enter_instance.py).
+Owns: signals, stops, the terminal and exit statuses of such a command, and how it is found and
+started. Does not own the namespaces: `run` makes them (launch.py), `exec` enters them
+(enter_instance.py).
 
     the shell ── Outside ──...── Minder ── command
 
-`Outside` is the process that the user started, `Minder` the one next to the command; a socket pair is between them.
-From inside come the words hello, stopped, continued and end STATUS, from outside the numbers of signals.
+`Outside` is the process that the user started, `Minder` the one next to the command; a socket pair
+is between them. From inside come the words hello, stopped, continued and end STATUS, from outside
+the numbers of signals.
 
-Signals: the command is in Outside's process group, so what the terminal sends reaches it directly, and so does what
-anybody sends to the whole group. Outside and Minder block every signal. Outside passes on those sent to it alone; see
-Minder.pass_on for how "alone" is told. When the command stops, Outside stops, so that the shell takes the terminal back.
+Signals: the command is in Outside's process group, so what the terminal sends reaches it directly,
+and so does what anybody sends to the whole group. Outside and Minder block every signal. Outside
+passes on those sent to it alone; see Minder.pass_on for how "alone" is told. When the command
+stops, Outside stops, so that the shell takes the terminal back.
 """
 
 from __future__ import annotations
@@ -41,17 +44,26 @@ PYTHON_IGNORES = {signal.SIGPIPE, signal.SIGXFSZ}
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 KILLED = 128 + signal.SIGKILL
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
-GROUP_SECONDS = 0.01  # how much later the last process of a group may get a signal sent to the group
+# how much later the last process of a group may get a signal sent to the group
+GROUP_SECONDS = 0.01
 DEATH_SECONDS = 5.0  # how long a process that was killed may take to be gone
 
 
-# ------------------------------------------------------------------------------------------------------------- outside
+# ------------------------------------------------------------------------------------------ outside
 
 
 def block_signals() -> tuple[set[int], set[int]]:
-    """Block every signal that can be. Returns the mask there was, and which signals the caller had ignored."""
-    mask = {int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.valid_signals()) - OWN)}
-    ignored = {int(n) for n in signal.valid_signals() - PYTHON_IGNORES if signal.getsignal(n) == signal.SIG_IGN}
+    """Block every signal that can be. Returns the mask there was, and which signals the caller had
+    ignored.
+    """
+    mask = {
+        int(n) for n in signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.valid_signals()) - OWN)
+    }
+    ignored = {
+        int(n)
+        for n in signal.valid_signals() - PYTHON_IGNORES
+        if signal.getsignal(n) == signal.SIG_IGN
+    }
     return mask, ignored
 
 
@@ -59,7 +71,8 @@ class Outside:
     """The process the user started, after block_signals() and after it has started what is inside.
 
     :param inside: its end of the socket pair.
-    :param child: the process that is to be waited for; 0: the end is when `inside` is closed at the other end.
+    :param child: the process that is to be waited for; 0: the end is when `inside` is closed at the
+        other end.
     """
 
     def __init__(self, inside: socket.socket, child: int = 0) -> None:
@@ -75,15 +88,23 @@ class Outside:
         inside.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         # A message from inside arrives as SIGIO: there is one thing to wait for, signals.
         fcntl.fcntl(inside, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(inside, fcntl.F_SETFL, fcntl.fcntl(inside, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK)
+        fcntl.fcntl(
+            inside, fcntl.F_SETFL, fcntl.fcntl(inside, fcntl.F_GETFL) | os.O_ASYNC | os.O_NONBLOCK
+        )
 
     def pass_signals(self, ignored: set[int]) -> int:
-        """Pass signals on until it is over. Returns the exit status of the child, negative for a signal; 0 without child.
+        """Pass signals on until it is over. Returns the exit status of the child, negative for a
+        signal; 0 without child.
 
         :param ignored: signals the caller had ignored.
         """
         self._hear()  # what came before SIGIO was asked for
-        waited = set(signal.valid_signals()) - OWN - PYTHON_IGNORES - (ignored - {signal.SIGCHLD, signal.SIGIO})
+        waited = (
+            set(signal.valid_signals())
+            - OWN
+            - PYTHON_IGNORES
+            - (ignored - {signal.SIGCHLD, signal.SIGIO})
+        )
         status = 0
         while self._child or not self._closed:
             info = signal.sigwaitinfo(waited)
@@ -93,7 +114,8 @@ class Outside:
                     break
             elif info.si_signo == signal.SIGIO:
                 self._hear()
-            elif info.si_code <= 0:  # sent by a process; by the kernel, that is the terminal, it is > 0
+            # sent by a process; by the kernel, that is the terminal, it is > 0
+            elif info.si_code <= 0:
                 self.send(bytes([info.si_signo]))
         self._hear()
         if self._process >= 0:
@@ -146,11 +168,12 @@ class Outside:
             self._inside.shutdown(socket.SHUT_RDWR)
 
 
-# -------------------------------------------------------------------------------------------------------------- inside
+# ------------------------------------------------------------------------------------------- inside
 
 
 class Minder:
-    """The process next to the command: starts it, tells of it, gives it signals, and ends with its exit status.
+    """The process next to the command: starts it, tells of it, gives it signals, and ends with its
+    exit status.
 
     It has every signal blocked. To be made before the command is started.
 
@@ -162,7 +185,8 @@ class Minder:
 
         self._outside = outside
         self.command = 0  # its process id, once there is one
-        self._seen: dict[int, float] = {}  # when this process last got a signal, which is: when its group did
+        # when this process last got a signal, which is: when its group did
+        self._seen: dict[int, float] = {}
         self._ending = threading.Lock()
 
     def end(self, status: int) -> NoReturn:
@@ -207,8 +231,9 @@ class Minder:
     def pass_on(self, number: int) -> None:
         """Give the command a signal that the process outside got from another one.
 
-        If it was sent to that process's group, this process got it as well, and so did the command unless it has left
-        the group: then it must not get it again. This process blocks the signal and takes note of it in `mind`.
+        If it was sent to that process's group, this process got it as well, and so did the command
+        unless it has left the group: then it must not get it again. This process blocks the signal
+        and takes note of it in `mind`.
         """
         if not self.command:
             if number in ENDING:
@@ -265,10 +290,15 @@ def find(command: str, path: str, untouchable: Callable[[str], bool] = lambda _:
     """The file to execute for the first word of a command.
 
     :param path: the variable PATH.
-    :param untouchable: says of an absolute path that it must not be looked up; nothing there is executable.
+    :param untouchable: says of an absolute path that it must not be looked up; nothing there is
+        executable.
     :raises CannotStart: there is none.
     """
-    candidates = [command] if "/" in command else [os.path.join(part or ".", command) for part in path.split(":")]
+    candidates = (
+        [command]
+        if "/" in command
+        else [os.path.join(part or ".", command) for part in path.split(":")]
+    )
     status, found = NOT_FOUND, command
     for candidate in candidates:
         if untouchable(os.path.abspath(candidate)):
@@ -279,7 +309,11 @@ def find(command: str, path: str, untouchable: Callable[[str], bool] = lambda _:
             found, status = candidate, NOT_EXECUTABLE
     reason = "command not found"
     if status == NOT_EXECUTABLE:
-        reason = "is a directory" if not untouchable(os.path.abspath(found)) and os.path.isdir(found) else "permission denied"
+        reason = (
+            "is a directory"
+            if not untouchable(os.path.abspath(found)) and os.path.isdir(found)
+            else "permission denied"
+        )
     raise CannotStart(command, reason, status)
 
 
@@ -290,7 +324,8 @@ def started(
     arguments: Sequence[str],
     environment: Mapping[str, str],
 ) -> Result:
-    """What `start` returns, which is called with the last three, or with a shell when the file is a script without #!.
+    """What `start` returns, which is called with the last three, or with a shell when the file is a
+    script without #!.
 
     :param command: its name in messages.
     :raises CannotStart: an OSError of `start`, as a shell would say it.

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x00020000, 0x10000000, 0x20000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
+    0x00020000,
+    0x10000000,
+    0x20000000,
+    0x40000000,
+)
 
 
 def call(name: str, *arguments: Any) -> None:
@@ -52,14 +57,17 @@ def end_with_parent() -> None:
 
 
 def enter_quiet_network() -> bool:
-    """Put this thread into a new network namespace that gets none of the uevents of this host's devices.
+    """Put this thread into a new network namespace that gets none of the uevents of this host's
+    devices.
 
-    The kernel sends those to each network namespace that belongs to the first user namespace (Linux:
-    lib/kobject_uevent.c uevent_net_init()); so a child makes it in a user namespace of its own, and hands it over.
+    The kernel sends those to each network namespace that belongs to the first user namespace
+    (Linux: lib/kobject_uevent.c uevent_net_init()); so a child makes it in a user namespace of its
+    own, and hands it over.
 
     :returns: False when there can be none: the host grants no user namespace, say.
     """
-    import ctypes  # noqa: F401 - before there is a child, which must not wait for a lock of a thread it does not have
+    # Before there is a child, which must not wait for a lock of a thread it does not have
+    import ctypes  # noqa: F401
 
     ours, theirs = socket.socketpair()
     with ours:
@@ -67,7 +75,9 @@ def enter_quiet_network() -> bool:
         if child == 0:
             try:
                 call("unshare", CLONE_NEWUSER | CLONE_NEWNET)
-                socket.send_fds(theirs, [b"!"], [os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)])
+                socket.send_fds(
+                    theirs, [b"!"], [os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)]
+                )
             finally:
                 os._exit(0)
         theirs.close()
@@ -90,4 +100,5 @@ def loopback_up() -> None:
     import struct
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 0x41))  # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING
+        # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 0x41))

@@ -1,12 +1,13 @@
-"""A systemd-udevd for one `fakesysfs run`: the distribution's own daemon, with rules that the caller chose.
+"""A systemd-udevd for one `fakesysfs run`: the distribution's own daemon, with rules that the
+caller chose.
 
-Owns: which rules it is to know, which directories are made private for it, its start, and the wait until it answers.
-Nothing ends it: it is killed with the other processes of the namespace. Does not own the namespaces (launch.py), nor
-the uevents it receives (uevents.py).
+Owns: which rules it is to know, which directories are made private for it, its start, and the wait
+until it answers. Nothing ends it: it is killed with the other processes of the namespace. Does not
+own the namespaces (launch.py), nor the uevents it receives (uevents.py).
 
-/run/udev and /etc/udev are the run's own. The former is empty, so that no device of the host is known; the latter is a
-copy, so that a command inside can write rules there and `udevadm control --reload`. Other directories with rules are
-covered, unless the host's rules are asked for.
+/run/udev and /etc/udev are the run's own. The former is empty, so that no device of the host is
+known; the latter is a copy, so that a command inside can write rules there and `udevadm control
+--reload`. Other directories with rules are covered, unless the host's rules are asked for.
 """
 
 from __future__ import annotations
@@ -42,14 +43,23 @@ class Rules:
 
     def __init__(self, places: Sequence[str]) -> None:
         self._of_host = HOST in places
-        self._texts: dict[str, bytes] = {}  # by the name of the file: the last of a name counts, as for udev
+        # by the name of the file: the last of a name counts, as for udev
+        self._texts: dict[str, bytes] = {}
         if self._of_host and len(places) > 1:
-            raise ConfigError("--rules=host takes the host's rules and no others; leave the other --rules out")
+            raise ConfigError(
+                "--rules=host takes the host's rules and no others; leave the other --rules out"
+            )
         for place in () if self._of_host else places:
-            names = sorted(n for n in os.listdir(place) if n.endswith(".rules")) if os.path.isdir(place) else None
+            names = (
+                sorted(n for n in os.listdir(place) if n.endswith(".rules"))
+                if os.path.isdir(place)
+                else None
+            )
             paths = [os.path.join(place, name) for name in names] if names is not None else [place]
             if not paths or not all(path.endswith(".rules") for path in paths):
-                raise ConfigError(f"--rules {place}: udev reads files whose name ends in .rules; there is none")
+                raise ConfigError(
+                    f"--rules {place}: udev reads files whose name ends in .rules; there is none"
+                )
             for path in paths:
                 try:
                     with open(path, "rb") as file:
@@ -58,7 +68,8 @@ class Rules:
                     raise ConfigError(f"--rules {path}: {e.strerror}") from None
 
     def start(self, environment: Mapping[str, str]) -> None:
-        """Start a systemd-udevd that knows these rules, in the namespaces of this process; wait until it answers.
+        """Start a systemd-udevd that knows these rules, in the namespaces of this process; wait
+        until it answers.
 
         :raises EnvironmentProblem: there is none, or it does not start.
         :raises ConfigError: a rules file that udev does not understand.
@@ -76,7 +87,9 @@ class Rules:
             raise EnvironmentProblem(f"systemd-udevd cannot be started: {e.strerror}") from None
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
-            ping = os.posix_spawn(udevadm, ["udevadm", "control", "--ping", "--timeout=1"], environment, **_quietly())
+            ping = os.posix_spawn(
+                udevadm, ["udevadm", "control", "--ping", "--timeout=1"], environment, **_quietly()
+            )
             if os.waitstatus_to_exitcode(os.waitpid(ping, 0)[1]) == 0:
                 return
             time.sleep(0.01)
@@ -90,7 +103,8 @@ class Rules:
             return
         shutil.rmtree(RULES, ignore_errors=True)
         os.mkdir(RULES)
-        for directory in {os.path.realpath(directory) for directory in MORE_RULES}:  # /lib may be /usr/lib
+        # /lib may be /usr/lib
+        for directory in {os.path.realpath(directory) for directory in MORE_RULES}:
             if os.path.isdir(directory):
                 _cover(directory)
         for name, text in self._texts.items():
@@ -118,11 +132,17 @@ def _quietly() -> dict[str, Any]:
     import signal
 
     actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    return {"setsigmask": [], "setsigdef": {signal.SIGPIPE, signal.SIGXFSZ}, "file_actions": actions}
+    return {
+        "setsigmask": [],
+        "setsigdef": {signal.SIGPIPE, signal.SIGXFSZ},
+        "file_actions": actions,
+    }
 
 
 def _check(udevadm: str, environment: Mapping[str, str]) -> None:
-    """Let udev read its rules once and say what it does not understand; the daemon would tell nobody."""
+    """Let udev read its rules once and say what it does not understand; the daemon would tell
+    nobody.
+    """
     reading, writing = os.pipe()
     actions = [(os.POSIX_SPAWN_DUP2, writing, fd) for fd in (1, 2)]
     words = ["udevadm", "test", "--action=change", "/sys/bus/memory"]
@@ -135,4 +155,6 @@ def _check(udevadm: str, environment: Mapping[str, str]) -> None:
         place, _, complaint = line.partition(" ")
         if place.startswith(RULES) and place.rpartition(":")[2].isdigit():
             name, _, number = place.removeprefix(f"{RULES}/").rpartition(":")
-            raise ConfigError(f"udev rules {name}, line {number}: {complaint.removesuffix(', ignoring.')}")
+            raise ConfigError(
+                f"udev rules {name}, line {number}: {complaint.removesuffix(', ignoring.')}"
+            )

@@ -1,10 +1,11 @@
 """Uevents: from an event of the machine to a message that listeners receive from the kernel itself.
 
-Owns the bytes of a message and the socket it leaves by. A privileged process of a network namespace may ask the kernel
-to broadcast a uevent there (netlink NETLINK_KOBJECT_UEVENT, destination 0): the kernel adds SEQNUM, and every listener
-of that namespace, udevd among them, receives it from `nl_pid` 0, as if a driver had sent it. The broadcast is over when
-sendto() returns. Owns, too, what fault rules do to uevents on their way. Does not own: which events there are and in
-what order (the engine, Machine.subscribe), what the rules say (the engine), and the network namespace (launch.py):
+Owns the bytes of a message and the socket it leaves by. A privileged process of a network namespace
+may ask the kernel to broadcast a uevent there (netlink NETLINK_KOBJECT_UEVENT, destination 0): the
+kernel adds SEQNUM, and every listener of that namespace, udevd among them, receives it from
+`nl_pid` 0, as if a driver had sent it. The broadcast is over when sendto() returns. Owns, too, what
+fault rules do to uevents on their way. Does not own: which events there are and in what order (the
+engine, Machine.subscribe), what the rules say (the engine), and the network namespace (launch.py):
 the socket must never be opened in the host's own, where the host's udevd listens.
 """
 
@@ -33,19 +34,25 @@ _log = logging.getLogger(__name__)
 
 
 def message(payload: Sequence[str]) -> bytes:
-    """The bytes of a uevent: `payload` is the header "add@/devices/..." and the KEY=value strings, without SEQNUM."""
+    """The bytes of a uevent: `payload` is the header "add@/devices/..." and the KEY=value strings,
+    without SEQNUM.
+    """
     body = b"".join(text.encode() + b"\0" for text in payload)
-    header = NLMSG_HEADER.pack(NLMSG_HEADER.size + len(body), NLMSG_MIN_TYPE, NLM_F_REQUEST | NLM_F_ACK, 1, 0)
+    header = NLMSG_HEADER.pack(
+        NLMSG_HEADER.size + len(body), NLMSG_MIN_TYPE, NLM_F_REQUEST | NLM_F_ACK, 1, 0
+    )
     return header + body
 
 
 class UeventSender:
-    """A socket in the calling thread's network namespace that makes the kernel broadcast uevents there.
+    """A socket in the calling thread's network namespace that makes the kernel broadcast uevents
+    there.
 
-    An instance is callable, so that it can be given to `Machine.subscribe`: events that are no uevents are ignored.
+    An instance is callable, so that it can be given to `Machine.subscribe`: events that are no
+    uevents are ignored.
 
-    :raises OSError: EPERM when the process may not do this in its network namespace; EMSGSIZE for a payload the
-        kernel would not take.
+    :raises OSError: EPERM when the process may not do this in its network namespace; EMSGSIZE for a
+        payload the kernel would not take.
     """
 
     def __init__(self) -> None:
@@ -61,7 +68,9 @@ class UeventSender:
         """Broadcast one uevent, given as for `message`."""
         data = message(payload)
         if len(data) - NLMSG_HEADER.size > UEVENT_BUFFER_SIZE:
-            raise OSError(errno.EMSGSIZE, f"uevent of more than {UEVENT_BUFFER_SIZE} bytes", payload[0])
+            raise OSError(
+                errno.EMSGSIZE, f"uevent of more than {UEVENT_BUFFER_SIZE} bytes", payload[0]
+            )
         with self._lock:
             self._socket.sendto(data, (0, 0))
             answer = self._socket.recv(4096)
@@ -80,11 +89,13 @@ class UeventFaults:
 
         machine.subscribe(UeventFaults(machine, UeventSender()))
 
-    `drop`: not received. `duplicate`: received twice. `delay`: received later, by another thread; the call that caused
-    it does not wait, and later events are not held up. `reorder`: received after the next one, or alone after
-    `REORDER_SECONDS` without one. The event before its files (`early`) is the engine's business.
+    `drop`: not received. `duplicate`: received twice. `delay`: received later, by another thread;
+    the call that caused it does not wait, and later events are not held up. `reorder`: received
+    after the next one, or alone after `REORDER_SECONDS` without one. The event before its files
+    (`early`) is the engine's business.
 
-    :param receive: called with each event that passes, not only uevents; it may be called by several threads at once.
+    :param receive: called with each event that passes, not only uevents; it may be called by
+        several threads at once.
     """
 
     def __init__(self, machine: Machine, receive: Callable[[Event], object]) -> None:

@@ -1,13 +1,15 @@
-"""How fast fakesysfs is: `make bench`. Every figure stands beside a reference that was taken in the same run.
+"""How fast fakesysfs is: `make bench`. Every figure stands beside a reference that was taken in the
+same run.
 
-Four tables: the engine alone (engine.c, linked with the engine's own files), machines from 1 GiB to 64 TiB through
-Python, DIMMs plugged at the monitor, and what a user of `fakesysfs run` waits for (files.c reads its files). A figure
-is the median of many samples; of the tables' several runs the least disturbed one counts. A figure that has an aim says
-whether it is met; with --strict a missed one is an error. On a machine that others use too, look at the references
-first. Progress goes to stderr.
+Four tables: the engine alone (engine.c, linked with the engine's own files), machines from 1 GiB to
+64 TiB through Python, DIMMs plugged at the monitor, and what a user of `fakesysfs run` waits for
+(files.c reads its files). A figure is the median of many samples; of the tables' several runs the
+least disturbed one counts. A figure that has an aim says whether it is met; with --strict a missed
+one is an error. On a machine that others use too, look at the references first. Progress goes to
+stderr.
 
-Owns: what is compared with what, the aims, the tables. Does not own: what is timed within the engine (engine.c) and
-how a file is read (files.c).
+Owns: what is compared with what, the aims, the tables. Does not own: what is timed within the
+engine (engine.c) and how a file is read (files.c).
 """
 
 from __future__ import annotations
@@ -43,15 +45,20 @@ def progress(text: str) -> None:
     print(f"{text} ...", file=sys.stderr, flush=True)
 
 
-# ------------------------------------------------------------------------------------------------------------ tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 def table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under a title; the first one is the heading, the first column is text, the rest are figures."""
+    """Print rows under a title; the first one is the heading, the first column is text, the rest
+    are figures.
+    """
     width = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     print(f"\n{title}\n")
     for number, row in enumerate(rows):
-        cells = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, width, strict=True))]
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, width, strict=True))
+        ]
         print("  " + "   ".join(cells).rstrip())
         if number == 0:
             print("  " + "   ".join("-" * w for w in width))
@@ -77,7 +84,7 @@ def ratio(value: float, reference: float) -> str:
     return f"{value / reference:.3g}" if reference else "-"
 
 
-# ------------------------------------------------------------------------------------------------------- C programs
+# --------------------------------------------------------------------------------------- C programs
 
 
 def compiled(name: str, with_engine: bool) -> Path:
@@ -118,24 +125,40 @@ def bench_engine(features: Sequence[str], rounds: int) -> None:
     pages = BLOCK >> 12
     rows = [["128 MiB block, no Python", "median", "reference", "in the same run", "ratio", "aim"]]
 
-    def add(text: str, name: str, reference: str, against: float, goal: tuple[float, str] | None = None) -> None:
+    def add(
+        text: str, name: str, reference: str, against: float, goal: tuple[float, str] | None = None
+    ) -> None:
         cell = aim(text, got[name], *goal) if goal else ""
-        row = [text, ns_text(got[name]), reference, ns_text(against), ratio(got[name], against), cell]
+        row = [
+            text,
+            ns_text(got[name]),
+            reference,
+            ns_text(against),
+            ratio(got[name], against),
+            cell,
+        ]
         rows.append(row)
 
     add("add a block", "add", "memset 2 MiB", memset)
-    add("online, fresh block", "online", "memset 2 MiB", memset, (min(memset, 5000), "5 us, memset"))
+    add(
+        "online, fresh block", "online", "memset 2 MiB", memset, (min(memset, 5000), "5 us, memset")
+    )
     add("offline, empty block", "offline", "memset 2 MiB", memset, (5000, "5 us"))
     add("remove a block", "remove", "memset 2 MiB", memset)
     add("offline, full of scattered 4 KiB pages, per page", "migrate_page", "64-byte walk, per page", walk / pages,
         (60, "60 ns"))  # fmt: skip
     add("allocate and free, order 0", "pair_order0", "memset 2 MiB", memset, (30, "30 ns"))
     add("allocate and free, order 9", "pair_order9", "memset 2 MiB", memset)
-    add("machine_check, per GiB of single pages", "check_gib", "64-byte walk of 1 GiB", got["walk_gib"])
+    add(
+        "machine_check, per GiB of single pages",
+        "check_gib",
+        "64-byte walk of 1 GiB",
+        got["walk_gib"],
+    )
     table("The engine: one write(2) of `state`, and what is below it", rows)
 
 
-# ------------------------------------------------------------------------------------------------------------- scale
+# -------------------------------------------------------------------------------------------- scale
 
 
 def rss_bytes() -> int:
@@ -165,13 +188,15 @@ def scale_child(memory: str, same_blocks: bool) -> dict[str, float]:
     machine = made[0]
     size = machine.block_bytes
     out["block"] = size
-    # Behind all memory there is, so that it lies at the same place of the zone on machines of every size.
+    # Behind all memory there is, so that it lies at the same place of the zone on machines of every
+    # size.
     end = max(end for _, end, _ in config.ram)
     base = max(4 * GIB, -(-end // size) * size)
     machine.add_memory(0, base, 2 * size)
 
     def on_and_off(block: int, prefix: str) -> None:
-        # write() of Machine would deliver the events to nobody; that of the engine is what is to be timed.
+        # write() of Machine would deliver the events to nobody; that of the engine is what is to be
+        # timed.
         write = super(Machine, machine).write
         handle = machine.open(f"/sys/devices/system/memory/memory{block}/state", os.O_RDWR)
         online, offline = [], []
@@ -191,8 +216,12 @@ def scale_child(memory: str, same_blocks: bool) -> dict[str, float]:
 
     on_and_off(base // size, "")
     add_and_remove()
-    # Movable with one block at the start of memory and one at its end: when that goes, the zone shrinks over the gap.
-    low = next((b.id for b in machine.blocks() if b.free_pages == b.present_pages and b.state == "online"), None)
+    # Movable with one block at the start of memory and one at its end: when that goes, the zone
+    # shrinks over the gap.
+    low = next(
+        (b.id for b in machine.blocks() if b.free_pages == b.present_pages and b.state == "online"),
+        None,
+    )
     if low is not None:
         machine.store(f"/sys/devices/system/memory/memory{low}/state", "offline")
         machine.store(f"/sys/devices/system/memory/memory{low}/state", "online_movable")
@@ -209,7 +238,9 @@ def child(*arguments: str) -> dict[str, float]:
     """Run this file as a child; it prints its findings as JSON."""
     environment = os.environ | {"PYTHONPATH": f"{ROOT}"}
     command = [sys.executable, f"{Path(__file__).resolve()}", "--child", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT, env=environment)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT, env=environment
+    )
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
@@ -225,7 +256,19 @@ def bench_scale(rounds: int) -> None:
         return f"{value / MIB:.1f} MiB"
 
     last = SIZES[-1]
-    head = ["machine", "create", "RSS", "with load", "block", "online", "offline", "add", "remove", "load 10%", "check"]
+    head = [
+        "machine",
+        "create",
+        "RSS",
+        "with load",
+        "block",
+        "online",
+        "offline",
+        "add",
+        "remove",
+        "load 10%",
+        "check",
+    ]
     rows = [head]
     for memory in SIZES:
         f = real[memory]
@@ -247,37 +290,54 @@ def bench_scale(rounds: int) -> None:
     rows += [[memory, *(ns_text(same[memory][name]) for name in columns)] for memory in SIZES]
     growth = {name: same[last][name] / same[first][name] for name in columns}
     rows.append([f"{last} / {first}", *(f"{growth[name]:.2f}" for name in columns)])
-    rows.append(["aim", *(aim(f"{columns[name]} at {last} against {first}", growth[name], 1.5, "1.5") for name in columns)])
+    rows.append(
+        [
+            "aim",
+            *(
+                aim(f"{columns[name]} at {last} against {first}", growth[name], 1.5, "1.5")
+                for name in columns
+            ),
+        ]
+    )
     table("One block of 128 MiB on machines of every size: their block size is forced to 128 MiB\n"
           "(far end: Movable has one block at each end of memory, and loses the last one)", rows)  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------------- monitor
+# ------------------------------------------------------------------------------------------ monitor
 
 
 def monitor_child(memory: str, size: str, count: int) -> dict[str, float]:
-    """Plug `count` DIMMs of `size`, ask about them, and unplug one of them, in a process of its own."""
+    """Plug `count` DIMMs of `size`, ask about them, and unplug one of them, in a process of its
+    own.
+    """
     from fakesysfs import Machine, MachineConfig
     from fakesysfs.qemu.board import DimmBoard
     from fakesysfs.qemu.monitor import Monitor
     from fakesysfs.qemu.qmp import QmpSession
 
     out: dict[str, float] = {}
-    with Machine.from_config(MachineConfig.from_options(memory=memory)) as machine, DimmBoard(machine) as board:
+    with (
+        Machine.from_config(MachineConfig.from_options(memory=memory)) as machine,
+        DimmBoard(machine) as board,
+    ):
         monitor = Monitor(board)
         session = QmpSession(monitor)
         session.receive(b'{"execute":"qmp_capabilities"}')
         before, plugged = len(machine.blocks()), []
         for number in range(count):
             monitor.command(f"object_add memory-backend-ram,id=m{number},size={size}")
-            plugged.append(timed(lambda: monitor.command(f"device_add pc-dimm,id=d{number},memdev=m{number}")))  # noqa: B023
+            plugged.append(
+                timed(lambda: monitor.command(f"device_add pc-dimm,id=d{number},memdev=m{number}"))
+            )
         out["device_add"], out["last"] = median(plugged), median(plugged[-9:])
         out["block"] = machine.block_bytes
         out["dimms"], out["blocks"] = len(board.dimms), len(machine.blocks()) - before
         for name in ("query-memory-devices", "query-memdev", "query-acpi-ospm-status"):
             request = json.dumps({"execute": name}).encode()
             out[name] = median(timed(lambda: session.receive(request)) for _ in range(11))  # noqa: B023
-        out["info memory-devices"] = median(timed(lambda: monitor.command("info memory-devices")) for _ in range(11))
+        out["info memory-devices"] = median(
+            timed(lambda: monitor.command("info memory-devices")) for _ in range(11)
+        )
         out["device_del"] = timed(lambda: monitor.command("device_del d0"))
     return out
 
@@ -285,23 +345,45 @@ def monitor_child(memory: str, size: str, count: int) -> dict[str, float]:
 def bench_monitor(rounds: int) -> None:
     progress("plugging DIMMs")
     # The memmap of 1 TiB takes 16 GiB of the memory there is.
-    cases = {"128 MiB": ("1G,slots=256,maxmem=64G", "128M", "256"), "1 TiB": ("40G,slots=2,maxmem=4T", "1T", "2")}
-    found = {name: least([child("monitor", *case) for _ in range(rounds)]) for name, case in cases.items()}
-    columns = ("device_add", "last", "device_del", "query-memory-devices", "info memory-devices", "query-memdev")
+    cases = {
+        "128 MiB": ("1G,slots=256,maxmem=64G", "128M", "256"),
+        "1 TiB": ("40G,slots=2,maxmem=4T", "1T", "2"),
+    }
+    found = {
+        name: least([child("monitor", *case) for _ in range(rounds)])
+        for name, case in cases.items()
+    }
+    columns = (
+        "device_add",
+        "last",
+        "device_del",
+        "query-memory-devices",
+        "info memory-devices",
+        "query-memdev",
+    )
     rows = [["DIMMs of", "DIMMs", "blocks of them", *columns]]
     for name, f in found.items():
         times = (ns_text(f[column]) for column in columns)
-        rows.append([name, f"{f['dimms']:.0f}", f"{f['blocks']:.0f} of {f['block'] / MIB:.0f} MiB", *times])
+        rows.append(
+            [name, f"{f['dimms']:.0f}", f"{f['blocks']:.0f} of {f['block'] / MIB:.0f} MiB", *times]
+        )
     table("The monitor: a DIMM's blocks are there when device_add is answered\n"
           "(median, and of the last nine; the queries when all are plugged)", rows)  # fmt: skip
 
 
-# -------------------------------------------------------------------------------------------------------------- run
+# ---------------------------------------------------------------------------------------------- run
 
 
 def wall_ms(command: Sequence[str]) -> float:
     environment = os.environ | {"PYTHONPATH": f"{ROOT}"}
-    return timed(lambda: subprocess.run(command, check=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)) / 1e6
+    return (
+        timed(
+            lambda: subprocess.run(
+                command, check=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL
+            )
+        )
+        / 1e6
+    )
 
 
 def bench_run(rounds: int) -> None:
@@ -314,7 +396,10 @@ def bench_run(rounds: int) -> None:
     for name in ("unshare", "run"):
         done = subprocess.run(commands[name], check=False, cwd=ROOT, capture_output=True, text=True)
         if done.returncode != 0:
-            print(f"\nfakesysfs run is not timed: `{' '.join(commands[name])}` fails here: {done.stderr.strip()}")
+            print(
+                f"\nfakesysfs run is not timed: `{' '.join(commands[name])}` fails here:"
+                f" {done.stderr.strip()}"
+            )
             return
     progress("fakesysfs run")
     walls: dict[str, list[float]] = {name: [] for name in commands}
@@ -324,10 +409,14 @@ def bench_run(rounds: int) -> None:
     run, best = median(walls["run"]), min(walls["run"])
     rows = [["what a user waits for", "median", "reference", "in the same run", "ratio", "aim"]]
 
-    def add(text: str, value: str, reference: str, against: str, factor: str, goal: str = "") -> None:
+    def add(
+        text: str, value: str, reference: str, against: str, factor: str, goal: str = ""
+    ) -> None:
         rows.append([text, value, reference, against, factor, goal])
 
-    for number, (name, text) in enumerate({"unshare": "unshare -Urmn true", "python": "python -c pass"}.items()):
+    for number, (name, text) in enumerate(
+        {"unshare": "unshare -Urmn true", "python": "python -c pass"}.items()
+    ):
         add("" if number else f"fakesysfs run -- true (best: {best:.0f} ms)", "" if number else f"{run:.0f} ms", text,
             f"{median(walls[name]):.1f} ms", ratio(run, median(walls[name])),
             "" if number else aim("fakesysfs run -- true", run, 150, "150 ms"))  # fmt: skip
@@ -342,7 +431,13 @@ def bench_run(rounds: int) -> None:
     blocks = sorted(Path(memory).glob("memory[0-9]*/state"))
     if blocks:
         real = figures([program, f"{blocks[0]}"])[f"{blocks[0]}"]
-        add("", "", f"{blocks[0].parent.name}/state of the host", ns_text(real), ratio(got[state], real))
+        add(
+            "",
+            "",
+            f"{blocks[0].parent.name}/state of the host",
+            ns_text(real),
+            ratio(got[state], real),
+        )
     # Almost no load, so that there are blocks nobody uses.
     writes = ["-w", f"{memory}/memory6/state", "offline", "online"]
     stored = figures([*fakesysfs, "--workload", "anon=1M", "--", program, *writes])
@@ -352,15 +447,22 @@ def bench_run(rounds: int) -> None:
     table("fakesysfs run", rows)
 
 
-# ------------------------------------------------------------------------------------------------------------- main
+# --------------------------------------------------------------------------------------------- main
 
 
 def main() -> int:
     """Print the tables asked for."""
     parser = argparse.ArgumentParser(description="How fast fakesysfs is.")
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="engine, scale, monitor, run; all when none is named")
+    parser.add_argument(
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help="engine, scale, monitor, run; all when none is named",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--strict", action="store_true", help="end with status 1 when an aim is missed")
+    parser.add_argument(
+        "--strict", action="store_true", help="end with status 1 when an aim is missed"
+    )
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -373,13 +475,18 @@ def main() -> int:
     wanted = options.tables or ["engine", "scale", "monitor", "run"]
     unknown = set(wanted) - {"engine", "scale", "monitor", "run"}
     if unknown:
-        parser.error(f"no table is called {sorted(unknown)[0]}: there are engine, scale, monitor and run")
+        parser.error(
+            f"no table is called {sorted(unknown)[0]}: there are engine, scale, monitor and run"
+        )
     sys.path.insert(0, f"{ROOT}")
     from fakesysfs import MachineConfig
 
     load, cpus = os.getloadavg()[0], os.cpu_count() or 1
     if load > cpus / 2:
-        print(f"This machine is busy: load {load:.1f} on {cpus} CPUs. The figures below are worse than its own.")
+        print(
+            f"This machine is busy: load {load:.1f} on {cpus} CPUs. The figures below are worse"
+            " than its own."
+        )
     if "engine" in wanted:
         bench_engine(MachineConfig.from_options().features, 1 if options.quick else 5)
     if "scale" in wanted:

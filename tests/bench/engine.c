@@ -1,12 +1,13 @@
 /*
- * engine.c - how fast the engine is, without Python and without a mount: one line `NAME NANOSECONDS` per figure.
+ * engine.c - how fast the engine is, without Python and without a mount: one line `NAME
+ * NANOSECONDS` per figure.
  *
- * Owns: what is timed and in what order. Each figure is the median of many samples; the references (a memset of
- * 2 MiB, a walk over an array of 64 bytes per page frame) are taken between them, so that both see the same machine.
- * Does not own: what the figures should be (bench.py).
+ * Owns: what is timed and in what order. Each figure is the median of many samples; the references
+ * (a memset of 2 MiB, a walk over an array of 64 bytes per page frame) are taken between them, so
+ * that both see the same machine. Does not own: what the figures should be (bench.py).
  *
- * Arguments: the names of the kernel's features. Everything is asked for as a program would, by writing to `state`;
- * only the allocator is called directly.
+ * Arguments: the names of the kernel's features. Everything is asked for as a program would, by
+ * writing to `state`; only the allocator is called directly.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,9 +17,17 @@
 
 #include "machine.h"
 
-enum { ROUNDS = 301, FULL_ROUNDS = 31, PAIRS = 20000, MAX_SAMPLES = 512, HUGE = 2 << 20, STRUCT_PAGE = 64 };
+enum {
+    ROUNDS = 301,
+    FULL_ROUNDS = 31,
+    PAIRS = 20000,
+    MAX_SAMPLES = 512,
+    HUGE = 2 << 20,
+    STRUCT_PAGE = 64
+};
 
-static const uint64_t GIB = 1ull << 30, BLOCK = 128ull << 20, HOT = 4ull << 30; /* HOT: where memory is added */
+static const uint64_t GIB = 1ull << 30, BLOCK = 128ull << 20,
+                      HOT = 4ull << 30; /* HOT: where memory is added */
 static const uint64_t BLOCK_PAGES = (128ull << 20) >> 12;
 
 static struct machine *m;
@@ -121,15 +130,34 @@ static void machine_make(int nr_features, char **features)
 #undef X
     };
     const struct boot_range ram[] = {{1 << 20, GIB, 0}};
-    const struct boot_resource iomem[] = {{1 << 20, GIB - 1, "System RAM", RES_BUSY | RES_SYSRAM, 0}};
+    const struct boot_resource iomem[] = {
+        {1 << 20, GIB - 1, "System RAM", RES_BUSY | RES_SYSRAM, 0}};
     const int cpu = 0;
     const struct boot_node node = {0, &cpu, 1};
     struct machine_config config = {
-        .release = "6.1.0", .seed = 1, .page_shift = 12, .section_shift = 27, .max_order = 10, .pageblock_order = 9,
-        .struct_page_bytes = STRUCT_PAGE, .block_bytes = BLOCK, .zone_dma = true, .zone_dma32 = true,
-        .dma_end = 16 << 20, .dma32_end = 4ull << 30, .max_phys_bits = 52, .iomem_bits = 52,
-        .resources = iomem, .nr_resources = 1, .memory = ram, .nr_memory = 1, .nodes = &node, .nr_nodes = 1,
-        .possible_nodes = 1, .online_policy = "contig-zones", .auto_movable_ratio = 301,
+        .release = "6.1.0",
+        .seed = 1,
+        .page_shift = 12,
+        .section_shift = 27,
+        .max_order = 10,
+        .pageblock_order = 9,
+        .struct_page_bytes = STRUCT_PAGE,
+        .block_bytes = BLOCK,
+        .zone_dma = true,
+        .zone_dma32 = true,
+        .dma_end = 16 << 20,
+        .dma32_end = 4ull << 30,
+        .max_phys_bits = 52,
+        .iomem_bits = 52,
+        .resources = iomem,
+        .nr_resources = 1,
+        .memory = ram,
+        .nr_memory = 1,
+        .nodes = &node,
+        .nr_nodes = 1,
+        .possible_nodes = 1,
+        .online_policy = "contig-zones",
+        .auto_movable_ratio = 301,
     };
 
     memcpy(config.config, configs, sizeof configs);
@@ -174,8 +202,8 @@ static void check(void)
 
 static void time_blocks(struct samples *memset_ns)
 {
-    struct samples online = {.name = "online"}, offline = {.name = "offline"}, add = {.name = "add"},
-                   gone = {.name = "remove"};
+    struct samples online = {.name = "online"}, offline = {.name = "offline"},
+                   add = {.name = "add"}, gone = {.name = "remove"};
     uint64_t id = HOT / BLOCK;
 
     for (int i = 0; i < ROUNDS; i++) {
@@ -203,12 +231,14 @@ static void time_blocks(struct samples *memset_ns)
     report(&gone);
 }
 
-/* Give every page of the block to somebody, one by one, and put them on their list in random order. */
+/* Give every page of the block to somebody, one by one, and put them on their list in random order.
+ */
 static void fill_scattered(uint64_t id)
 {
     uint32_t *order = xcalloc(BLOCK_PAGES, sizeof *order);
 
-    need(load_allocate(m, &task, "anon", BLOCK_PAGES, 0, NULL, -1, (int64_t)id) == (int64_t)BLOCK_PAGES,
+    need(load_allocate(m, &task, "anon", BLOCK_PAGES, 0, NULL, -1, (int64_t)id) ==
+             (int64_t)BLOCK_PAGES,
          "fill a block");
     machine_lock(m, &task);
     for (uint32_t i = 0; i < BLOCK_PAGES; i++) {
@@ -259,7 +289,10 @@ static void time_migration(struct samples *memset_ns)
 
 static void time_pairs(struct samples *memset_ns)
 {
-    static const struct { const char *name; unsigned order; } sizes[] = {{"pair_order0", 0}, {"pair_order9", 9}};
+    static const struct {
+        const char *name;
+        unsigned order;
+    } sizes[] = {{"pair_order0", 0}, {"pair_order9", 9}};
 
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         struct samples pair = {.name = sizes[k].name};
@@ -268,7 +301,8 @@ static void time_pairs(struct samples *memset_ns)
             double start = now_ns();
             for (int n = 0; n < PAIRS; n++) {
                 uint64_t pfn;
-                need(pages_alloc(m, KIND_ANON, sizes[k].order, ZONE_MOVABLE, 0, 0, &pfn) == 0, "pages_alloc");
+                need(pages_alloc(m, KIND_ANON, sizes[k].order, ZONE_MOVABLE, 0, 0, &pfn) == 0,
+                     "pages_alloc");
                 pages_free(m, pfn);
             }
             sample(&pair, start, PAIRS);
@@ -282,7 +316,8 @@ static void time_pairs(struct samples *memset_ns)
 /* What a GiB with a folio in every page adds to the check of the machine. */
 static void time_check(void)
 {
-    struct samples before = {.name = "check_before"}, detailed = {.name = "check_gib"}, walk = {.name = "walk_gib"};
+    struct samples before = {.name = "check_before"}, detailed = {.name = "check_gib"},
+                   walk = {.name = "walk_gib"};
     struct samples *const phase[] = {&before, &detailed};
     uint64_t first = HOT / BLOCK, nr_blocks = GIB / BLOCK, nr_pages = GIB >> 12;
     uint8_t *array = xcalloc(nr_pages, STRUCT_PAGE);

@@ -1,9 +1,9 @@
 /*
  * files.c - how long it takes a program to read files: one line `PATH NANOSECONDS` per path given.
  *
- * Owns: open, read, read to the end, close of each file in turn, many times; the median of each. Does not own: which
- * files, and what the figures should be (bench.py). With `-w PATH WORD WORD` it stores the two words in turn instead
- * and prints one line per word: `WORD NANOSECONDS`.
+ * Owns: open, read, read to the end, close of each file in turn, many times; the median of each.
+ * Does not own: which files, and what the figures should be (bench.py). With `-w PATH WORD WORD` it
+ * stores the two words in turn instead and prints one line per word: `WORD NANOSECONDS`.
  */
 #include <fcntl.h>
 #include <stdio.h>

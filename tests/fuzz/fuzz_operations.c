@@ -1,8 +1,10 @@
 /*
- * fuzz_operations.c - libFuzzer decides what is done to a machine: `make fuzz`, for a minute or FUZZ_SECONDS=.
+ * fuzz_operations.c - libFuzzer decides what is done to a machine: `make fuzz`, for a minute or
+ * FUZZ_SECONDS=.
  *
- * An input is the stream of decisions of operations.h; its first bytes choose the machine. A violated invariant is a
- * crash, and libFuzzer leaves the input that led to it; the program run with that file as its argument shows it again.
+ * An input is the stream of decisions of operations.h; its first bytes choose the machine. A
+ * violated invariant is a crash, and libFuzzer leaves the input that led to it; the program run
+ * with that file as its argument shows it again.
  */
 #include "../soak/operations.h"
 

@@ -1,10 +1,11 @@
 /*
- * operations.h - everything that can be done to a machine, chosen by a stream of bytes: what the soak, the fuzzer and a
- * test of t0 have in common.
+ * operations.h - everything that can be done to a machine, chosen by a stream of bytes: what the
+ * soak, the fuzzer and a test of t0 have in common.
  *
- * Owns: the choice and the arguments of operations, and what must hold after each, whether it succeeded or not. The
- * stream is random numbers or a fuzzer's input: each byte decides the next question, and every stream means something.
- * Does not own: what an operation should do (the tests beside test_buddy.c, and model_buddy.py).
+ * Owns: the choice and the arguments of operations, and what must hold after each, whether it
+ * succeeded or not. The stream is random numbers or a fuzzer's input: each byte decides the next
+ * question, and every stream means something. Does not own: what an operation should do (the tests
+ * beside test_buddy.c, and model_buddy.py).
  */
 #ifndef FAKESYSFS_OPERATIONS_H
 #define FAKESYSFS_OPERATIONS_H
@@ -49,16 +50,18 @@ static bool exhausted(const struct source *s)
 
 /* ---- a machine and what is done to it ---- */
 
-#define OPERATIONS(X)                                                                                       \
-    X(online) X(online_file) X(offline) X(offline_file) X(probe) X(add) X(remove) X(plug) X(unplug)         \
-    X(allocate) X(allocate_in_zone) X(allocate_in_block) X(free) X(free_page) X(pin) X(unpin)               \
-    X(soft_offline) X(hard_offline) X(fault) X(mend) X(inject) X(auto_online) X(parameter) X(read) X(resize) X(drive)
+#define OPERATIONS(X)                                                                              \
+    X(online)                                                                                      \
+    X(online_file) X(offline) X(offline_file) X(probe) X(add) X(remove) X(plug) X(unplug)          \
+        X(allocate) X(allocate_in_zone) X(allocate_in_block) X(free) X(free_page) X(pin) X(unpin)  \
+            X(soft_offline) X(hard_offline) X(fault) X(mend) X(inject) X(auto_online) X(parameter) \
+                X(read) X(resize) X(drive)
 
 enum operation {
 #define X(name) OP_##name,
     OPERATIONS(X)
 #undef X
-    NR_OPERATIONS
+        NR_OPERATIONS
 };
 
 static const char *const operation_names[] = {
@@ -69,11 +72,32 @@ static const char *const operation_names[] = {
 
 /* How often each comes; what wears a machine out is rare. */
 static const uint8_t weights[NR_OPERATIONS] = {
-    [OP_online] = 8, [OP_online_file] = 3, [OP_offline] = 14, [OP_offline_file] = 3, [OP_probe] = 4, [OP_add] = 6,
-    [OP_remove] = 8, [OP_plug] = 6, [OP_unplug] = 8, [OP_allocate] = 12, [OP_allocate_in_zone] = 5,
-    [OP_allocate_in_block] = 5, [OP_free] = 14, [OP_free_page] = 5, [OP_pin] = 4, [OP_unpin] = 6, [OP_soft_offline] = 1,
-    [OP_hard_offline] = 1, [OP_fault] = 5, [OP_mend] = 5, [OP_inject] = 2, [OP_auto_online] = 2, [OP_parameter] = 2,
-    [OP_read] = 1, [OP_resize] = 5, [OP_drive] = 2,
+    [OP_online] = 8,
+    [OP_online_file] = 3,
+    [OP_offline] = 14,
+    [OP_offline_file] = 3,
+    [OP_probe] = 4,
+    [OP_add] = 6,
+    [OP_remove] = 8,
+    [OP_plug] = 6,
+    [OP_unplug] = 8,
+    [OP_allocate] = 12,
+    [OP_allocate_in_zone] = 5,
+    [OP_allocate_in_block] = 5,
+    [OP_free] = 14,
+    [OP_free_page] = 5,
+    [OP_pin] = 4,
+    [OP_unpin] = 6,
+    [OP_soft_offline] = 1,
+    [OP_hard_offline] = 1,
+    [OP_fault] = 5,
+    [OP_mend] = 5,
+    [OP_inject] = 2,
+    [OP_auto_online] = 2,
+    [OP_parameter] = 2,
+    [OP_read] = 1,
+    [OP_resize] = 5,
+    [OP_drive] = 2,
 };
 
 static enum operation choose_operation(struct source *s)
@@ -106,7 +130,8 @@ static int signal_arrives(void)
     return polls_left-- <= 0;
 }
 
-static const struct shape *const driver_shapes[] = {&toy, &toy_nodes, &toy_wide, &toy_holes, &ppc64, &arm64, &x86};
+static const struct shape *const driver_shapes[] = {&toy,   &toy_nodes, &toy_wide, &toy_holes,
+                                                    &ppc64, &arm64,     &x86};
 static struct source *tweak_source;
 
 /* Boot options at random; kernelcore and movablecore in small parts of the toys' 16 MiB. */
@@ -159,15 +184,18 @@ static void driver_stop(struct driver *d)
 
 static const char *choose_kind(struct driver *d)
 {
-    static const char *const kinds[] = {"anon", "file", "shmem", "anon", "hugetlb", "hugetlb", "slab", "pinned",
-                                        "pagetables", "slab_reclaimable", "kernel", "kernel_stack", "offline"};
+    static const char *const kinds[] = {
+        "anon",    "file",         "shmem",  "anon",       "hugetlb",
+        "hugetlb", "slab",         "pinned", "pagetables", "slab_reclaimable",
+        "kernel",  "kernel_stack", "offline"};
     static const char *const wrong[] = {"memmap", "free", "reserved", "nonsense"};
     unsigned which = choose(d->source, 128);
 
     return which < 4 ? wrong[which] : kinds[which % (sizeof kinds / sizeof *kinds)];
 }
 
-/* A block: of those that were plugged two times of three, else any. A number that is none if there is no such block. */
+/* A block: of those that were plugged two times of three, else any. A number that is none if there
+ * is no such block. */
 static uint64_t choose_block(struct driver *d)
 {
     unsigned which = choose(d->source, 256);
@@ -194,8 +222,9 @@ static uint64_t slot_base(const struct driver *d, unsigned slot)
     return d->shape->hotplug_base + (FREE_BLOCKS + 4 + slot * SLOT_BLOCKS) * d->m->block_bytes;
 }
 
-/* Memory that is plugged by address: a few blocks from hotplug_base on. The slots' memory comes behind, and then that of
- * the virtio-mem device, in whose last block there may be somebody else's. */
+/* Memory that is plugged by address: a few blocks from hotplug_base on. The slots' memory comes
+ * behind, and then that of the virtio-mem device, in whose last block there may be somebody else's.
+ */
 static uint64_t choose_address(struct driver *d)
 {
     unsigned which = choose(d->source, 128);
@@ -227,10 +256,13 @@ static int do_remove(struct driver *d)
 
     for (uint64_t i = 0; i < nr; i++) {
         const struct memory_block *b = block_get(d->m, start / d->m->block_bytes + i);
-        if (b == NULL || b->acpi_slot >= 0 || (b->state != BLOCK_OFFLINE && !has(d->m, F_remove_online_ebusy)))
-            return -ENOENT; /* the kernel would warn, and be tainted: now, or when the DIMM is unplugged */
+        if (b == NULL || b->acpi_slot >= 0 ||
+            (b->state != BLOCK_OFFLINE && !has(d->m, F_remove_online_ebusy)))
+            return -ENOENT; /* the kernel would warn, and be tainted: now, or when the DIMM is
+                               unplugged */
     }
-    snprintf(d->last, sizeof d->last, "remove 0x%llx, %llu blocks", (unsigned long long)start, (unsigned long long)nr);
+    snprintf(d->last, sizeof d->last, "remove 0x%llx, %llu blocks", (unsigned long long)start,
+             (unsigned long long)nr);
     return memory_remove(d->m, &d->task, start, nr * d->m->block_bytes);
 }
 
@@ -254,8 +286,8 @@ static int do_plug(struct driver *d)
     if (choose(d->source, 16) == 0)
         size -= d->m->page_bytes; /* a DIMM that no driver will take */
     snprintf(d->last, sizeof d->last, "plug slot %u, 0x%llx", slot, (unsigned long long)size);
-    return acpi_device_check(d->m, &d->task, slot, (int)choose(d->source, d->m->possible_nodes), slot_base(d, slot),
-                             size);
+    return acpi_device_check(d->m, &d->task, slot, (int)choose(d->source, d->m->possible_nodes),
+                             slot_base(d, slot), size);
 }
 
 static int do_unplug(struct driver *d)
@@ -267,36 +299,42 @@ static int do_unplug(struct driver *d)
     return ret > 0 ? -EBUSY : ret;
 }
 
-/* One virtio-mem device behind the slots: the host wants another size of it, or its driver tries once more. */
+/* One virtio-mem device behind the slots: the host wants another size of it, or its driver tries
+ * once more. */
 static int do_virtio_mem(struct driver *d, bool resize)
 {
     const unsigned blocks = VIRTIO_MEM_BLOCKS;
     uint64_t region = blocks * d->m->block_bytes, unit = d->m->page_bytes << d->m->pageblock_order;
-    uint64_t size = choose(d->source, 2) ? choose(d->source, blocks + 1) * d->m->block_bytes : choose(d->source, 32) * unit;
+    uint64_t size = choose(d->source, 2) ? choose(d->source, blocks + 1) * d->m->block_bytes
+                                         : choose(d->source, 32) * unit;
 
-    snprintf(d->last, sizeof d->last, "%s virtio-mem, 0x%llx", resize ? "resize" : "drive", (unsigned long long)size);
+    snprintf(d->last, sizeof d->last, "%s virtio-mem, 0x%llx", resize ? "resize" : "drive",
+             (unsigned long long)size);
     if (d->m->nr_vmems == 0) {
-        int ret = virtio_mem_probe(d->m, &d->task, (int)choose(d->source, d->m->possible_nodes), slot_base(d, NR_SLOTS), region,
+        int ret = virtio_mem_probe(d->m, &d->task, (int)choose(d->source, d->m->possible_nodes),
+                                   slot_base(d, NR_SLOTS), region,
                                    choose(d->source, 4) == 0 ? 2 * d->m->block_bytes : unit);
         if (ret < 0)
             return ret;
     }
-    int err = resize ? virtio_mem_request(d->m, &d->task, 0, size < region ? size : region, region) : 0;
+    int err = resize ? virtio_mem_request(d->m, &d->task, 0, size < region ? size : region, region)
+                     : 0;
     return err != 0 ? err : virtio_mem_work(d->m, &d->task, 0);
 }
 
 static int do_allocate(struct driver *d, const char *zone, int64_t block)
 {
     const char *kind = choose_kind(d);
-    int order = (int)choose(d->source, d->m->max_order + 3) - 1, nid = (int)choose(d->source, 12) - 8;
+    int order = (int)choose(d->source, d->m->max_order + 3) - 1,
+        nid = (int)choose(d->source, 12) - 8;
     unsigned nr = choose(d->source, 64);
 
     nid = nid < -1 ? -1 : nid;
 
     nr = nr >= 62 ? nr * 16 : nr / 2;
     order = order > (int)d->m->max_order || choose(d->source, 2) ? -1 : order;
-    snprintf(d->last, sizeof d->last, "allocate %u %s, order %d, zone %s, node %d, block %lld", nr, kind, order,
-             zone != NULL ? zone : "-", nid, (long long)block);
+    snprintf(d->last, sizeof d->last, "allocate %u %s, order %d, zone %s, node %d, block %lld", nr,
+             kind, order, zone != NULL ? zone : "-", nid, (long long)block);
     return (int)load_allocate(d->m, &d->task, kind, nr, order, zone, nid, block);
 }
 
@@ -306,21 +344,24 @@ static int do_free(struct driver *d)
     unsigned nr = choose(d->source, 48);
 
     snprintf(d->last, sizeof d->last, "free %u %s", nr, kind);
-    return (int)load_free(d->m, &d->task, kind, nr, (int)choose(d->source, d->m->possible_nodes + 1) - 1);
+    return (int)load_free(d->m, &d->task, kind, nr,
+                          (int)choose(d->source, d->m->possible_nodes + 1) - 1);
 }
 
 static int do_page(struct driver *d, enum operation op)
 {
     uint64_t pfn = choose_page(d);
 
-    snprintf(d->last, sizeof d->last, "%s page 0x%llx", operation_names[op], (unsigned long long)pfn);
+    snprintf(d->last, sizeof d->last, "%s page 0x%llx", operation_names[op],
+             (unsigned long long)pfn);
     if (op == OP_free_page)
         return page_free_at(d->m, &d->task, pfn);
     if (op == OP_pin || op == OP_unpin)
         return page_pin(d->m, &d->task, pfn, op == OP_pin ? 1 : -1);
     char address[32];
     snprintf(address, sizeof address, "0x%llx", (unsigned long long)pfn << d->m->page_shift);
-    return store_as(d->m, &d->task, op == OP_soft_offline ? "soft_offline_page" : "hard_offline_page", address);
+    return store_as(d->m, &d->task,
+                    op == OP_soft_offline ? "soft_offline_page" : "hard_offline_page", address);
 }
 
 static int do_fault(struct driver *d)
@@ -347,9 +388,10 @@ static int do_inject(struct driver *d)
 
 static int do_parameter(struct driver *d)
 {
-    static const char *const settings[][2] = {{"online_policy", "auto-movable"}, {"online_policy", "contig-zones"},
-                                              {"auto_movable_ratio", "100"}, {"auto_movable_ratio", "301"},
-                                              {"auto_movable_numa_aware", "0"}, {"auto_movable_numa_aware", "1"}};
+    static const char *const settings[][2] = {
+        {"online_policy", "auto-movable"}, {"online_policy", "contig-zones"},
+        {"auto_movable_ratio", "100"},     {"auto_movable_ratio", "301"},
+        {"auto_movable_numa_aware", "0"},  {"auto_movable_numa_aware", "1"}};
     unsigned which = choose(d->source, 6);
     char path[128];
 
@@ -378,8 +420,10 @@ static int do_read(struct driver *d)
 
 static int do_operation(struct driver *d, enum operation op)
 {
-    static const char *const online_words[] = {"online_movable", "online", "online_kernel", "online_movable"};
-    static const char *const zones[] = {"Normal", "Movable", "Normal", "Movable", "Movable", "DMA", "DMA32", "Device"};
+    static const char *const online_words[] = {"online_movable", "online", "online_kernel",
+                                               "online_movable"};
+    static const char *const zones[] = {"Normal",  "Movable", "Normal", "Movable",
+                                        "Movable", "DMA",     "DMA32",  "Device"};
 
     switch (op) {
     case OP_online:
@@ -426,7 +470,8 @@ static int do_operation(struct driver *d, enum operation op)
     case OP_inject:
         return do_inject(d);
     case OP_auto_online:
-        return words(d, "auto_online_blocks", choose(d->source, 2) ? "offline" : online_words[choose(d->source, 4)]);
+        return words(d, "auto_online_blocks",
+                     choose(d->source, 2) ? "offline" : online_words[choose(d->source, 4)]);
     case OP_parameter:
         return do_parameter(d);
     case OP_resize:
@@ -472,8 +517,9 @@ static const char *between_operations(const struct machine *m)
     return NULL;
 }
 
-/* Does the next operation. NULL, or what is wrong afterwards. An eject that fails may leave blocks offline that it could
- * not bring back, and virtio-mem gets as far as it can, so only the memory of others is counted. */
+/* Does the next operation. NULL, or what is wrong afterwards. An eject that fails may leave blocks
+ * offline that it could not bring back, and virtio-mem gets as far as it can, so only the memory of
+ * others is counted. */
 static const char *driver_step(struct driver *d)
 {
     enum operation op = choose_operation(d->source);

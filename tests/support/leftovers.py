@@ -1,4 +1,6 @@
-"""What a test may leave behind and must not: mounts of fakesysfs, processes, files in the repository."""
+"""What a test may leave behind and must not: mounts of fakesysfs, processes, files in the
+repository.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from support.waiting import wait_for
 ROOT = Path(__file__).parents[2]
 GRACE_SECONDS = 30.0  # a process that was told to end may take this long
 
-# Everything that a test starts inherits this, also what becomes a daemon and no longer is a child of ours.
+# Everything that a test starts inherits this, also what becomes a daemon and no longer is a child
+# of ours.
 os.environ["FAKESYSFS_TEST_RUN"] = f"{uuid.uuid4()}"
 MARK = f"FAKESYSFS_TEST_RUN={os.environ['FAKESYSFS_TEST_RUN']}".encode()
 
@@ -40,7 +43,9 @@ def processes() -> set[int]:
 def _is_ours(pid: int) -> bool:
     """Whether this test run started a process, directly or not, and it lives."""
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+        state, parent = (
+            Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+        )
         if state in "ZX":
             return False
         marked = MARK in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -50,12 +55,19 @@ def _is_ours(pid: int) -> bool:
 
 
 def started_since(before: set[int]) -> dict[int, str]:
-    """Living processes that this test run started and that were not there before, with their command lines."""
+    """Living processes that this test run started and that were not there before, with their
+    command lines.
+    """
     found = {}
     for pid in processes() - before:
         if _is_ours(pid):
             with contextlib.suppress(OSError):
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                command = (
+                    Path(f"/proc/{pid}/cmdline")
+                    .read_bytes()
+                    .replace(b"\0", b" ")
+                    .decode(errors="replace")
+                )
                 found[pid] = command.strip()
     return found
 
@@ -69,16 +81,23 @@ class Scene:
     def clean_up(self) -> list[str]:
         """Remove the mounts and processes that are new, and return a complaint about each."""
         with contextlib.suppress(AssertionError):  # what is left then is what this is about
-            wait_for(lambda: not started_since(self._processes) and not mounts() - self._mounts, GRACE_SECONDS)
+            wait_for(
+                lambda: not started_since(self._processes) and not mounts() - self._mounts,
+                GRACE_SECONDS,
+            )
         left_processes, left_mounts = started_since(self._processes), mounts() - self._mounts
         for mount_point in left_mounts:
-            for command in (["umount", "--lazy", mount_point], ["fusermount", "-u", "-z", mount_point]):
+            for command in (
+                ["umount", "--lazy", mount_point],
+                ["fusermount", "-u", "-z", mount_point],
+            ):
                 subprocess.run(command, capture_output=True, check=False, timeout=10)
         for pid in left_processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return [f"left a mount behind: {mount_point}" for mount_point in sorted(left_mounts)] + [
-            f"left a process behind: {pid} {command}" for pid, command in sorted(left_processes.items())
+            f"left a process behind: {pid} {command}"
+            for pid, command in sorted(left_processes.items())
         ]
 
 

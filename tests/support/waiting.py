@@ -1,6 +1,7 @@
 """Waiting for a condition, never for a time.
 
-The limit only ends a test that would wait for ever: it is long enough for a machine that has ten times as much to do.
+The limit only ends a test that would wait for ever: it is long enough for a machine that has ten
+times as much to do.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ LIMIT_SECONDS = 120.0
 Seen = TypeVar("Seen")
 
 
-def wait_for(condition: Callable[[], Seen], limit: float = LIMIT_SECONDS, every: float = 0.01) -> Seen:
-    """Look until a condition holds, and return what it was then; fail with what it is if it never does.
+def wait_for(
+    condition: Callable[[], Seen], limit: float = LIMIT_SECONDS, every: float = 0.01
+) -> Seen:
+    """Look until a condition holds, and return what it was then; fail with what it is if it never
+    does.
 
     :param condition: holds as soon as it returns something that is true.
     :param every: seconds between two looks.

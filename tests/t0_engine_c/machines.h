@@ -1,5 +1,6 @@
 /*
- * machines.h - machines for C tests, and how to look at them: a picture of their pages, their files as text.
+ * machines.h - machines for C tests, and how to look at them: a picture of their pages, their files
+ * as text.
  *
  *     struct machine *m = machine_make(&toy, KERNEL(6_1), NULL);
  *     CHECK_MAP(m, 3, "MMMM MMMM MMMM MMMM");
@@ -7,8 +8,9 @@
  *     CHECK_MAP(m, 3, "---- ---- ---- ----");
  *     machine_finish(m);                       (checks all invariants first)
  *
- * Kernels are the profiles of fakesysfs/kernels, turned into headers by the Makefile. A toy machine has sections of
- * sixteen pages, so that a test can draw all of them; the others have the sizes of a real architecture.
+ * Kernels are the profiles of fakesysfs/kernels, turned into headers by the Makefile. A toy machine
+ * has sections of sixteen pages, so that a test can draw all of them; the others have the sizes of
+ * a real architecture.
  */
 #ifndef FAKESYSFS_MACHINES_H
 #define FAKESYSFS_MACHINES_H
@@ -50,60 +52,117 @@ enum { SHAPE_RANGES = 4 };
 
 struct shape {
     const char *name;
-    unsigned page_shift, section_shift, max_order, pageblock_order, struct_page_bytes, sections_per_block, nr_nodes;
+    unsigned page_shift, section_shift, max_order, pageblock_order, struct_page_bytes,
+        sections_per_block, nr_nodes;
     bool zone_dma, zone_dma32;
     uint64_t dma_end, dma32_end;
     struct boot_range memory[SHAPE_RANGES], reserved[SHAPE_RANGES];
     uint64_t hotplug_base; /* where memory is plugged; on the last node */
 };
 
-#define TOY .page_shift = 16, .section_shift = 20, .max_order = 3, .pageblock_order = 2, .struct_page_bytes = 16384
+#define TOY                                                                      \
+    .page_shift = 16, .section_shift = 20, .max_order = 3, .pageblock_order = 2, \
+    .struct_page_bytes = 16384
 
-/* Blocks 0 to 15, a section of 16 pages each; pageblocks of 4 pages, chunks of 8. The first pageblock is the kernel's
- * and sections 12 to 15 are the boot memmap. Memory is plugged from block 32 on. */
+/* Blocks 0 to 15, a section of 16 pages each; pageblocks of 4 pages, chunks of 8. The first
+ * pageblock is the kernel's and sections 12 to 15 are the boot memmap. Memory is plugged from block
+ * 32 on. */
 static const struct shape toy = {
-    .name = "toy", TOY, .sections_per_block = 1, .nr_nodes = 1,
-    .memory = {{0, 16 << 20, 0}}, .reserved = {{0, 4 << 16, 0}}, .hotplug_base = 32 << 20,
+    .name = "toy",
+    TOY,
+    .sections_per_block = 1,
+    .nr_nodes = 1,
+    .memory = {{0, 16 << 20, 0}},
+    .reserved = {{0, 4 << 16, 0}},
+    .hotplug_base = 32 << 20,
 };
 
-/* The same twice: blocks 0 to 15 on node 0, 16 to 31 on node 1, each with its memmap at its end. A third node is
- * possible, and has neither memory nor processors. */
+/* The same twice: blocks 0 to 15 on node 0, 16 to 31 on node 1, each with its memmap at its end. A
+ * third node is possible, and has neither memory nor processors. */
 static const struct shape toy_nodes = {
-    .name = "toy-nodes", TOY, .sections_per_block = 1, .nr_nodes = 3,
-    .memory = {{0, 16 << 20, 0}, {16 << 20, 32 << 20, 1}}, .reserved = {{0, 4 << 16, 0}}, .hotplug_base = 64 << 20,
+    .name = "toy-nodes",
+    TOY,
+    .sections_per_block = 1,
+    .nr_nodes = 3,
+    .memory = {{0, 16 << 20, 0}, {16 << 20, 32 << 20, 1}},
+    .reserved = {{0, 4 << 16, 0}},
+    .hotplug_base = 64 << 20,
 };
 
 /* Blocks of four sections, with zones DMA (the first 24 pages) and Normal. */
 static const struct shape toy_wide = {
-    .name = "toy-wide", TOY, .sections_per_block = 4, .nr_nodes = 1, .zone_dma = true, .dma_end = 24 << 16,
-    .memory = {{0, 24 << 20, 0}}, .reserved = {{0, 4 << 16, 0}}, .hotplug_base = 64 << 20,
+    .name = "toy-wide",
+    TOY,
+    .sections_per_block = 4,
+    .nr_nodes = 1,
+    .zone_dma = true,
+    .dma_end = 24 << 16,
+    .memory = {{0, 24 << 20, 0}},
+    .reserved = {{0, 4 << 16, 0}},
+    .hotplug_base = 64 << 20,
 };
 
-/* Memory with holes: one page, half a pageblock and a whole section are missing, and the end is crooked. */
+/* Memory with holes: one page, half a pageblock and a whole section are missing, and the end is
+ * crooked. */
 static const struct shape toy_holes = {
-    .name = "toy-holes", TOY, .sections_per_block = 1, .nr_nodes = 1,
-    .memory = {{0, 5 << 16, 0}, {6 << 16, 66 << 16, 0}, {68 << 16, 80 << 16, 0}, {96 << 16, 259 << 16, 0}},
-    .reserved = {{0, 4 << 16, 0}}, .hotplug_base = 32 << 20,
+    .name = "toy-holes",
+    TOY,
+    .sections_per_block = 1,
+    .nr_nodes = 1,
+    .memory = {{0, 5 << 16, 0},
+               {6 << 16, 66 << 16, 0},
+               {68 << 16, 80 << 16, 0},
+               {96 << 16, 259 << 16, 0}},
+    .reserved = {{0, 4 << 16, 0}},
+    .hotplug_base = 32 << 20,
 };
 
 static const struct shape x86 = {
-    .name = "x86", .page_shift = 12, .section_shift = 27, .max_order = 10, .pageblock_order = 9,
-    .struct_page_bytes = 64, .sections_per_block = 1, .nr_nodes = 1, .zone_dma = true, .zone_dma32 = true,
-    .dma_end = 16 << 20, .dma32_end = 1ull << 32, .memory = {{4096, 0x9f000, 0}, {1 << 20, 512 << 20, 0}},
-    .reserved = {{16 << 20, 48 << 20, 0}}, .hotplug_base = 1ull << 32,
+    .name = "x86",
+    .page_shift = 12,
+    .section_shift = 27,
+    .max_order = 10,
+    .pageblock_order = 9,
+    .struct_page_bytes = 64,
+    .sections_per_block = 1,
+    .nr_nodes = 1,
+    .zone_dma = true,
+    .zone_dma32 = true,
+    .dma_end = 16 << 20,
+    .dma32_end = 1ull << 32,
+    .memory = {{4096, 0x9f000, 0}, {1 << 20, 512 << 20, 0}},
+    .reserved = {{16 << 20, 48 << 20, 0}},
+    .hotplug_base = 1ull << 32,
 };
 
 static const struct shape arm64 = {
-    .name = "arm64-64k", .page_shift = 16, .section_shift = 29, .max_order = 13, .pageblock_order = 13,
-    .struct_page_bytes = 64, .sections_per_block = 1, .nr_nodes = 1, .zone_dma = true, .dma_end = 1ull << 32,
-    .memory = {{1ull << 30, 3ull << 30, 0}}, .reserved = {{1ull << 30, (1ull << 30) + (32 << 20), 0}},
+    .name = "arm64-64k",
+    .page_shift = 16,
+    .section_shift = 29,
+    .max_order = 13,
+    .pageblock_order = 13,
+    .struct_page_bytes = 64,
+    .sections_per_block = 1,
+    .nr_nodes = 1,
+    .zone_dma = true,
+    .dma_end = 1ull << 32,
+    .memory = {{1ull << 30, 3ull << 30, 0}},
+    .reserved = {{1ull << 30, (1ull << 30) + (32 << 20), 0}},
     .hotplug_base = 1ull << 33,
 };
 
 static const struct shape ppc64 = {
-    .name = "ppc64le", .page_shift = 16, .section_shift = 24, .max_order = 8, .pageblock_order = 5,
-    .struct_page_bytes = 64, .sections_per_block = 4, .nr_nodes = 2,
-    .memory = {{0, 256 << 20, 0}, {256 << 20, 512 << 20, 1}}, .reserved = {{0, 20 << 20, 0}}, .hotplug_base = 1ull << 30,
+    .name = "ppc64le",
+    .page_shift = 16,
+    .section_shift = 24,
+    .max_order = 8,
+    .pageblock_order = 5,
+    .struct_page_bytes = 64,
+    .sections_per_block = 4,
+    .nr_nodes = 2,
+    .memory = {{0, 256 << 20, 0}, {256 << 20, 512 << 20, 1}},
+    .reserved = {{0, 20 << 20, 0}},
+    .hotplug_base = 1ull << 30,
 };
 
 /* ---- making and ending one ---- */
@@ -125,7 +184,10 @@ static void note_machine(struct machine *from, struct machine *to)
 static struct machine *machine_make(const struct shape *shape, const struct kernel *kernel,
                                     void (*tweak)(struct machine_config *config))
 {
-    static const struct { const char *name; int64_t value; } configs[NR_CONFIGS] = {
+    static const struct {
+        const char *name;
+        int64_t value;
+    } configs[NR_CONFIGS] = {
 #define X(name, value) {#name, value},
         FAKESYSFS_CONFIGS(X)
 #undef X
@@ -136,31 +198,52 @@ static struct machine *machine_make(const struct shape *shape, const struct kern
     struct boot_range hotplug = {0, UINT64_MAX, (int)(shape->nr_nodes < 2 ? 0 : 1)};
     struct boot_resource resources[SHAPE_RANGES + 1];
     struct machine_config config = {
-        .release = kernel->name, .seed = 1, .page_shift = shape->page_shift, .section_shift = shape->section_shift,
-        .max_order = shape->max_order, .pageblock_order = shape->pageblock_order,
+        .release = kernel->name,
+        .seed = 1,
+        .page_shift = shape->page_shift,
+        .section_shift = shape->section_shift,
+        .max_order = shape->max_order,
+        .pageblock_order = shape->pageblock_order,
         .struct_page_bytes = shape->struct_page_bytes,
-        .block_bytes = (uint64_t)shape->sections_per_block << shape->section_shift, .zone_dma = shape->zone_dma,
-        .zone_dma32 = shape->zone_dma32, .dma_end = shape->dma_end, .dma32_end = shape->dma32_end, .max_phys_bits = 46,
-        .iomem_bits = 46, .resources = resources, .memory = shape->memory, .reserved = shape->reserved, .nodes = nodes,
-        .nr_nodes = shape->nr_nodes < 2 ? 1 : 2, .possible_nodes = shape->nr_nodes, .hotplug_nids = &hotplug,
-        .nr_hotplug_nids = 1, .auto_movable_ratio = 301, .auto_movable_numa_aware = true, .load = &no_load, .nr_load = 1,
+        .block_bytes = (uint64_t)shape->sections_per_block << shape->section_shift,
+        .zone_dma = shape->zone_dma,
+        .zone_dma32 = shape->zone_dma32,
+        .dma_end = shape->dma_end,
+        .dma32_end = shape->dma32_end,
+        .max_phys_bits = 46,
+        .iomem_bits = 46,
+        .resources = resources,
+        .memory = shape->memory,
+        .reserved = shape->reserved,
+        .nodes = nodes,
+        .nr_nodes = shape->nr_nodes < 2 ? 1 : 2,
+        .possible_nodes = shape->nr_nodes,
+        .hotplug_nids = &hotplug,
+        .nr_hotplug_nids = 1,
+        .auto_movable_ratio = 301,
+        .auto_movable_numa_aware = true,
+        .load = &no_load,
+        .nr_load = 1,
     };
 
     memcpy(config.features, kernel->features, sizeof config.features);
     for (unsigned i = 0; i < NR_CONFIGS; i++)
         config.config[i] = configs[i].value;
-    for (; config.nr_memory < SHAPE_RANGES && shape->memory[config.nr_memory].end != 0; config.nr_memory++)
-        resources[config.nr_resources++] =
-            (struct boot_resource){.start = shape->memory[config.nr_memory].start,
-                                   .end = shape->memory[config.nr_memory].end - 1,
-                                   .name = "System RAM", .flags = RES_BUSY | RES_SYSRAM};
+    for (; config.nr_memory < SHAPE_RANGES && shape->memory[config.nr_memory].end != 0;
+         config.nr_memory++)
+        resources[config.nr_resources++] = (struct boot_resource){
+            .start = shape->memory[config.nr_memory].start,
+            .end = shape->memory[config.nr_memory].end - 1,
+            .name = "System RAM",
+            .flags = RES_BUSY | RES_SYSRAM};
     while (config.nr_reserved < SHAPE_RANGES && shape->reserved[config.nr_reserved].end != 0)
         config.nr_reserved++;
     if (tweak != NULL)
         tweak(&config);
     struct machine *m = machine_create(&config, &test_task);
     if (m == NULL) {
-        fprintf(stderr, "no machine %s with kernel %s: %s\n", shape->name, kernel->name, test_task.reason);
+        fprintf(stderr, "no machine %s with kernel %s: %s\n", shape->name, kernel->name,
+                test_task.reason);
         __builtin_trap();
     }
     note_machine(NULL, m);
@@ -178,21 +261,23 @@ static int machine_sound(struct machine *m)
     return 0;
 }
 
-#define machine_finish(m)                                                                                   \
-    do {                                                                                                    \
-        CHECK(machine_sound(m));                                                                            \
-        note_machine((m), NULL);                                                                            \
-        machine_destroy(m);                                                                                 \
+#define machine_finish(m)        \
+    do {                         \
+        CHECK(machine_sound(m)); \
+        note_machine((m), NULL); \
+        machine_destroy(m);      \
     } while (0)
 
 /* ---- files ---- */
 
-/* Writes to a file of /sys/devices/system/memory, or to any other one by its whole path. 0 or a negative errno. */
+/* Writes to a file of /sys/devices/system/memory, or to any other one by its whole path. 0 or a
+ * negative errno. */
 static int store_as(struct machine *m, struct task *task, const char *path, const char *text)
 {
     char whole[128];
 
-    snprintf(whole, sizeof whole, "%s%s", path[0] == '/' ? "" : "/sys/devices/system/memory/", path);
+    snprintf(whole, sizeof whole, "%s%s", path[0] == '/' ? "" : "/sys/devices/system/memory/",
+             path);
     int64_t handle = file_open(m, task, whole, O_WRONLY);
     if (handle < 0)
         return (int)handle;
@@ -221,7 +306,8 @@ static char *fetch(struct machine *m, const char *path)
     struct text out = {0};
     char whole[128], buf[4096];
 
-    snprintf(whole, sizeof whole, "%s%s", path[0] == '/' ? "" : "/sys/devices/system/memory/", path);
+    snprintf(whole, sizeof whole, "%s%s", path[0] == '/' ? "" : "/sys/devices/system/memory/",
+             path);
     int64_t handle = file_open(m, &task, whole, O_RDONLY), got;
     text_append(&out, "", 0);
     while (handle > 0 && (got = file_read(m, &task, handle, buf, sizeof buf, out.len)) > 0)
@@ -243,12 +329,14 @@ static void append_state(struct text *out, const char *text)
     }
 }
 
-/* All that tells the state of memory, as text: what must be the same again after an operation that failed. */
+/* All that tells the state of memory, as text: what must be the same again after an operation that
+ * failed. */
 static char *snapshot(struct machine *m)
 {
-    static const char *const files[] = {"/proc/buddyinfo", "/proc/pagetypeinfo", "/proc/zoneinfo", "/proc/iomem",
-                                        "/proc/meminfo"};
-    static const char *const attrs[] = {"state", "online", "valid_zones", "removable", "phys_index"};
+    static const char *const files[] = {"/proc/buddyinfo", "/proc/pagetypeinfo", "/proc/zoneinfo",
+                                        "/proc/iomem", "/proc/meminfo"};
+    static const char *const attrs[] = {"state", "online", "valid_zones", "removable",
+                                        "phys_index"};
     static const char *const dirs[] = {"/sys/devices/system/memory", "/sys/devices/system/node",
                                        "/sys/firmware/memmap", "/sys/bus/memory/devices"};
     struct text out = {0};
@@ -294,8 +382,9 @@ static int same_text(const char *before, const char *after)
             at = i + 1;
             section = strncmp(before + at, "==", 2) == 0 ? before + at : section;
         }
-    fprintf(stderr, "%.*s:\n- %.*s\n+ %.*s\n", (int)strcspn(section, "\n"), section, (int)strcspn(before + at, "\n"),
-            before + at, (int)strcspn(after + at, "\n"), after + at);
+    fprintf(stderr, "%.*s:\n- %.*s\n+ %.*s\n", (int)strcspn(section, "\n"), section,
+            (int)strcspn(before + at, "\n"), before + at, (int)strcspn(after + at, "\n"),
+            after + at);
     return 0;
 }
 
@@ -319,7 +408,8 @@ static char page_letter(struct machine *m, uint64_t pfn)
         return 'p';
     switch (folio.kind) {
     case KIND_FREE:
-        return "MURHCI"[(int[]){1, 0, 2, 3, 4, 5}[folio.page != NULL ? folio.page->flags : folio.s->mt]];
+        return "MURHCI"[(int[]){1, 0, 2, 3, 4,
+                                5}[folio.page != NULL ? folio.page->flags : folio.s->mt]];
     case KIND_HUGETLB:
         return 'h';
     case KIND_OFFLINE:
@@ -366,7 +456,7 @@ static struct zone *zone_at(struct machine *m, int nid, enum zone_type type)
 
 /* Allocate in a block, lowest page first; how many pages, or a negative errno. */
 static int64_t take_in(struct machine *m, const char *kind, uint64_t nr_pages, int order,
-                                               int64_t block)
+                       int64_t block)
 {
     return load_allocate(m, &test_task, kind, nr_pages, order, NULL, -1, block);
 }
@@ -379,9 +469,12 @@ static const char *free_text(struct machine *m, unsigned order, unsigned mt)
     char *out = texts[turn++ % 4], *at = out;
 
     *out = '\0';
-    for (ref_t ref = zone_at(m, 0, ZONE_NORMAL)->free_area[order][mt].head; ref != 0; ref = list_next(m, ref))
-        for (unsigned i = 0; i < ((ref & REF_SECTION) != 0 ? m->chunks_per_section : 1) && at < out + 2000; i++)
-            at += sprintf(at, "%s%llu", at == out ? "" : " ", (unsigned long long)pfn_of_ref(m, ref) + (i << order));
+    for (ref_t ref = zone_at(m, 0, ZONE_NORMAL)->free_area[order][mt].head; ref != 0;
+         ref = list_next(m, ref))
+        for (unsigned i = 0;
+             i < ((ref & REF_SECTION) != 0 ? m->chunks_per_section : 1) && at < out + 2000; i++)
+            at += sprintf(at, "%s%llu", at == out ? "" : " ",
+                          (unsigned long long)pfn_of_ref(m, ref) + (i << order));
     return out;
 }
 

@@ -1,6 +1,7 @@
 /*
- * test_buddy.c - the free lists: splitting and merging, whose turn it is, stealing from another migratetype, sections that
- * become uniform and detailed again. Pictures: one letter per page, a blank between pageblocks; machines.h has the key.
+ * test_buddy.c - the free lists: splitting and merging, whose turn it is, stealing from another
+ * migratetype, sections that become uniform and detailed again. Pictures: one letter per page, a
+ * blank between pageblocks; machines.h has the key.
  */
 #include "mm/buddy.c"
 
@@ -60,11 +61,13 @@ TEST(the_last_page_back_makes_the_section_uniform)
     CHECK_MAP(m, 3, "MMMM MMMM MMMM MMMM");
     CHECK(section_get(m, 3)->map == NULL);
     /* chunk 8 is the upper half of section 0; the others stand as at boot */
-    CHECK_FREE(m, 3, MT_MOVABLE, "8 16 24 32 40 64 72 80 88 96 104 112 120 128 136 144 152 160 168 176 184 48 56");
+    CHECK_FREE(m, 3, MT_MOVABLE,
+               "8 16 24 32 40 64 72 80 88 96 104 112 120 128 136 144 152 160 168 176 184 48 56");
     machine_finish(m);
 }
 
-/* aaaa aaaa  ->  aaaM aaaa  ->  aaMM aaaa  ->  aMMM aaaa  ->  MMMM aaaa     buddies merge, neighbours do not */
+/* aaaa aaaa  ->  aaaM aaaa  ->  aaMM aaaa  ->  aMMM aaaa  ->  MMMM aaaa     buddies merge,
+ * neighbours do not */
 TEST(only_buddies_merge)
 {
     struct machine *m = toy_machine();
@@ -107,7 +110,8 @@ TEST(allocations_ascend)
     machine_finish(m);
 }
 
-/* aMaa MMMM: page 48 goes to the tail, because 50 51 being free it may soon merge further; page 32 to the head. */
+/* aMaa MMMM: page 48 goes to the tail, because 50 51 being free it may soon merge further; page 32
+ * to the head. */
 TEST(a_page_that_may_merge_soon_is_used_last)
 {
     struct machine *m = toy_machine();
@@ -126,7 +130,8 @@ TEST(a_page_that_may_merge_soon_is_used_last)
 
 /* ---- another migratetype's memory ---- */
 
-/* MMMM MMMM MMMM  ->  MMMM uUUU UUUU     the largest chunk there is, so that pages of one kind stay together */
+/* MMMM MMMM MMMM  ->  MMMM uUUU UUUU     the largest chunk there is, so that pages of one kind stay
+ * together */
 TEST(a_large_chunk_is_stolen_with_its_pageblocks)
 {
     struct machine *m = toy_machine();
@@ -167,7 +172,8 @@ TEST(a_pageblock_mostly_used_stays)
     machine_finish(m);
 }
 
-/* Muuu of an Unmovable pageblock  ->  auuu: a movable page takes what is left over, and claims nothing */
+/* Muuu of an Unmovable pageblock  ->  auuu: a movable page takes what is left over, and claims
+ * nothing */
 TEST(movable_takes_a_single_page_of_unmovable)
 {
     struct machine *m = toy_machine();
@@ -190,8 +196,10 @@ TEST(order_of_fallbacks)
     struct machine *m = toy_machine();
 
     CHECK_EQ(take(m, 0, MT_UNMOVABLE, KIND_SLAB), 8);
-    CHECK_EQ(take(m, 3, MT_RECLAIMABLE, KIND_SLAB_RECLAIMABLE), 16); /* nothing Unmovable is that large */
-    CHECK_EQ(take(m, 2, MT_RECLAIMABLE, KIND_SLAB_RECLAIMABLE), 24); /* largest first, wherever it is */
+    CHECK_EQ(take(m, 3, MT_RECLAIMABLE, KIND_SLAB_RECLAIMABLE),
+             16); /* nothing Unmovable is that large */
+    CHECK_EQ(take(m, 2, MT_RECLAIMABLE, KIND_SLAB_RECLAIMABLE),
+             24); /* largest first, wherever it is */
     CHECK_MAP(m, 1, "uuuu uuuu uuuu RRRR");
     CHECK_MAP(m, 0, "rrrr MMMM uUUU UUUU");
     fill(m); /* takes the others' free pages in the end */
@@ -234,7 +242,8 @@ TEST(chunks_of_two_migratetypes_merge)
 
 /* ---- uniform and detailed ---- */
 
-/* hhhh hhhh hhhh hhhh     the fourth huge page makes the section uniform; one back, and it is detailed again */
+/* hhhh hhhh hhhh hhhh     the fourth huge page makes the section uniform; one back, and it is
+ * detailed again */
 TEST(huge_pages_make_a_section_uniform)
 {
     struct machine *m = toy_machine();
@@ -259,7 +268,8 @@ TEST(huge_pages_make_a_section_uniform)
     machine_finish(m);
 }
 
-/* The count of folios alike starts anew when the last of its kind has gone, with those that were there before. */
+/* The count of folios alike starts anew when the last of its kind has gone, with those that were
+ * there before. */
 TEST(folios_alike_are_counted_again)
 {
     struct machine *m = toy_machine();
@@ -325,7 +335,8 @@ static void check_same_lists(struct machine *left, struct machine *right)
         for (unsigned mt = 0; mt < NR_MT; mt++)
             CHECK_FREE(left, order, mt, free_text(right, order, mt));
     for (unsigned kind = KIND_ANON; kind < NR_KINDS; kind++)
-        CHECK_EQ(zone_at(left, 0, ZONE_NORMAL)->held[kind].nr, zone_at(right, 0, ZONE_NORMAL)->held[kind].nr);
+        CHECK_EQ(zone_at(left, 0, ZONE_NORMAL)->held[kind].nr,
+                 zone_at(right, 0, ZONE_NORMAL)->held[kind].nr);
 }
 
 /* A load that takes and frees whole sections at once must leave what page by page leaves. */
@@ -336,11 +347,13 @@ TEST(whole_sections_are_a_shortcut)
 
         CHECK_EQ(load_allocate(bulk, &test_task, "anon", 88, (int)order, NULL, -1, -1), 88);
         for (uint64_t got = 0; got < 88; got += 1u << order)
-            CHECK_EQ(load_allocate(single, &test_task, "anon", 1, (int)order, NULL, -1, -1), 1 << order);
+            CHECK_EQ(load_allocate(single, &test_task, "anon", 1, (int)order, NULL, -1, -1),
+                     1 << order);
         for (uint64_t nr = 0; nr < 12; nr++)
             CHECK_MAP(bulk, nr, picture(single, nr));
         check_same_lists(bulk, single);
-        CHECK_EQ(zone_at(bulk, 0, ZONE_NORMAL)->numa_hit, zone_at(single, 0, ZONE_NORMAL)->numa_hit);
+        CHECK_EQ(zone_at(bulk, 0, ZONE_NORMAL)->numa_hit,
+                 zone_at(single, 0, ZONE_NORMAL)->numa_hit);
         CHECK_EQ(load_free(bulk, &test_task, "anon", 72, -1), 72);
         for (uint64_t got = 0; got < 72; got += 1u << order)
             CHECK_EQ(load_free(single, &test_task, "anon", 1, -1), 1 << order);

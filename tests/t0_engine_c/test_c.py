@@ -1,9 +1,12 @@
-"""Builds and runs the C unit tests of the engine under ASan and UBSan: one test per test_*.c beside this.
+"""Builds and runs the C unit tests of the engine under ASan and UBSan: one test per test_*.c beside
+this.
 
-FAKESYSFS_SANITIZE=0 in the environment leaves the sanitizers out, which builds and runs in a fraction of the time.
+FAKESYSFS_SANITIZE=0 in the environment leaves the sanitizers out, which builds and runs in a
+fraction of the time.
 
-Owns no test of the engine itself; it hands over to `run` and shows what that printed. The tests at the end
-make sure that a mistake in C is noticed at all: a failing check, a read out of bounds, an overflow, a leak.
+Owns no test of the engine itself; it hands over to `run` and shows what that printed. The tests at
+the end make sure that a mistake in C is noticed at all: a failing check, a read out of bounds, an
+overflow, a leak.
 """
 
 from __future__ import annotations
@@ -22,11 +25,21 @@ SANITIZED = os.environ.get("FAKESYSFS_SANITIZE") != "0"
 
 @pytest.fixture(autouse=True, scope="module")
 def _sanitizers(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skip if the compiler cannot link with the sanitizers: their libraries may be packages of their own."""
+    """Skip if the compiler cannot link with the sanitizers: their libraries may be packages of
+    their own.
+    """
     if not SANITIZED:
         return
     program = tmp_path_factory.mktemp("sanitizers") / "program"
-    command = [os.environ.get("CC", "cc"), "-fsanitize=address,undefined", "-x", "c", "-", "-o", str(program)]
+    command = [
+        os.environ.get("CC", "cc"),
+        "-fsanitize=address,undefined",
+        "-x",
+        "c",
+        "-",
+        "-o",
+        str(program),
+    ]
     source = b"int main(void) { return 0; }"
     if subprocess.run(command, input=source, capture_output=True, check=False).returncode != 0:
         pytest.skip("the C compiler has no ASan and UBSan libraries (Fedora: libasan libubsan)")
@@ -68,7 +81,10 @@ MISTAKES = {  # what a test does, and what is said of it
 }
 if SANITIZED:
     MISTAKES |= {
-        "out-of-bounds": ("char *volatile p = malloc(4); CHECK_EQ(twice(p[4]), 0); free(p);", "heap-buffer-overflow"),
+        "out-of-bounds": (
+            "char *volatile p = malloc(4); CHECK_EQ(twice(p[4]), 0); free(p);",
+            "heap-buffer-overflow",
+        ),
         "overflow": ("CHECK_EQ(twice(0x7fffffff), -2);", "signed integer overflow"),
         "leak": ("CHECK(malloc(twice(4)) != NULL);", "detected memory leaks"),
     }

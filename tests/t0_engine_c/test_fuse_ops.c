@@ -1,5 +1,6 @@
 /*
- * test_fuse_ops.c - the callbacks of libfuse over a small tree: what they fill in, and what they refuse.
+ * test_fuse_ops.c - the callbacks of libfuse over a small tree: what they fill in, and what they
+ * refuse.
  *
  *   /sys/toy/version (0444, "7\n")  state (0644)  power/   /sys/bus/
  */

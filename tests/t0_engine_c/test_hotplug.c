@@ -1,6 +1,7 @@
 /*
- * test_hotplug.c - memory comes, goes online, goes offline, goes: what happens to its pages, to the zones, to who held
- * them. Pictures: machines.h has the key; - is offline, . no memory at all, v the block's own memmap.
+ * test_hotplug.c - memory comes, goes online, goes offline, goes: what happens to its pages, to the
+ * zones, to who held them. Pictures: machines.h has the key; - is offline, . no memory at all, v
+ * the block's own memmap.
  */
 #include "mm/memory_hotplug.c"
 
@@ -32,7 +33,8 @@ static void plug(struct machine *m, uint64_t block, int nid)
     CHECK_EQ(memory_add(m, &test_task, nid, block * m->block_bytes, m->block_bytes), 0);
 }
 
-static void check_state(struct machine *m, uint64_t block, const char *state, const char *valid_zones)
+static void check_state(struct machine *m, uint64_t block, const char *state,
+                        const char *valid_zones)
 {
     char path[64], expected[64];
 
@@ -90,7 +92,8 @@ TEST(ranges_that_cannot_be)
     CHECK_EQ(memory_add(m, &test_task, 0, UINT64_MAX - MIB + 1, MIB), -E2BIG);
     CHECK_EQ(memory_remove(m, &test_task, 3 * MIB, MIB), -EBUSY);
     CHECK_EQ(memory_remove(m, &test_task, 3 * MIB, MIB / 2), -EINVAL);
-    CHECK_EQ(memory_remove(m, &test_task, 0, UINT64_MAX / MIB * MIB), -EINVAL); /* not one block after the other */
+    CHECK_EQ(memory_remove(m, &test_task, 0, UINT64_MAX / MIB * MIB),
+             -EINVAL); /* not one block after the other */
     char *after = snapshot(m);
     CHECK(same_text(before, after));
     free(before);
@@ -106,7 +109,8 @@ TEST(no_memory_for_the_memmap)
 
     while (z->free > z->min_wmark + 6)
         CHECK_EQ(load_allocate(m, &test_task, "slab", 1, 0, "Normal", 0, -1), 1);
-    CHECK_EQ(memory_add(m, &test_task, 0, 32 * MIB, 2 * MIB), -ENOMEM); /* pageblocks may become Unmovable, once */
+    CHECK_EQ(memory_add(m, &test_task, 0, 32 * MIB, 2 * MIB),
+             -ENOMEM); /* pageblocks may become Unmovable, once */
     char *before = snapshot(m);
     CHECK_EQ(memory_add(m, &test_task, 0, 32 * MIB, 2 * MIB), -ENOMEM);
     char *after = snapshot(m);
@@ -132,7 +136,9 @@ TEST(direct_map)
     CHECK_EQ(memory_remove(m, &test_task, start, gib), 0);
     CHECK_EQ(m->direct_map_2m, large);
     CHECK_EQ(m->direct_map_1g, 0);
-    start = 8 * gib; /* the pieces stay in /proc/iomem: none of them contained the range that was removed */
+    start =
+        8 *
+        gib; /* the pieces stay in /proc/iomem: none of them contained the range that was removed */
     CHECK_EQ(memory_add(m, &test_task, 0, start, gib + gib / 4), 0);
     CHECK_EQ(m->direct_map_1g, 1 << 20);
     CHECK_EQ(m->direct_map_2m, large + (1 << 18));
@@ -188,13 +194,17 @@ TEST(fresh_memory)
 
     plug(m, 32, 0);
     CHECK_EQ(block_store(m, 32, "online"), 0);
-    CHECK_FREE(m, 3, MT_MOVABLE, "16 24 32 40 48 56 64 72 80 88 96 104 112 120 128 136 144 152 160 168 176 184 512 520");
+    CHECK_FREE(
+        m, 3, MT_MOVABLE,
+        "16 24 32 40 48 56 64 72 80 88 96 104 112 120 128 136 144 152 160 168 176 184 512 520");
     machine_finish(m);
 
     m = machine_make(&toy, KERNEL(5_0), NULL);
     plug(m, 32, 0);
     CHECK_EQ(block_store(m, 32, "online"), 0);
-    CHECK_FREE(m, 3, MT_MOVABLE, "512 520 16 24 32 40 48 56 64 72 80 88 96 104 112 120 128 136 144 152 160 168 176 184");
+    CHECK_FREE(
+        m, 3, MT_MOVABLE,
+        "512 520 16 24 32 40 48 56 64 72 80 88 96 104 112 120 128 136 144 152 160 168 176 184");
     machine_finish(m);
 }
 
@@ -205,15 +215,15 @@ static void own_memmap(struct machine_config *config)
 }
 
 /* Each is wrong for a moment, and the check says so. */
-#define FINDS(m, what, wrong)                                                                               \
-    do {                                                                                                    \
-        struct task task_ = {0};                                                                            \
-        __typeof__(what) right_ = (what);                                                                   \
-        (what) = (wrong);                                                                                   \
-        if (machine_check((m), &task_) == 0)                                                                \
-            TEST_FAIL("%s is not looked at", #what);                                                        \
-        (what) = right_;                                                                                    \
-        CHECK(machine_sound(m));                                                                            \
+#define FINDS(m, what, wrong)                        \
+    do {                                             \
+        struct task task_ = {0};                     \
+        __typeof__(what) right_ = (what);            \
+        (what) = (wrong);                            \
+        if (machine_check((m), &task_) == 0)         \
+            TEST_FAIL("%s is not looked at", #what); \
+        (what) = right_;                             \
+        CHECK(machine_sound(m));                     \
     } while (0)
 
 TEST(the_check_looks_at_devices_and_zonelists)
@@ -279,7 +289,8 @@ TEST(memmap_on_memory)
     machine_finish(m);
 }
 
-/* A memmap of four pages of 64 KiB in a pageblock of 32: only by force, and then it takes the whole pageblock. */
+/* A memmap of four pages of 64 KiB in a pageblock of 32: only by force, and then it takes the whole
+ * pageblock. */
 static void forced_memmap(struct machine_config *config)
 {
     config->memmap_on_memory = 2;
@@ -307,7 +318,8 @@ TEST(memmap_on_memory_by_force)
     machine_finish(m);
 }
 
-/* The first block of a kernel zone goes offline again at once, but not when files were read in between. */
+/* The first block of a kernel zone goes offline again at once, but not when files were read in
+ * between. */
 TEST(the_kernel_uses_a_new_kernel_zone)
 {
     struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
@@ -323,7 +335,8 @@ TEST(the_kernel_uses_a_new_kernel_zone)
     machine_finish(m);
 }
 
-/* When a block goes offline, slabs are shrunk; the next ones come from the new zone, where it is lowest. */
+/* When a block goes offline, slabs are shrunk; the next ones come from the new zone, where it is
+ * lowest. */
 TEST(offlining_makes_the_kernel_use_a_new_zone)
 {
     struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
@@ -339,7 +352,8 @@ TEST(offlining_makes_the_kernel_use_a_new_zone)
     machine_finish(m);
 }
 
-/* The log calls Normal the policy zone as soon as it has memory, and still when it has none any more. */
+/* The log calls Normal the policy zone as soon as it has memory, and still when it has none any
+ * more. */
 TEST(the_policy_zone_stays)
 {
     struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
@@ -362,7 +376,8 @@ TEST(the_policy_zone_stays)
 
 /* ---- what is in use moves ---- */
 
-/* aaaa MMMM aMMM MMMM  ->  ---- ---- ---- ----     to other blocks of the node, as there is no other node */
+/* aaaa MMMM aMMM MMMM  ->  ---- ---- ---- ----     to other blocks of the node, as there is no
+ * other node */
 TEST(pages_move_within_their_node)
 {
     struct machine *m = machine_make(&toy, KERNEL(6_1), NULL);
@@ -437,7 +452,8 @@ TEST(nowhere_to_go)
     machine_finish(m);
 }
 
-/* hhhh MMMM hhhh MMMM  ->  ---- : free huge pages are dissolved, the pool shrinks; one in use moves */
+/* hhhh MMMM hhhh MMMM  ->  ---- : free huge pages are dissolved, the pool shrinks; one in use moves
+ */
 TEST(huge_pages)
 {
     struct machine *m = machine_make(&toy, KERNEL(6_1), NULL);
@@ -473,8 +489,10 @@ TEST(slab_in_movable)
 
 /* ---- refusals ---- */
 
-static const char going_online[] = "/sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_ONLINE/error";
-static const char going_offline[] = "/sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_OFFLINE/error";
+static const char going_online[] =
+    "/sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_ONLINE/error";
+static const char going_offline[] =
+    "/sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_OFFLINE/error";
 
 TEST(a_notifier_refuses)
 {
@@ -550,9 +568,12 @@ TEST(poisoned_memory_goes_offline)
     CHECK_EQ(store(m, "soft_offline_page", "0x2000000"), 0);
     CHECK_EQ(store(m, "hard_offline_page", "0x2010000"), 0);
     CHECK_EQ(store(m, "soft_offline_page", "0x2040fff"), 0);
-    CHECK_MAP(m, 32, "xxaM xMMM MMMM MMMM"); /* one anonymous page has moved, the other one is lost */
+    CHECK_MAP(m, 32,
+              "xxaM xMMM MMMM MMMM"); /* one anonymous page has moved, the other one is lost */
     CHECK_EQ(m->poisoned_pages, 3);
-    CHECK_EQ(zone_at(m, 0, ZONE_NORMAL)->kind_pages[KIND_ANON] + zone_at(m, 0, ZONE_MOVABLE)->kind_pages[KIND_ANON], 1);
+    CHECK_EQ(zone_at(m, 0, ZONE_NORMAL)->kind_pages[KIND_ANON] +
+                 zone_at(m, 0, ZONE_MOVABLE)->kind_pages[KIND_ANON],
+             1);
     CHECK_EQ(load_free(m, &test_task, "anon", 1, -1), 1);
     CHECK_EQ(block_store(m, 32, "offline"), 0);
     CHECK_EQ(zone_at(m, 0, ZONE_MOVABLE)->managed, 0);
@@ -562,7 +583,8 @@ TEST(poisoned_memory_goes_offline)
     CHECK_EQ(store(m, "hard_offline_page", "0x2050000"), 0);
     CHECK_EQ(block_store(m, 32, "offline"), 0);
     CHECK_EQ(memory_remove(m, &test_task, 32 * MIB, MIB), 0);
-    CHECK_EQ(m->poisoned_pages, 3); /* the last one went with its memmap, the others are counted for ever */
+    CHECK_EQ(m->poisoned_pages,
+             3); /* the last one went with its memmap, the others are counted for ever */
     machine_finish(m);
 
     m = machine_make(&toy, KERNEL(6_18), NULL);
@@ -578,7 +600,8 @@ TEST(poisoned_memory_goes_offline)
 
 /* ---- DIMMs ---- */
 
-/* A DIMM of three blocks, of which the last will not go: the others come back, here into Movable around them. */
+/* A DIMM of three blocks, of which the last will not go: the others come back, here into Movable
+ * around them. */
 TEST(an_eject_is_rolled_back)
 {
     struct machine *m = machine_make(&toy, KERNEL(6_1), NULL);
@@ -672,7 +695,8 @@ TEST(a_node_comes_and_goes)
 
 /* ---- auto-online ---- */
 
-/* Blocks come up as they come; the walk ends at the first that does not, and adding succeeds all the same. */
+/* Blocks come up as they come; the walk ends at the first that does not, and adding succeeds all
+ * the same. */
 TEST(auto_online)
 {
     struct machine *m = machine_make(&toy, KERNEL(6_1), NULL);
@@ -705,7 +729,8 @@ static void do_things(struct machine *m, struct text *out)
     load_free(m, &test_task, "anon", 50, -1);
     block_store(m, 64, "offline");
     acpi_eject_request(m, &test_task, 1);
-    char *texts[] = {snapshot(m), klog_text(m, 0, &size), trace_text(m, 0, UINT64_MAX, &size), fetch(m, "/proc/vmstat")};
+    char *texts[] = {snapshot(m), klog_text(m, 0, &size), trace_text(m, 0, UINT64_MAX, &size),
+                     fetch(m, "/proc/vmstat")};
     for (unsigned i = 0; i < 4; i++) {
         text_append(out, texts[i], strlen(texts[i]));
         free(texts[i]);
@@ -714,7 +739,8 @@ static void do_things(struct machine *m, struct text *out)
     size = events_take(m, &events);
     for (size_t i = 0; i < size; i++) {
         text_printf(out, "%llu %llu %d %s %s %d\n", (unsigned long long)events[i].seq,
-                    (unsigned long long)events[i].time_us, events[i].kind, events[i].path, events[i].data, events[i].err);
+                    (unsigned long long)events[i].time_us, events[i].kind, events[i].path,
+                    events[i].data, events[i].err);
         event_free(&events[i]);
     }
     free(events);

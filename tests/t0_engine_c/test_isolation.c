@@ -1,6 +1,7 @@
 /*
- * test_isolation.c - pageblocks are taken out of the allocator's reach and put back: which page is named when that fails,
- * and that undoing leaves nothing. Pictures: machines.h has the key to the letters; I is isolated and free.
+ * test_isolation.c - pageblocks are taken out of the allocator's reach and put back: which page is
+ * named when that fails, and that undoing leaves nothing. Pictures: machines.h has the key to the
+ * letters; I is isolated and free.
  */
 #include "mm/page_isolation.c"
 
@@ -31,7 +32,8 @@ static void undo(struct machine *m, uint64_t block)
 }
 
 /* Isolation fails at this page, and everything is as it was. */
-static void refused(const struct kernel *kernel, const char *kind, uint64_t held, uint64_t also_held, uint64_t named)
+static void refused(const struct kernel *kernel, const char *kind, uint64_t held,
+                    uint64_t also_held, uint64_t named)
 {
     struct machine *m = machine_make(&toy, kernel, NULL);
     struct unmovable why;
@@ -84,7 +86,8 @@ TEST(middle_pageblock_refuses)
     refused(KERNEL(6_18), "slab", 53, 0, 53);
 }
 
-/* MMMM MuMM MMMM MMMu: newer kernels try the last pageblock second, so it is the one that is named */
+/* MMMM MuMM MMMM MMMu: newer kernels try the last pageblock second, so it is the one that is named
+ */
 TEST(the_last_pageblock_comes_second)
 {
     refused(KERNEL(6_1), "slab", 53, 63, 63);
@@ -123,7 +126,8 @@ TEST(reserved_pages_refuse)
     machine_finish(m);
 }
 
-/* MMMM MMMM MMMM MMMM  ->  IIII IIII IIII IIII  ->  MMMM MMMM MMMM MMMM     free pages are no longer counted as free */
+/* MMMM MMMM MMMM MMMM  ->  IIII IIII IIII IIII  ->  MMMM MMMM MMMM MMMM     free pages are no
+ * longer counted as free */
 TEST(a_free_block_and_back)
 {
     struct machine *m = machine_make(&toy, KERNEL(6_1), NULL);
@@ -219,8 +223,8 @@ TEST(a_whole_section_comes_back_isolated)
 }
 
 /*
- * |........ ........ ........ .......I|  a folio of eight pageblocks, of which the last alone is isolated, is freed:
- * |7              |6      |5  |5  |5I |  in pieces that lie on one side each
+ * |........ ........ ........ .......I|  a folio of eight pageblocks, of which the last alone is
+ * isolated, is freed: |7              |6      |5  |5  |5I |  in pieces that lie on one side each
  */
 TEST(a_large_folio_comes_back_isolated_in_part)
 {
@@ -247,10 +251,14 @@ TEST(a_large_folio_comes_back_isolated_in_part)
     machine_finish(m);
 }
 
-/* UUUU UUUU MMMM MMMM  ->  isolated  ->  MMMM ... with a migratetype, UUUU UUUU ... with a bit of its own */
+/* UUUU UUUU MMMM MMMM  ->  isolated  ->  MMMM ... with a migratetype, UUUU UUUU ... with a bit of
+ * its own */
 TEST(what_isolation_does_to_the_migratetype)
 {
-    const struct { const struct kernel *kernel; const char *after; } cases[] = {
+    const struct {
+        const struct kernel *kernel;
+        const char *after;
+    } cases[] = {
         {KERNEL(5_0), "MMMM MMMM MMMM MMMM"},
         {KERNEL(6_1), "MMMM MMMM MMMM MMMM"},
         {KERNEL(6_18), "UUUU UUUU MMMM MMMM"},
@@ -272,7 +280,8 @@ TEST(what_isolation_does_to_the_migratetype)
     }
 }
 
-/* oMMM: a balloon's page stops old kernels here; new ones find it later, when they look for what to move */
+/* oMMM: a balloon's page stops old kernels here; new ones find it later, when they look for what to
+ * move */
 TEST(a_balloon_page)
 {
     struct unmovable why;

@@ -1,6 +1,7 @@
 /*
- * test_operations.c - ten thousand random operations, all invariants checked after each: a short piece of `make soak`.
- * And the same stream of decisions twice: the two machines must say the same in every file, event and log line.
+ * test_operations.c - ten thousand random operations, all invariants checked after each: a short
+ * piece of `make soak`. And the same stream of decisions twice: the two machines must say the same
+ * in every file, event and log line.
  */
 #include "../soak/operations.h"
 
@@ -15,7 +16,8 @@ static void live(unsigned shape, uint64_t seed, unsigned operations)
     for (unsigned i = 0; i < operations; i++) {
         const char *wrong = driver_step(&d);
         if (wrong != NULL)
-            TEST_FAIL("%s, seed %u, operation %u: %s: %s", d.shape->name, (unsigned)seed, i, d.last, wrong);
+            TEST_FAIL("%s, seed %u, operation %u: %s: %s", d.shape->name, (unsigned)seed, i, d.last,
+                      wrong);
     }
     driver_stop(&d);
 }
@@ -48,8 +50,8 @@ static void history(struct text *out, uint64_t seed)
         text_append(out, state, strlen(state));
         free(state);
     }
-    char *texts[] = {klog_text(d.m, 0, &size), trace_text(d.m, 0, UINT64_MAX, &size), fetch(d.m, "/proc/vmstat"),
-                     fetch(d.m, "/proc/zoneinfo")};
+    char *texts[] = {klog_text(d.m, 0, &size), trace_text(d.m, 0, UINT64_MAX, &size),
+                     fetch(d.m, "/proc/vmstat"), fetch(d.m, "/proc/zoneinfo")};
     for (unsigned i = 0; i < 4; i++) {
         text_append(out, texts[i], strlen(texts[i]));
         free(texts[i]);
@@ -57,8 +59,8 @@ static void history(struct text *out, uint64_t seed)
     size = events_take(d.m, &events);
     for (size_t i = 0; i < size; i++) {
         text_printf(out, "%llu %llu %d %s %s %d\n", (unsigned long long)events[i].seq,
-                    (unsigned long long)events[i].time_us, events[i].kind, events[i].path, events[i].data,
-                    events[i].err);
+                    (unsigned long long)events[i].time_us, events[i].kind, events[i].path,
+                    events[i].data, events[i].err);
         event_free(&events[i]);
     }
     free(events);

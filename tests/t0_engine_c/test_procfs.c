@@ -1,8 +1,9 @@
 /*
- * test_procfs.c - the text of /proc and of node directories, made from small machines put together by hand.
+ * test_procfs.c - the text of /proc and of node directories, made from small machines put together
+ * by hand.
  *
- * Owns: what the lines look like and that they agree with each other. Does not own: whether the numbers of a
- * machine that boots are right (machine_check() and the recordings tell).
+ * Owns: what the lines look like and that they agree with each other. Does not own: whether the
+ * numbers of a machine that boots are right (machine_check() and the recordings tell).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -159,7 +160,8 @@ TEST(distance_has_columns_for_online_nodes)
 /* |N N N N|M M|  node 0: two sections of Normal, one of Movable; node 1: one of Movable */
 TEST(sums_agree)
 {
-    static const char *const same[] = {"nr_free_pages ", "nr_zone_inactive_anon ", "nr_anon_pages "};
+    static const char *const same[] = {"nr_free_pages ", "nr_zone_inactive_anon ",
+                                       "nr_anon_pages "};
     struct fixture f;
     uint64_t pfn, kb = 0, pages[3] = {0};
     fixture_make(&f, 2);
@@ -206,7 +208,8 @@ TEST(meminfo_keeps_its_columns)
     f.m->feature[F_meminfo_filehuge] = true;
     CHECK(strstr(shown(&f, node_meminfo_show, 0), "\nNode 0 FileHugePages:        0 kB\n") != NULL);
     f.m->feature[F_node_filehuge_aligned] = true;
-    CHECK(strstr(shown(&f, node_meminfo_show, 0), "\nNode 0 FileHugePages:         0 kB\n") != NULL);
+    CHECK(strstr(shown(&f, node_meminfo_show, 0), "\nNode 0 FileHugePages:         0 kB\n") !=
+          NULL);
     CHECK(strstr(f.out.data, "\nNode 0 HugePages_Free:      0\n") != NULL);
     fixture_destroy(&f);
 }
@@ -226,18 +229,20 @@ TEST(zoneinfo_of_one_zone)
     const char *text = shown(&f, zoneinfo_show, 0);
     CHECK(starts_with(text, "Node 0, zone   Normal\n  per-node stats\n      nr_inactive_anon 0\n"));
     CHECK(strstr(text, "\n      nr_mapped    0\n") != NULL);
-    CHECK(strstr(text, "\n  pages free     32768\n        boost    0\n        min      1453\n"
-                       "        low      1816\n        high     2179\n        spanned  32768\n"
-                       "        present  32768\n        managed  32768\n        protection: (0, 1024)\n"
-                       "      nr_free_pages 32768\n") != NULL);
+    CHECK(strstr(text,
+                 "\n  pages free     32768\n        boost    0\n        min      1453\n"
+                 "        low      1816\n        high     2179\n        spanned  32768\n"
+                 "        present  32768\n        managed  32768\n        protection: (0, 1024)\n"
+                 "      nr_free_pages 32768\n") != NULL);
     const char *end = strstr(text, "\n  pagesets\n");
     CHECK(end != NULL);
-    CHECK_STR(end, "\n  pagesets\n    cpu: 0\n              count: 0\n              high:  1816\n"
-                   "              batch: 7\n  vm stats threshold: 4\n  node_unreclaimable:  0\n"
-                   "  start_pfn:           1048576\n"
-                   "Node 0, zone  Movable\n  pages free     0\n        boost    0\n        min      0\n"
-                   "        low      0\n        high     0\n        spanned  0\n        present  0\n"
-                   "        managed  0\n        protection: (0, 0)\n");
+    CHECK_STR(end,
+              "\n  pagesets\n    cpu: 0\n              count: 0\n              high:  1816\n"
+              "              batch: 7\n  vm stats threshold: 4\n  node_unreclaimable:  0\n"
+              "  start_pfn:           1048576\n"
+              "Node 0, zone  Movable\n  pages free     0\n        boost    0\n        min      0\n"
+              "        low      0\n        high     0\n        spanned  0\n        present  0\n"
+              "        managed  0\n        protection: (0, 0)\n");
     fixture_destroy(&f);
 }
 
@@ -248,15 +253,17 @@ TEST(isolated_chunks_are_in_buddyinfo)
     fixture_make(&f, 1);
     section_give(f.m, 32, 0, ZONE_NORMAL);
     section_give(f.m, 33, 0, ZONE_NORMAL);
-    CHECK_STR(shown(&f, buddyinfo_show, 0),
-              "Node 0, zone   Normal      0      0      0      0      0      0      0      0      0      0 "
-              "    64 \n");
+    CHECK_STR(
+        shown(&f, buddyinfo_show, 0),
+        "Node 0, zone   Normal      0      0      0      0      0      0      0      0      0      0 "
+        "    64 \n");
     struct zone *z = &f.m->nodes[0].zones[ZONE_NORMAL];
     z->free_area[10][MT_MOVABLE].nr -= 32;
     z->free_area[10][MT_ISOLATE].nr += 32;
-    CHECK_STR(shown(&f, buddyinfo_show, 0),
-              "Node 0, zone   Normal      0      0      0      0      0      0      0      0      0      0 "
-              "    64 \n");
+    CHECK_STR(
+        shown(&f, buddyinfo_show, 0),
+        "Node 0, zone   Normal      0      0      0      0      0      0      0      0      0      0 "
+        "    64 \n");
     z->free_area[10][MT_MOVABLE].nr += 32;
     z->free_area[10][MT_ISOLATE].nr -= 32;
     fixture_destroy(&f);
@@ -275,10 +282,11 @@ TEST(pagetypeinfo_counts_pageblocks)
     CHECK(strstr(text, "\nNode    0, zone   Normal, type    Unmovable      0 ") != NULL);
     CHECK(strstr(text, " CMA") == NULL);
     const char *blocks = strstr(text, "\nNumber of blocks");
-    CHECK_STR(blocks, "\nNumber of blocks type     Unmovable      Movable  Reclaimable   HighAtomic "
-                      "     Isolate \n"
-                      "Node 0, zone   Normal            1          127            0            0 "
-                      "           0 \n");
+    CHECK_STR(blocks,
+              "\nNumber of blocks type     Unmovable      Movable  Reclaimable   HighAtomic "
+              "     Isolate \n"
+              "Node 0, zone   Normal            1          127            0            0 "
+              "           0 \n");
     fixture_destroy(&f);
 }
 
@@ -300,7 +308,8 @@ TEST(vmstat_lines_come_and_go)
     struct fixture f;
     fixture_make(&f, 1);
     const char *text = shown(&f, vmstat_show, 0);
-    CHECK(strstr(text, "\nnr_mlock 0\nnr_page_table_pages 0\nnr_kernel_stack 0\nnr_bounce 0\n") != NULL);
+    CHECK(strstr(text, "\nnr_mlock 0\nnr_page_table_pages 0\nnr_kernel_stack 0\nnr_bounce 0\n") !=
+          NULL);
     CHECK(strstr(text, "\nworkingset_refault 0\n") != NULL);
     CHECK(strstr(text, "\npgalloc_normal 0\npgalloc_movable 0\nallocstall_normal 0\n") != NULL);
     CHECK(strstr(text, "direct_map") == NULL);
@@ -378,12 +387,14 @@ TEST(the_tree_is_that_of_the_recordings)
     f.m->nodes[1].online = false;
     radix_set(&f.m->blocks, 7, &block);
     node_register(f.m);
-    CHECK_STR(listed(&f, "/sys/devices/system/node"),
-              "has_cpu has_generic_initiator has_memory has_normal_memory node0 online possible power "
-              "uevent ");
-    CHECK_STR(listed(&f, "/sys/devices/system/node/node0"),
-              "compact cpu0 cpulist cpumap distance hugepages meminfo memory7 numastat power subsystem "
-              "uevent vmstat ");
+    CHECK_STR(
+        listed(&f, "/sys/devices/system/node"),
+        "has_cpu has_generic_initiator has_memory has_normal_memory node0 online possible power "
+        "uevent ");
+    CHECK_STR(
+        listed(&f, "/sys/devices/system/node/node0"),
+        "compact cpu0 cpulist cpumap distance hugepages meminfo memory7 numastat power subsystem "
+        "uevent vmstat ");
     CHECK_EQ(file_stat(f.m, &f.task, "/sys/devices/system/node/node0", &st), 0);
     CHECK_EQ(st.nlink, 4);
     CHECK_EQ(file_stat(f.m, &f.task, "/sys/devices/system/node", &st), 0);
@@ -397,9 +408,12 @@ TEST(the_tree_is_that_of_the_recordings)
     CHECK_EQ(st.size, 28672);
     CHECK_EQ(file_stat(f.m, &f.task, "/sys/devices/system/node/node0/compact", &st), 0);
     CHECK_EQ(st.mode, 0100200);
-    CHECK_EQ(file_readlink(f.m, &f.task, "/sys/devices/system/node/node0/memory7", target, sizeof target), 0);
+    CHECK_EQ(file_readlink(f.m, &f.task, "/sys/devices/system/node/node0/memory7", target,
+                           sizeof target),
+             0);
     CHECK_STR(target, "../../memory/memory7");
-    CHECK_STR(listed(&f, "/sys/bus/node"), "devices drivers drivers_autoprobe drivers_probe uevent ");
+    CHECK_STR(listed(&f, "/sys/bus/node"),
+              "devices drivers drivers_autoprobe drivers_probe uevent ");
     CHECK_STR(listed(&f, "/sys/bus/node/devices"), "node0 ");
     node_device_add(f.m, 1);
     CHECK_STR(listed(&f, "/sys/bus/node/devices"), "node0 node1 ");
@@ -410,7 +424,8 @@ TEST(the_tree_is_that_of_the_recordings)
     fixture_destroy(&f);
 }
 
-static int64_t stored(struct fixture *f, const struct sysfs_node *dir, const char *name, const char *text)
+static int64_t stored(struct fixture *f, const struct sysfs_node *dir, const char *name,
+                      const char *text)
 {
     for (const struct sysfs_attr *attr = dir->cls->attrs; attr->name != NULL; attr++)
         if (strcmp(attr->name, name) == 0)

@@ -1,7 +1,7 @@
 /*
- * test_resource.c - the tree behind /proc/iomem: who may claim a range, how a released range is cut out of a
- * claim, how pages of RAM are counted, how it is printed. Maps: one character is 128 MiB, B busy, w a window
- * that is not.
+ * test_resource.c - the tree behind /proc/iomem: who may claim a range, how a released range is cut
+ * out of a claim, how pages of RAM are counted, how it is printed. Maps: one character is 128 MiB,
+ * B busy, w a window that is not.
  */
 #include "mm/resource.c"
 
@@ -125,7 +125,8 @@ TEST(boot_trees_that_are_none)
     end();
 }
 
-/* BBBBBBBBwwwwwwwwwwwwww...  +B at 32: free; at 0..7: taken; at 8: within the window, as its child */
+/* BBBBBBBBwwwwwwwwwwwwww...  +B at 32: free; at 0..7: taken; at 8: within the window, as its child
+ */
 TEST(claims_of_a_booted_machine)
 {
     begin_booted();
@@ -144,7 +145,8 @@ TEST(claims_of_a_booted_machine)
 /* ..wwww..  a range that only overlaps a window, or contains it, does not fit */
 TEST(windows_bound_what_lies_in_them)
 {
-    static const struct boot_resource window[] = {{2 * BLOCK, 6 * BLOCK - 1, "PCI Bus 0000:00", 0, 0}};
+    static const struct boot_resource window[] = {
+        {2 * BLOCK, 6 * BLOCK - 1, "PCI Bus 0000:00", 0, 0}};
 
     begin();
     CHECK_EQ(resource_insert(M, window, 1), 0);
@@ -174,7 +176,8 @@ TEST(nothing_lies_beyond_the_physical_address_space)
     CHECK(strstr(task.reason, "beyond the physical address space") != NULL);
     CHECK_EQ(resource_request(M, 0x400000000000, 0x400007ffffff, "System RAM", RAM, true), -EEXIST);
     CHECK_EQ(resource_request(M, 0xfffffffff8000000, UINT64_MAX, "System RAM", RAM, true), -EEXIST);
-    CHECK_EQ(resource_request(M, 2 * BLOCK, BLOCK, "System RAM", RAM, true), -EEXIST); /* upside down */
+    CHECK_EQ(resource_request(M, 2 * BLOCK, BLOCK, "System RAM", RAM, true),
+             -EEXIST); /* upside down */
     CHECK_EQ(claim(END - 1, 1), 0);
     M->task = NULL;
     end();
@@ -210,7 +213,8 @@ static int claim_as(const char *name, uint64_t first)
     return resource_request(M, first * BLOCK, (first + 1) * BLOCK - 1, name, RAM, true);
 }
 
-/* d.bb, +d  ->  ddd.bb: what has the name of the claim and touches it becomes one with it, and nothing else does. */
+/* d.bb, +d  ->  ddd.bb: what has the name of the claim and touches it becomes one with it, and
+ * nothing else does. */
 TEST(only_neighbours_of_the_claim_merge)
 {
     begin();
@@ -248,7 +252,8 @@ TEST(release_finds_its_claim_in_a_window)
     end();
 }
 
-/* B B (two claims): a range over both is nobody's; a busy one is not cut where a child of it lies */
+/* B B (two claims): a range over both is nobody's; a busy one is not cut where a child of it lies
+ */
 TEST(release_of_what_is_not_one_claim)
 {
     begin_booted();
@@ -267,12 +272,14 @@ TEST(release_of_what_is_not_one_claim)
 TEST(pages_of_ram)
 {
     begin_booted();
-    CHECK_EQ(resource_ram_pages(M, 0, 0x8000), 0x9f - 1 + 0x8000 - 0x100); /* part pages do not count */
+    CHECK_EQ(resource_ram_pages(M, 0, 0x8000),
+             0x9f - 1 + 0x8000 - 0x100); /* part pages do not count */
     CHECK_EQ(resource_ram_pages(M, 0, 1), 0);
     CHECK_EQ(resource_ram_pages(M, 1, 1), 1);
     CHECK_EQ(resource_ram_pages(M, 0x9e, 4), 1);
     CHECK_EQ(resource_ram_pages(M, 7 * 0x8000, 0x8000), 0x8000 - 0x20);
-    CHECK_EQ(resource_ram_pages(M, 0x1000, 0x1000), 0x1000); /* children of RAM are not counted twice */
+    CHECK_EQ(resource_ram_pages(M, 0x1000, 0x1000),
+             0x1000); /* children of RAM are not counted twice */
     CHECK_EQ(resource_ram_pages(M, 8 * 0x8000, 0x8000), 0);
     CHECK_EQ(resource_ram_pages(M, 0x100, 0), 0);
     CHECK_EQ(claim(8, 1), 0); /* within a window */

@@ -1,5 +1,6 @@
 /*
- * test_rules.c - fault rules: which accesses they catch and when, what they do to them, and what is no rule.
+ * test_rules.c - fault rules: which accesses they catch and when, what they do to them, and what is
+ * no rule.
  *
  * Accesses are drawn one letter each:   . as always   E failed by a rule   ? failed otherwise
  *
@@ -80,7 +81,8 @@ static const char *listed_rules(struct machine *m)
 /* The youngest event, "kind path data errno", and all are taken. */
 static const char *last_event(struct machine *m)
 {
-    static const char *const kinds[] = {"uevent", "store", "state", "ost", "page", "fault", "virtio-mem"};
+    static const char *const kinds[] = {"uevent", "store", "state",     "ost",
+                                        "page",   "fault", "virtio-mem"};
     static char copy[512];
     struct event *events;
     size_t nr = events_take(m, &events);
@@ -99,11 +101,21 @@ static const char *last_event(struct machine *m)
 
 TEST(which_passes)
 {
-    static const struct { const char *options, *passes; } cases[] = {
-        {"", "EEEEEEEEEE"},          {"always", "EEEEEEEEEE"},    {"x3", "EEE......."},
-        {"x1", "E........."},        {"nth=5", "....E....."},     {"nth=5 x2", "....EE...."},
-        {"x2 nth=5", "....EE...."},  {"nth=5 always", "....EEEEEE"}, {"nth=1", "E........."},
-        {"nth=11", ".........."},    {"p=1", "EEEEEEEEEE"},       {"p=1.0 x4", "EEEE......"},
+    static const struct {
+        const char *options, *passes;
+    } cases[] = {
+        {"", "EEEEEEEEEE"},
+        {"always", "EEEEEEEEEE"},
+        {"x3", "EEE......."},
+        {"x1", "E........."},
+        {"nth=5", "....E....."},
+        {"nth=5 x2", "....EE...."},
+        {"x2 nth=5", "....EE...."},
+        {"nth=5 always", "....EEEEEE"},
+        {"nth=1", "E........."},
+        {"nth=11", ".........."},
+        {"p=1", "EEEEEEEEEE"},
+        {"p=1.0 x4", "EEEE......"},
         {"p=0.000000001", ".........."},
     };
 
@@ -139,7 +151,8 @@ TEST(chance_comes_from_the_seed_and_is_each_rules_own)
             snprintf(second, sizeof second, "%s", reads(m, "memory3/state", 100));
             if (seed == 1 && again == 0)
                 memcpy(first, second, sizeof first);
-            CHECK_EQ(strcmp(first, second) == 0, seed == 1); /* the same again, another for another seed */
+            CHECK_EQ(strcmp(first, second) == 0,
+                     seed == 1); /* the same again, another for another seed */
             CHECK(strcmp(second, reads(m, "memory4/state", 100)) != 0);
             CHECK_EQ(m->random_state, before); /* no page is placed elsewhere because of it */
             machine_finish(m);
@@ -151,7 +164,10 @@ TEST(chance_comes_from_the_seed_and_is_each_rules_own)
 
 TEST(which_files)
 {
-    static const struct { const char *pattern, *path; bool caught; } cases[] = {
+    static const struct {
+        const char *pattern, *path;
+        bool caught;
+    } cases[] = {
         {"memory3/state", "memory3/state", true},
         {"memory3/state", "memory3/online", false},
         {"memory3/state", "memory13/state", false},
@@ -169,7 +185,8 @@ TEST(which_files)
         {"/proc/*", "/proc/vmstat", true},
         {"/*", "memory3/state", true},
         {"/sys/devices/system/memory/memory3/state", "memory3/state", true},
-        {"memory3/state", "/sys/bus/memory/devices/memory3/state", true}, /* by its name without links */
+        {"memory3/state", "/sys/bus/memory/devices/memory3/state",
+         true}, /* by its name without links */
         {"/sys/bus/memory/devices/memory3/state", "memory3/state", false},
         {"/sys/bus/memory/devices/memory3/state", "/sys/bus/memory/devices/memory3/state", false},
         {"memory3/state/", "memory3/state", true},
@@ -278,9 +295,18 @@ TEST(a_failed_write_changes_nothing_and_is_told)
 
 TEST(every_errno_has_a_name_or_a_number)
 {
-    static const struct { const char *word; int err; } words[] = {
-        {"EPERM", EPERM}, {"E2BIG", E2BIG}, {"EHWPOISON", EHWPOISON}, {"EOPNOTSUPP", EOPNOTSUPP},
-        {"ENOTSUP", EOPNOTSUPP}, {"EWOULDBLOCK", EAGAIN}, {"5", EIO}, {"511", 511},
+    static const struct {
+        const char *word;
+        int err;
+    } words[] = {
+        {"EPERM", EPERM},
+        {"E2BIG", E2BIG},
+        {"EHWPOISON", EHWPOISON},
+        {"EOPNOTSUPP", EOPNOTSUPP},
+        {"ENOTSUP", EOPNOTSUPP},
+        {"EWOULDBLOCK", EAGAIN},
+        {"5", EIO},
+        {"511", 511},
     };
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
@@ -292,7 +318,8 @@ TEST(every_errno_has_a_name_or_a_number)
         machine_finish(m);
     }
     for (size_t i = 0; i < COUNT_OF(errno_names); i++)
-        CHECK(errno_names[i].number > 0 && errno_names[i].number <= MAX_ERRNO && !islower(errno_names[i].name[0]));
+        CHECK(errno_names[i].number > 0 && errno_names[i].number <= MAX_ERRNO &&
+              !islower(errno_names[i].name[0]));
 }
 
 TEST(reads_that_nobody_is_told_of_do_not_fill_the_memory)
@@ -323,7 +350,8 @@ static void *reader_run(void *arg)
 {
     struct reader *r = arg;
 
-    r->ret = r->word != NULL ? store_as(r->m, &r->task, r->path, r->word) : read_once(r->m, &r->task, r->path);
+    r->ret = r->word != NULL ? store_as(r->m, &r->task, r->path, r->word)
+                             : read_once(r->m, &r->task, r->path);
     atomic_store(&r->done, true);
     return NULL;
 }
@@ -410,8 +438,9 @@ TEST(a_hang_ends_when_its_rule_is_cleared)
     reader_start(&readers[1], m, "memory3/state", NULL);
     reader_start(&readers[2], m, "memory3/state", "offline");
     await_waiting(m, 3);
-    CHECK_STR(strchr(listed_rules(m), '\n'),
-              "\n2\t2\t2\t2\tread memory3/state hang EIO\n3\t1\t1\t1\twrite memory3/state hang x1\n");
+    CHECK_STR(
+        strchr(listed_rules(m), '\n'),
+        "\n2\t2\t2\t2\tread memory3/state hang EIO\n3\t1\t1\t1\twrite memory3/state hang x1\n");
     CHECK_EQ(rule_clear(m, &test_task, 1), 0); /* the others move, and wait on */
     nap_us(20000);
     await_waiting(m, 3);
@@ -430,7 +459,8 @@ TEST(a_hang_ends_when_its_rule_is_cleared)
 TEST(a_wait_ends_by_a_signal)
 {
     struct machine *m = begin();
-    struct reader readers[2] = {{.task.interrupted = is_signalled}, {.task.interrupted = is_signalled}};
+    struct reader readers[2] = {{.task.interrupted = is_signalled},
+                                {.task.interrupted = is_signalled}};
 
     CHECK_EQ(add(m, "read memory3/state hang"), 1);
     CHECK_EQ(add(m, "write memory3/state delay 1h"), 2);
@@ -554,15 +584,16 @@ static const char *fate(struct machine *m, const char *action, const char *devpa
     uint64_t delay_us;
     const char *effect = uevent_fault(m, action, devpath, &delay_us);
 
-    snprintf(text, sizeof text, "%s%s%.0llu", effect, delay_us != 0 ? " " : "", (unsigned long long)delay_us);
+    snprintf(text, sizeof text, "%s%s%.0llu", effect, delay_us != 0 ? " " : "",
+             (unsigned long long)delay_us);
     return text;
 }
 
 TEST(fates_of_uevents)
 {
     struct machine *m = begin();
-    const char *block3 = "/devices/system/memory/memory3", *block4 = "/devices/system/memory/memory4",
-               *node0 = "/devices/system/node/node0";
+    const char *block3 = "/devices/system/memory/memory3",
+               *block4 = "/devices/system/memory/memory4", *node0 = "/devices/system/node/node0";
 
     CHECK_STR(fate(m, "add", block3), "");
     CHECK_EQ(add(m, "uevent add memory3 drop x1"), 1);
@@ -603,7 +634,8 @@ TEST(an_event_before_its_files)
     CHECK_EQ(stat_err(m, link), 0);
     CHECK(is_listed(m, MEMORY, "memory32"));
     CHECK_EQ(m->nr_hiding, 0);
-    CHECK_EQ(store(m, "memory32/uevent", "add"), 0); /* the device has been there: nothing is early */
+    CHECK_EQ(store(m, "memory32/uevent", "add"),
+             0); /* the device has been there: nothing is early */
     CHECK_EQ(stat_err(m, path), 0);
     machine_finish(m);
 }
@@ -629,12 +661,16 @@ TEST(files_of_an_early_event_come_with_the_end_of_its_rule)
 
 TEST(times)
 {
-    static const struct { const char *word; uint64_t us; } times[] = {
-        {"2s", 2000000}, {"250ms", 250000}, {"1500us", 1500}, {"1.5s", 1500000}, {"0.25ms", 250}, {".5s", 500000},
-        {"1.s", 1000000}, {"2min", 120000000}, {"24h", DAY_US}, {"0s", 0}, {"0.0000004s", 0},
+    static const struct {
+        const char *word;
+        uint64_t us;
+    } times[] = {
+        {"2s", 2000000}, {"250ms", 250000}, {"1500us", 1500},  {"1.5s", 1500000},
+        {"0.25ms", 250}, {".5s", 500000},   {"1.s", 1000000},  {"2min", 120000000},
+        {"24h", DAY_US}, {"0s", 0},         {"0.0000004s", 0},
     };
-    static const char *const wrong[] = {"", "2", "s", "2x", "-1s", "1e3s", "2 s", "25h", "99999999999999999999s",
-                                        ".s", "1..s"};
+    static const char *const wrong[] = {
+        "", "2", "s", "2x", "-1s", "1e3s", "2 s", "25h", "99999999999999999999s", ".s", "1..s"};
     uint64_t us;
 
     for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
@@ -648,7 +684,9 @@ TEST(times)
 
 TEST(what_is_no_rule)
 {
-    static const struct { const char *text, *reason; } cases[] = {
+    static const struct {
+        const char *text, *reason;
+    } cases[] = {
         {"", "it is empty"},
         {" \t\n", "it is empty"},
         {"erase memory3/state EIO", "`erase`: a rule begins with open, read"},
@@ -658,7 +696,8 @@ TEST(what_is_no_rule)
         {"write x3", "which file?"},
         {"hide", "which file?"},
         {"read memory3/state", "what is to happen?"},
-        {"read memory3/state always", "what is to happen? an errno such as EBUSY, delay TIME, or hang"},
+        {"read memory3/state always",
+         "what is to happen? an errno such as EBUSY, delay TIME, or hang"},
         {"list memory3", "what is to happen? an errno such as EBUSY"},
         {"list memory3 hang", "`hang`: a listing cannot wait"},
         {"list . delay 1s", "`delay`: a listing cannot wait"},

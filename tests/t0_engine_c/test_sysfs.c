@@ -1,12 +1,13 @@
 /*
- * test_sysfs.c - the tree and its files: how a path is walked, what stat and readdir say, what kernfs does to
- * reads, writes and opens. Expected values are those of recordings of real kernels.
+ * test_sysfs.c - the tree and its files: how a path is walked, what stat and readdir say, what
+ * kernfs does to reads, writes and opens. Expected values are those of recordings of real kernels.
  *
  * The tree of every test. devN come and go with the bits of `present`, each time with a new serial:
  *
  *   /                                /sys/devices/system/toy/        version   dev0/ dev1/ ...
- *   /sys/bus/toy/devices/devN  ->  ../../../devices/system/toy/devN    |_ state label secret poke slow ...
- *   /proc/toy /debug/toy/error                                         |_ power/ subsystem -> /sys/bus/toy
+ *   /sys/bus/toy/devices/devN  ->  ../../../devices/system/toy/devN    |_ state label secret poke
+ * slow ... /proc/toy /debug/toy/error                                         |_ power/ subsystem
+ * -> /sys/bus/toy
  */
 #include "sysfs/sysfs_tree.c"
 
@@ -54,7 +55,8 @@ static int state_show(struct machine *m, const struct sysfs_node *node, struct t
     return 0;
 }
 
-static int64_t state_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t state_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     toy.stores++;
     toy.last_count = count;
@@ -155,7 +157,8 @@ static int dev_lookup(struct machine *m, uint64_t id, const char *name, struct s
 }
 
 static void dev_list(struct machine *m, uint64_t id,
-                     void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                     void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                     void *ctx)
 {
     static const char *const names[] = {"power", "subsystem", "self"};
     struct sysfs_node node;
@@ -191,7 +194,8 @@ static int toy_lookup(struct machine *m, uint64_t id, const char *name, struct s
 }
 
 static void toy_list(struct machine *m, uint64_t id,
-                     void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                     void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                     void *ctx)
 {
     char name[16];
 
@@ -216,9 +220,13 @@ static uint64_t toy_changed_us(struct machine *m, uint64_t id)
     return toy.next_serial * 1000;
 }
 
-static const struct sysfs_attr toy_attrs[] = {{.name = "version", .mode = 0444, .show = version_show}, {0}};
-static const struct sysfs_class toy_class = {
-    .name = "toy", .attrs = toy_attrs, .lookup = toy_lookup, .list = toy_list, .changed_us = toy_changed_us};
+static const struct sysfs_attr toy_attrs[] = {
+    {.name = "version", .mode = 0444, .show = version_show}, {0}};
+static const struct sysfs_class toy_class = {.name = "toy",
+                                             .attrs = toy_attrs,
+                                             .lookup = toy_lookup,
+                                             .list = toy_list,
+                                             .changed_us = toy_changed_us};
 
 static int links_lookup(struct machine *m, uint64_t id, const char *name, struct sysfs_node *out)
 {
@@ -253,7 +261,8 @@ static int error_show(struct machine *m, const struct sysfs_node *node, struct t
     return 0;
 }
 
-static int64_t error_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t error_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     (void)node;
     int err = parse_s64(buf, &toy.error);
@@ -261,7 +270,11 @@ static int64_t error_store(struct machine *m, const struct sysfs_node *node, con
 }
 
 static const struct sysfs_attr debug_attrs[] = {
-    {.name = "error", .mode = 0600, .show = error_show, .store = error_store, .size = size_0,
+    {.name = "error",
+     .mode = 0600,
+     .show = error_show,
+     .store = error_store,
+     .size = size_0,
      .flags = ATTR_EMPTY_STORE},
     {0},
 };
@@ -374,8 +387,9 @@ TEST(kernfs_hash_order)
 {
     begin();
     /* the order in which a real kernel lists a memory block */
-    static const char *const names[] = {"uevent",     "node0",       "power",     "online", "phys_device",
-                                        "phys_index", "valid_zones", "subsystem", "state",  "removable"};
+    static const char *const names[] = {"uevent",      "node0",      "power",       "online",
+                                        "phys_device", "phys_index", "valid_zones", "subsystem",
+                                        "state",       "removable"};
     for (size_t i = 1; i < sizeof names / sizeof *names; i++)
         CHECK(sysfs_name_hash(names[i - 1]) < sysfs_name_hash(names[i]));
     CHECK(sysfs_name_hash("memory32") < sysfs_name_hash("memory3"));
@@ -570,14 +584,26 @@ TEST(nothing_can_be_made_or_deleted)
         const char *op, *path;
         int err;
     } cases[] = {
-        {"create", TOY "/newfile", -EACCES}, {"create", TOY "/dev0/newfile", -EACCES},
-        {"create", TOY "/version", -EEXIST}, {"mkdir", TOY "/dev77", -EPERM}, {"mkdir", TOY "/dev0", -EEXIST},
-        {"unlink", TOY "/dev0/state", -EPERM}, {"unlink", TOY "/dev0", -EISDIR},
-        {"unlink", TOY "/x", -ENOENT}, {"unlink", TOY "/dev0/subsystem", -EPERM},
-        {"rmdir", TOY "/dev0", -EPERM}, {"rmdir", TOY "/version", -ENOTDIR}, {"rmdir", TOY "/x", -ENOENT},
-        {"rename", TOY "/dev0/state", -EPERM}, {"rename", TOY "/x", -ENOENT},
-        {"symlink", TOY "/x", -EPERM}, {"symlink", TOY "/dev0", -EEXIST}, {"link", TOY "/x", -EPERM},
-        {"mknod", TOY "/x", -EPERM}, {"mkdir", TOY "/x/y", -ENOENT}, {"mkdir", TOY "/version/y", -ENOTDIR},
+        {"create", TOY "/newfile", -EACCES},
+        {"create", TOY "/dev0/newfile", -EACCES},
+        {"create", TOY "/version", -EEXIST},
+        {"mkdir", TOY "/dev77", -EPERM},
+        {"mkdir", TOY "/dev0", -EEXIST},
+        {"unlink", TOY "/dev0/state", -EPERM},
+        {"unlink", TOY "/dev0", -EISDIR},
+        {"unlink", TOY "/x", -ENOENT},
+        {"unlink", TOY "/dev0/subsystem", -EPERM},
+        {"rmdir", TOY "/dev0", -EPERM},
+        {"rmdir", TOY "/version", -ENOTDIR},
+        {"rmdir", TOY "/x", -ENOENT},
+        {"rename", TOY "/dev0/state", -EPERM},
+        {"rename", TOY "/x", -ENOENT},
+        {"symlink", TOY "/x", -EPERM},
+        {"symlink", TOY "/dev0", -EEXIST},
+        {"link", TOY "/x", -EPERM},
+        {"mknod", TOY "/x", -EPERM},
+        {"mkdir", TOY "/x/y", -ENOENT},
+        {"mkdir", TOY "/version/y", -ENOTDIR},
         {"bogus", TOY "/x", -EINVAL},
     };
 
@@ -599,24 +625,33 @@ TEST(open_rules)
         int flags;
         int err; /* 0: opens */
     } cases[] = {
-        {TOY "/dev0/label", O_WRONLY, -EACCES}, {TOY "/dev0/label", O_RDWR, -EACCES},
+        {TOY "/dev0/label", O_WRONLY, -EACCES},
+        {TOY "/dev0/label", O_RDWR, -EACCES},
         {TOY "/dev0/label", O_RDONLY, 0},
-        {TOY "/dev0/secret", O_RDONLY, -EACCES}, {TOY "/dev0/secret", O_WRONLY, 0},
-        {TOY "/dev0/state", O_RDWR | O_APPEND, 0}, {TOY "/dev0/state", O_WRONLY | O_TRUNC | O_CREAT, 0},
+        {TOY "/dev0/secret", O_RDONLY, -EACCES},
+        {TOY "/dev0/secret", O_WRONLY, 0},
+        {TOY "/dev0/state", O_RDWR | O_APPEND, 0},
+        {TOY "/dev0/state", O_WRONLY | O_TRUNC | O_CREAT, 0},
         {TOY "/dev0/state", O_WRONLY | O_CREAT | O_EXCL, -EEXIST},
         {TOY "/dev0/state", O_RDONLY | O_DIRECT, -EINVAL},
-        {TOY "/dev0/state", O_RDONLY | O_DIRECTORY, -ENOTDIR}, {TOY "/dev0", O_RDONLY | O_DIRECTORY, 0},
-        {TOY "/dev0", O_WRONLY, -EISDIR}, {TOY "/dev0", O_RDONLY | O_CREAT, -EISDIR},
-        {TOY "/dev0", O_TMPFILE | O_RDWR, -EOPNOTSUPP}, {TOY "/new", O_WRONLY | O_CREAT, -EACCES},
-        {TOY "/new", O_WRONLY, -ENOENT}, {TOY "/nodir/new", O_WRONLY | O_CREAT, -ENOENT},
-        {"/proc/hidden", O_RDONLY, 0}, {"/proc/toy", O_RDWR, 0}, /* procfs does not look at the bits */
+        {TOY "/dev0/state", O_RDONLY | O_DIRECTORY, -ENOTDIR},
+        {TOY "/dev0", O_RDONLY | O_DIRECTORY, 0},
+        {TOY "/dev0", O_WRONLY, -EISDIR},
+        {TOY "/dev0", O_RDONLY | O_CREAT, -EISDIR},
+        {TOY "/dev0", O_TMPFILE | O_RDWR, -EOPNOTSUPP},
+        {TOY "/new", O_WRONLY | O_CREAT, -EACCES},
+        {TOY "/new", O_WRONLY, -ENOENT},
+        {TOY "/nodir/new", O_WRONLY | O_CREAT, -ENOENT},
+        {"/proc/hidden", O_RDONLY, 0},
+        {"/proc/toy", O_RDWR, 0}, /* procfs does not look at the bits */
     };
 
     begin();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int64_t handle = file_open(M, &task, cases[i].path, cases[i].flags);
         if (handle > 0 ? cases[i].err != 0 : handle != cases[i].err)
-            TEST_FAIL("open %s %o: %lld", cases[i].path, (unsigned)cases[i].flags, (long long)handle);
+            TEST_FAIL("open %s %o: %lld", cases[i].path, (unsigned)cases[i].flags,
+                      (long long)handle);
         if (handle > 0)
             CHECK_EQ(file_release(M, handle), 0);
     }
@@ -675,7 +710,8 @@ TEST(reads_continue_from_a_snapshot)
     CHECK_EQ(toy.shows, 1);
     CHECK_EQ(file_read(M, &task, h, buf, 60, 0), 8); /* offset 0 asks again */
     CHECK(memcmp(buf, "changed\n", 8) == 0);
-    CHECK_EQ(file_read(M, &task, h, buf, 60, 3), 5); /* so does any offset where the last read did not end */
+    CHECK_EQ(file_read(M, &task, h, buf, 60, 3),
+             5); /* so does any offset where the last read did not end */
     CHECK(memcmp(buf, "nged\n", 5) == 0);
     CHECK_EQ(toy.shows, 3);
     CHECK_EQ(file_read(M, &task, h, buf, 60, 4092), 0); /* tail -c 4 */
@@ -688,7 +724,8 @@ TEST(reads_continue_from_a_snapshot)
     end();
 }
 
-/* Measured on 6.1: after a read and a write the end gives nothing; a fresh handle reads on after a write. */
+/* Measured on 6.1: after a read and a write the end gives nothing; a fresh handle reads on after a
+ * write. */
 TEST(reads_after_writes_on_one_handle)
 {
     char buf[64];

@@ -1,6 +1,6 @@
 /*
- * test_sysfs_parse.c - how stored text is parsed: numbers, booleans, words, synthetic uevents. Expected
- * values are those of recordings of real kernels.
+ * test_sysfs_parse.c - how stored text is parsed: numbers, booleans, words, synthetic uevents.
+ * Expected values are those of recordings of real kernels.
  */
 #include "sysfs/sysfs_parse.c"
 
@@ -29,14 +29,33 @@ TEST(numbers)
         int err;
         uint64_t value;
     } cases[] = {
-        {"0", 0, 0}, {"10", 0, 10}, {"10\n", 0, 10}, {"0x10", 0, 16}, {"0X1f", 0, 31}, {"010", 0, 8},
-        {"+0x0118000000", 0, 0x118000000}, {"042000000000", 0, 0x110000000},
+        {"0", 0, 0},
+        {"10", 0, 10},
+        {"10\n", 0, 10},
+        {"0x10", 0, 16},
+        {"0X1f", 0, 31},
+        {"010", 0, 8},
+        {"+0x0118000000", 0, 0x118000000},
+        {"042000000000", 0, 0x110000000},
         {"18446744073709551615", 0, UINT64_MAX},
-        {"0xffffffffffffffff", 0, UINT64_MAX}, {"", -EINVAL, 0}, {"\n", -EINVAL, 0}, {"10\n\n", -EINVAL, 0},
-        {" 10", -EINVAL, 0}, {"10 ", -EINVAL, 0}, {"-1", -EINVAL, 0}, {"++1", -EINVAL, 0}, {"+", -EINVAL, 0},
-        {"0x", -EINVAL, 0}, {"0xg", -EINVAL, 0}, {"abc", -EINVAL, 0}, {"08", -EINVAL, 0}, {"1a", -EINVAL, 0},
-        {"18446744073709551616", -ERANGE, 0}, {"0x18446744073709551616", -ERANGE, 0},
-        {"99999999999999999999999x", -ERANGE, 0}, {"0x100000000 ", -EINVAL, 0},
+        {"0xffffffffffffffff", 0, UINT64_MAX},
+        {"", -EINVAL, 0},
+        {"\n", -EINVAL, 0},
+        {"10\n\n", -EINVAL, 0},
+        {" 10", -EINVAL, 0},
+        {"10 ", -EINVAL, 0},
+        {"-1", -EINVAL, 0},
+        {"++1", -EINVAL, 0},
+        {"+", -EINVAL, 0},
+        {"0x", -EINVAL, 0},
+        {"0xg", -EINVAL, 0},
+        {"abc", -EINVAL, 0},
+        {"08", -EINVAL, 0},
+        {"1a", -EINVAL, 0},
+        {"18446744073709551616", -ERANGE, 0},
+        {"0x18446744073709551616", -ERANGE, 0},
+        {"99999999999999999999999x", -ERANGE, 0},
+        {"0x100000000 ", -EINVAL, 0},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -143,7 +162,8 @@ static const char *synth(const char *text, size_t size, int64_t ret)
 TEST(synthetic_uevents)
 {
     begin();
-    CHECK_STR(SYNTH("add", 3), "add@/devices/d ACTION=add DEVPATH=/devices/d SUBSYSTEM=toy SYNTH_UUID=0");
+    CHECK_STR(SYNTH("add", 3),
+              "add@/devices/d ACTION=add DEVPATH=/devices/d SUBSYSTEM=toy SYNTH_UUID=0");
     CHECK_STR(SYNTH("unbind\n", 7),
               "unbind@/devices/d ACTION=unbind DEVPATH=/devices/d SUBSYSTEM=toy SYNTH_UUID=0");
     CHECK_STR(SYNTH("move\0", 5),

@@ -1,8 +1,9 @@
 /*
- * test_undo.c - failure leaves no trace: every fault point of fault.c fails on every pass of every operation that comes
- * by it, and afterwards all files say what they said before.
+ * test_undo.c - failure leaves no trace: every fault point of fault.c fails on every pass of every
+ * operation that comes by it, and afterwards all files say what they said before.
  *
- * Owns: that no point is forgotten, and that undoing is complete. What the errors are called is tested elsewhere.
+ * Owns: that no point is forgotten, and that undoing is complete. What the errors are called is
+ * tested elsewhere.
  */
 #include "base/fault.c"
 
@@ -11,8 +12,9 @@
 
 static const uint64_t MIB = 1 << 20;
 
-/* Blocks 32 and 36 are online in Movable, the memory between them belongs to whoever wants it: zone spans reach around
- * what a test does, which is what lets the oldest kernel take part (it does not shrink them when onlining fails). */
+/* Blocks 32 and 36 are online in Movable, the memory between them belongs to whoever wants it: zone
+ * spans reach around what a test does, which is what lets the oldest kernel take part (it does not
+ * shrink them when onlining fails). */
 static struct machine *prepare(const struct shape *shape, const struct kernel *kernel)
 {
     struct machine *m = machine_make(shape, kernel, NULL);
@@ -27,7 +29,8 @@ static struct machine *prepare(const struct shape *shape, const struct kernel *k
     return m;
 }
 
-/* ---- operations; each finds and leaves the machine as prepare() made it, but for what is said ---- */
+/* ---- operations; each finds and leaves the machine as prepare() made it, but for what is said
+ * ---- */
 
 static uint64_t first_block(const struct machine *m, const struct shape *shape)
 {
@@ -64,7 +67,8 @@ static int remove_two(struct machine *m, const struct shape *shape)
 
 static int add_to_new_node(struct machine *m, const struct shape *shape)
 {
-    return memory_add(m, &test_task, (int)shape->nr_nodes - 1, shape->hotplug_base + m->block_bytes, m->block_bytes);
+    return memory_add(m, &test_task, (int)shape->nr_nodes - 1, shape->hotplug_base + m->block_bytes,
+                      m->block_bytes);
 }
 
 static int remove_one(struct machine *m, const struct shape *shape)
@@ -74,9 +78,12 @@ static int remove_one(struct machine *m, const struct shape *shape)
 
 static int plug(struct machine *m, const struct shape *shape)
 {
-    int ret = acpi_device_check(m, &test_task, 0, 0, shape->hotplug_base + m->block_bytes, 2 * m->block_bytes);
+    int ret = acpi_device_check(m, &test_task, 0, 0, shape->hotplug_base + m->block_bytes,
+                                2 * m->block_bytes);
 
-    return block_get(m, first_block(m, shape) + 1) != NULL ? ret : -EIO; /* Linux calls it a success all the same */
+    return block_get(m, first_block(m, shape) + 1) != NULL
+               ? ret
+               : -EIO; /* Linux calls it a success all the same */
 }
 
 static int eject(struct machine *m, const struct shape *shape)
@@ -120,7 +127,8 @@ static int stop_and_remove(struct machine *m, const struct shape *shape)
     return err != 0 ? err : remove_two(m, shape);
 }
 
-/* Some of the block's pages are used: it is detailed, so that its pageblocks are isolated one by one. */
+/* Some of the block's pages are used: it is detailed, so that its pageblocks are isolated one by
+ * one. */
 static int add_and_fill(struct machine *m, const struct shape *shape)
 {
     int err = add_and_use(m, shape);
@@ -143,17 +151,20 @@ static int empty_and_remove(struct machine *m, const struct shape *shape)
 static int plug_with_own_memmap(struct machine *m, const struct shape *shape)
 {
     m->memmap_on_memory = 2;
-    int err = acpi_device_check(m, &test_task, 0, 0, shape->hotplug_base + m->block_bytes, m->block_bytes);
+    int err = acpi_device_check(m, &test_task, 0, 0, shape->hotplug_base + m->block_bytes,
+                                m->block_bytes);
     m->memmap_on_memory = 0;
     return err;
 }
 
-/* A virtio-mem device between the two blocks, found once. Its size is told in what it plugs at a time. */
+/* A virtio-mem device between the two blocks, found once. Its size is told in what it plugs at a
+ * time. */
 static int want_units(struct machine *m, const struct shape *shape, uint64_t units)
 {
     uint64_t base = shape->hotplug_base + m->block_bytes, bytes = 3 * m->block_bytes;
 
-    if (m->nr_vmems == 0 && virtio_mem_probe(m, &test_task, 0, base, bytes, m->page_bytes << m->pageblock_order) != 0)
+    if (m->nr_vmems == 0 &&
+        virtio_mem_probe(m, &test_task, 0, base, bytes, m->page_bytes << m->pageblock_order) != 0)
         return -ENODEV;
     int err = virtio_mem_request(m, &test_task, 0, units * m->vmems[0]->unit_bytes, bytes);
     return err != 0 ? err : virtio_mem_work(m, &test_task, 0);
@@ -173,7 +184,8 @@ static int want_two_online(struct machine *m, const struct shape *shape)
 {
     int err = want_units(m, shape, 2);
 
-    for (uint64_t id = first_block(m, shape) + 1; err == 0 && block_get(m, id) != NULL && id < first_block(m, shape) + 4; id++)
+    for (uint64_t id = first_block(m, shape) + 1;
+         err == 0 && block_get(m, id) != NULL && id < first_block(m, shape) + 4; id++)
         if (block_get(m, id)->state == BLOCK_OFFLINE)
             err = set_state(m, id, "online_movable");
     return err;
@@ -183,37 +195,97 @@ struct scenario {
     const char *name;
     int (*before)(struct machine *m, const struct shape *shape); /* NULL: nothing */
     int (*tested)(struct machine *m, const struct shape *shape);
-    int (*after)(struct machine *m, const struct shape *shape); /* when `tested` has succeeded in the end */
+    int (*after)(struct machine *m,
+                 const struct shape *shape); /* when `tested` has succeeded in the end */
     const char *points[8];
     bool new_node, own_memmap, virtio_mem;
 };
 
 static const struct scenario scenarios[] = {
-    {"add", NULL, add_two, remove_two,
-     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, false, false, false},
-    {"add to a new node", NULL, add_to_new_node, remove_one,
-     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, true, false, false},
-    {"plug", NULL, plug, eject,
-     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"}, false, false, false},
+    {"add",
+     NULL,
+     add_two,
+     remove_two,
+     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node",
+      "memory_add/block"},
+     false,
+     false,
+     false},
+    {"add to a new node",
+     NULL,
+     add_to_new_node,
+     remove_one,
+     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node",
+      "memory_add/block"},
+     true,
+     false,
+     false},
+    {"plug",
+     NULL,
+     plug,
+     eject,
+     {"range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node",
+      "memory_add/block"},
+     false,
+     false,
+     false},
     {"online", add_two, online, stop_and_remove, {"online/notifier"}, false, false, false},
-    {"online with its own memmap", plug_with_own_memmap, online, eject, {"online/memmap", "online/notifier"}, false, true, false},
-    {"offline", add_and_use, offline, remove_two, {"offline/isolate", "offline/notifier", "offline/dissolve"},
-     false, false, false},
-    {"offline, used", add_and_fill, offline, empty_and_remove,
-     {"offline/isolate", "offline/pageblock", "offline/notifier", "migrate/alloc", "migrate/move"}, false, false, false},
-    {"virtio-mem plugs", want_none, want_one, want_none,
-     {"virtio_mem/plug", "range_add/resource", "range_add/section", "range_add/memmap", "memory_add/node", "memory_add/block"},
-     false, false, true},
-    {"virtio-mem unplugs", want_two_online, want_one, want_none, {"virtio_mem/contig", "virtio_mem/unplug"},
-     false, false, true},
-    {"eject", plug_and_use, eject, NULL, {"offline/isolate", "offline/notifier", "offline/dissolve"}, false, false, false},
+    {"online with its own memmap",
+     plug_with_own_memmap,
+     online,
+     eject,
+     {"online/memmap", "online/notifier"},
+     false,
+     true,
+     false},
+    {"offline",
+     add_and_use,
+     offline,
+     remove_two,
+     {"offline/isolate", "offline/notifier", "offline/dissolve"},
+     false,
+     false,
+     false},
+    {"offline, used",
+     add_and_fill,
+     offline,
+     empty_and_remove,
+     {"offline/isolate", "offline/pageblock", "offline/notifier", "migrate/alloc", "migrate/move"},
+     false,
+     false,
+     false},
+    {"virtio-mem plugs",
+     want_none,
+     want_one,
+     want_none,
+     {"virtio_mem/plug", "range_add/resource", "range_add/section", "range_add/memmap",
+      "memory_add/node", "memory_add/block"},
+     false,
+     false,
+     true},
+    {"virtio-mem unplugs",
+     want_two_online,
+     want_one,
+     want_none,
+     {"virtio_mem/contig", "virtio_mem/unplug"},
+     false,
+     false,
+     true},
+    {"eject",
+     plug_and_use,
+     eject,
+     NULL,
+     {"offline/isolate", "offline/notifier", "offline/dissolve"},
+     false,
+     false,
+     false},
 };
 enum { NR_SCENARIOS = sizeof scenarios / sizeof *scenarios };
 
 static const struct kernel *const *all_kernels(unsigned *nr)
 {
-    static const struct kernel kernels[] = {{"5.0", kernel_5_0}, {"5.10", kernel_5_10}, {"6.1", kernel_6_1},
-                                            {"6.18", kernel_6_18}};
+    static const struct kernel kernels[] = {
+        {"5.0", kernel_5_0}, {"5.10", kernel_5_10}, {"6.1", kernel_6_1}, {"6.18", kernel_6_18}};
     static const struct kernel *list[] = {&kernels[0], &kernels[1], &kernels[2], &kernels[3]};
 
     *nr = 4;
@@ -228,12 +300,14 @@ static bool is_migration(const char *point)
 /* Where a loop would go on with the next page, or with a smaller piece, all of them must fail. */
 static uint64_t times_of(const char *point)
 {
-    bool tried_again = strcmp(point, "range_add/memmap") == 0 || strcmp(point, "virtio_mem/contig") == 0;
+    bool tried_again = strcmp(point, "range_add/memmap") == 0 ||
+                       strcmp(point, "virtio_mem/contig") == 0;
 
     return is_migration(point) || tried_again ? 1000000 : 1;
 }
 
-/* The oldest kernels leave pages on CPUs' lists when they go online, and take them back at any attempt to go offline. */
+/* The oldest kernels leave pages on CPUs' lists when they go online, and take them back at any
+ * attempt to go offline. */
 static char *settled(struct machine *m)
 {
     for (int type = 0; type < NR_ZONES; type++)
@@ -242,7 +316,8 @@ static char *settled(struct machine *m)
 }
 
 /* One point fails on its nth pass; false: the operation succeeded, there is no such pass. */
-static bool fails(struct machine *m, const struct shape *shape, const struct scenario *s, const char *point, uint64_t nth)
+static bool fails(struct machine *m, const struct shape *shape, const struct scenario *s,
+                  const char *point, uint64_t nth)
 {
     char *before = settled(m);
 
@@ -250,26 +325,33 @@ static bool fails(struct machine *m, const struct shape *shape, const struct sce
     int ret = s->tested(m, shape);
     fault_clear(m);
     if (!machine_sound(m))
-        TEST_FAIL("%s, kernel %s, %s: %s, pass %u", shape->name, m->release, s->name, point, (unsigned)nth);
-    /* A block that came and goes as a whole has left Linux before the host is asked; it is asked again the next time. */
-    bool gone = ret < 0 && strcmp(point, "virtio_mem/unplug") == 0 && m->vmems[0]->count[VMEM_PLUGGED] != 0;
+        TEST_FAIL("%s, kernel %s, %s: %s, pass %u", shape->name, m->release, s->name, point,
+                  (unsigned)nth);
+    /* A block that came and goes as a whole has left Linux before the host is asked; it is asked
+     * again the next time. */
+    bool gone = ret < 0 && strcmp(point, "virtio_mem/unplug") == 0 &&
+                m->vmems[0]->count[VMEM_PLUGGED] != 0;
     CHECK(!gone || m->vmems[0]->big);
     if (ret < 0 && !gone) {
         char *after = settled(m);
         if (!same_text(before, after))
-            TEST_FAIL("%s, kernel %s, %s: %s, pass %u", shape->name, m->release, s->name, point, (unsigned)nth);
+            TEST_FAIL("%s, kernel %s, %s: %s, pass %u", shape->name, m->release, s->name, point,
+                      (unsigned)nth);
         free(after);
     }
     free(before);
     return ret < 0;
 }
 
-static void walk(const struct shape *shape, const struct kernel *kernel, const struct scenario *s, uint64_t hits[])
+static void walk(const struct shape *shape, const struct kernel *kernel, const struct scenario *s,
+                 uint64_t hits[])
 {
     struct machine *m = prepare(shape, kernel);
-    bool has_own = !s->own_memmap || (has(m, F_memmap_on_memory) && (shape == &toy || shape == &toy_nodes));
+    bool has_own = !s->own_memmap ||
+                   (has(m, F_memmap_on_memory) && (shape == &toy || shape == &toy_nodes));
 
-    if ((s->new_node && shape->nr_nodes < 3) || !has_own || (s->virtio_mem && !has(m, F_virtio_mem))) {
+    if ((s->new_node && shape->nr_nodes < 3) || !has_own ||
+        (s->virtio_mem && !has(m, F_virtio_mem))) {
         machine_finish(m);
         return;
     }
@@ -282,7 +364,8 @@ static void walk(const struct shape *shape, const struct kernel *kernel, const s
         uint64_t nth = 1;
         while (fails(m, shape, s, s->points[i], nth) && !is_migration(s->points[i]))
             nth++;
-        if (is_migration(s->points[i])) /* from the second page on, what has moved stays where it is */
+        if (is_migration(
+                s->points[i])) /* from the second page on, what has moved stays where it is */
             CHECK_EQ(s->tested(m, shape), 0);
         hits[i] += nth - (is_migration(s->points[i]) ? 0 : 1);
         /* It succeeded at last: back to the beginning. */

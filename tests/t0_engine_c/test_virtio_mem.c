@@ -1,8 +1,9 @@
 /*
- * test_virtio_mem.c - the guest's driver of virtio-mem: what it plugs and unplugs in which order, and what it leaves.
+ * test_virtio_mem.c - the guest's driver of virtio-mem: what it plugs and unplugs in which order,
+ * and what it leaves.
  *
- * Owns: pictures of blocks that are plugged in part, the order of choice, random sizes with random use of the memory.
- * The failure of each step is in test_undo.c, what the host sees in t2.
+ * Owns: pictures of blocks that are plugged in part, the order of choice, random sizes with random
+ * use of the memory. The failure of each step is in test_undo.c, what the host sees in t2.
  */
 #include "devices/virtio_mem.c"
 
@@ -18,12 +19,15 @@ static uint64_t unit(const struct machine *m)
     return m->page_bytes << m->pageblock_order;
 }
 
-static struct machine *with_device(const struct shape *shape, const struct kernel *kernel, uint64_t nr_blocks, uint64_t block)
+static struct machine *with_device(const struct shape *shape, const struct kernel *kernel,
+                                   uint64_t nr_blocks, uint64_t block)
 {
     struct machine *m = machine_make(shape, kernel, NULL);
 
     uint64_t bytes = nr_blocks * m->block_bytes;
-    CHECK_EQ(virtio_mem_probe(m, &test_task, 0, shape->hotplug_base, bytes, block != 0 ? block : unit(m)), 0);
+    CHECK_EQ(virtio_mem_probe(m, &test_task, 0, shape->hotplug_base, bytes,
+                              block != 0 ? block : unit(m)),
+             0);
     return m;
 }
 
@@ -53,7 +57,8 @@ TEST(a_block_is_plugged_in_part)
     CHECK_EQ(total_managed(m), managed + 3 * m->pageblock_pages);
     CHECK_MAP(m, FIRST, "MMMM MMMM MMMM ====");
     CHECK_EQ(zone_at(m, 0, ZONE_MOVABLE)->present, m->block_pages);
-    CHECK_EQ(zone_at(m, 0, ZONE_MOVABLE)->kind_pages[KIND_UNPLUGGED], m->block_pages - 3 * m->pageblock_pages);
+    CHECK_EQ(zone_at(m, 0, ZONE_MOVABLE)->kind_pages[KIND_UNPLUGGED],
+             m->block_pages - 3 * m->pageblock_pages);
     CHECK(machine_sound(m));
     /* More is wanted: the rest of the block first, then the next. */
     CHECK_EQ(want(m, m->block_bytes + unit(m)), 0);
@@ -66,7 +71,8 @@ TEST(a_block_is_plugged_in_part)
     CHECK(block_get(m, FIRST + 1) == NULL);
     CHECK_EQ(total_managed(m), managed + m->block_pages - 3 * m->pageblock_pages);
     CHECK(total_free(m) <= free_pages);
-    /* It goes offline with what is not plugged, comes back with what is, and goes for good when nothing is wanted. */
+    /* It goes offline with what is not plugged, comes back with what is, and goes for good when
+     * nothing is wanted. */
     CHECK_EQ(block_store(m, FIRST, "offline"), 0);
     CHECK_EQ(total_managed(m), managed);
     CHECK_EQ(block_store(m, FIRST, "online_movable"), 0);
@@ -88,9 +94,11 @@ TEST(what_is_busy_stays)
     CHECK_EQ(take_in(m, "anon", 5, 0, FIRST + 1), 5);
     uint64_t pinned = 0;
     CHECK_EQ(take_in(m, "anon", 1, 0, FIRST + 1), 1);
-    for (uint64_t pfn = FIRST * m->block_pages; pfn < (FIRST + 2) * m->block_pages && pinned == 0; pfn++) {
+    for (uint64_t pfn = FIRST * m->block_pages; pfn < (FIRST + 2) * m->block_pages && pinned == 0;
+         pfn++) {
         struct folio folio;
-        if (folio_at(m, pfn, &folio) && folio.kind == KIND_ANON && pfn >= (FIRST + 1) * m->block_pages)
+        if (folio_at(m, pfn, &folio) && folio.kind == KIND_ANON &&
+            pfn >= (FIRST + 1) * m->block_pages)
             pinned = pfn;
     }
     CHECK_EQ(page_pin(m, &test_task, pinned, 1), 0);
@@ -109,7 +117,8 @@ TEST(what_is_busy_stays)
     machine_finish(m);
 }
 
-/* Only its driver adds and removes a device's memory; what it has not plugged nobody brings online. */
+/* Only its driver adds and removes a device's memory; what it has not plugged nobody brings online.
+ */
 TEST(others_keep_off)
 {
     struct machine *m = with_device(&toy, KERNEL(6_1), 4, 0);
@@ -127,7 +136,8 @@ TEST(others_keep_off)
     machine_finish(m);
 }
 
-/* What somebody else has put into a region goes online and offline like any memory, and is none of the device's. */
+/* What somebody else has put into a region goes online and offline like any memory, and is none of
+ * the device's. */
 TEST(others_memory_does_not_count)
 {
     struct machine *m = with_device(&toy, KERNEL(6_1), 8, 2 * MIB);
@@ -157,7 +167,8 @@ TEST(too_much_is_offline)
     for (size_t i = 0; i < nr; i++)
         event_free(&events[i]);
     free(events);
-    CHECK_EQ(block_store(m, FIRST, "online_movable"), 0); /* half of what may be offline is online: there is work */
+    CHECK_EQ(block_store(m, FIRST, "online_movable"),
+             0); /* half of what may be offline is online: there is work */
     nr = events_take(m, &events);
     for (size_t i = 0; i < nr; i++) {
         works += events[i].kind == EVENT_VIRTIO_MEM && strcmp(events[i].data, "work") == 0;
@@ -192,7 +203,8 @@ TEST(big_blocks)
     free(before);
     free(after);
     CHECK_EQ(load_free(m, &test_task, "slab", 1, -1), 1);
-    /* Gone from Linux, and the host cannot take it back now: it is later, with nothing else of it. */
+    /* Gone from Linux, and the host cannot take it back now: it is later, with nothing else of it.
+     */
     CHECK_EQ(fault_set(m, &test_task, "virtio_mem/unplug", -ETXTBSY, 1, 1), 0);
     CHECK_EQ(virtio_mem_work(m, &test_task, 0), -ETXTBSY);
     CHECK(machine_sound(m) && block_get(m, FIRST) == NULL);
@@ -253,7 +265,8 @@ TEST(the_host_refuses)
     CHECK_EQ(fault_set(m, &test_task, "virtio_mem/plug", -ETXTBSY, 1, 1), 0);
     CHECK_EQ(want(m, MIB), -ETXTBSY);
     CHECK_EQ(virtio_mem_work(m, &test_task, 0), 0);
-    /* Adding fails, and so does unplugging what was plugged for it: it is unplugged the next time. */
+    /* Adding fails, and so does unplugging what was plugged for it: it is unplugged the next time.
+     */
     CHECK_EQ(fault_set(m, &test_task, "memory_add/node", -ENOMEM, 1, 1), 0);
     CHECK_EQ(fault_set(m, &test_task, "virtio_mem/unplug", -ETXTBSY, 1, 1), 0);
     CHECK_EQ(want(m, 2 * MIB), -ENOMEM);
@@ -278,7 +291,8 @@ TEST(the_host_refuses)
     machine_finish(m);
 }
 
-/* Something in Movable that cannot move would be waited for until it does: with a signal in the end. */
+/* Something in Movable that cannot move would be waited for until it does: with a signal in the
+ * end. */
 static void set_state(struct machine *m, uint64_t block, const char *word)
 {
     char path[64];
@@ -288,8 +302,10 @@ static void set_state(struct machine *m, uint64_t block, const char *word)
     store_as(m, &hurried, path, word);
 }
 
-/* Any sizes in any order, with memory in use and blocks switched on and off: all invariants after each step. */
-static void churn(const struct shape *shape, const struct kernel *kernel, uint64_t device_block, uint64_t seed)
+/* Any sizes in any order, with memory in use and blocks switched on and off: all invariants after
+ * each step. */
+static void churn(const struct shape *shape, const struct kernel *kernel, uint64_t device_block,
+                  uint64_t seed)
 {
     static const char *const words[] = {"online", "online_movable", "online_kernel", "offline"};
     static const char *const kinds[] = {"anon", "file", "slab"};
@@ -298,7 +314,8 @@ static void churn(const struct shape *shape, const struct kernel *kernel, uint64
 
     for (unsigned step = 0; step < 120; step++) {
         uint64_t dice = random_step(&state), kind = random_step(&state) % 3;
-        uint64_t id = first + random_step(&state) % 6, pages = 1 + random_step(&state) % m->pageblock_pages;
+        uint64_t id = first + random_step(&state) % 6,
+                 pages = 1 + random_step(&state) % m->pageblock_pages;
         switch (dice % 4) {
         case 0:
             want(m, random_step(&state) % (6 * m->block_bytes / unit(m) + 1) * unit(m));
@@ -316,7 +333,8 @@ static void churn(const struct shape *shape, const struct kernel *kernel, uint64
             taken[kind] = 0;
         }
         if (!machine_sound(m))
-            TEST_FAIL("%s, kernel %s, seed %u, step %u", shape->name, kernel->name, (unsigned)seed, step);
+            TEST_FAIL("%s, kernel %s, seed %u, step %u", shape->name, kernel->name, (unsigned)seed,
+                      step);
     }
     for (unsigned kind = 0; kind < 3; kind++)
         load_free(m, &test_task, kinds[kind], taken[kind], -1);

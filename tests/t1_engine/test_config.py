@@ -1,4 +1,5 @@
-"""Machine options become a machine: address map, nodes, command line, profiles, presets, and every refusal.
+"""Machine options become a machine: address map, nodes, command line, profiles, presets, and every
+refusal.
 
 Nothing here needs the engine; what the engine makes of a machine is tested beside it. The trees of
 /proc/iomem are those of real guests: QEMU 7.2, q35, 1G,slots=4,maxmem=8G.
@@ -88,10 +89,12 @@ def flags(config: MachineConfig, name: str) -> set[int]:
 
 def blocks(config: MachineConfig) -> list[int]:
     size = config.block_bytes
-    return sorted({b for start, end, _ in config.ram for b in range(start // size, (end - 1) // size + 1)})
+    return sorted(
+        {b for start, end, _ in config.ram for b in range(start // size, (end - 1) // size + 1)}
+    )
 
 
-# --------------------------------------------------------------------------------------- the default machine
+# ------------------------------------------------------------------------------ the default machine
 
 
 def test_default_machine_is_the_one_of_the_walk_through() -> None:
@@ -109,7 +112,8 @@ def test_default_machine_is_the_one_of_the_walk_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "ecam", "local_apic"), [("6.1", "PCI MMCONFIG", LOCAL_APIC), ("6.12", "PCI ECAM", "")]
+    ("kernel", "ecam", "local_apic"),
+    [("6.1", "PCI MMCONFIG", LOCAL_APIC), ("6.12", "PCI ECAM", "")],
 )
 def test_iomem_is_that_of_a_real_guest(kernel: str, ecam: str, local_apic: str) -> None:
     config = make(memory="1G,slots=4,maxmem=8G", kernel=kernel)
@@ -135,7 +139,7 @@ def test_firmware_memmap_knows_no_mem_limit() -> None:
     assert len(make().firmware_memmap) == 9
 
 
-# ----------------------------------------------------------------------------------------------- address map
+# -------------------------------------------------------------------------------------- address map
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,9 @@ def test_firmware_memmap_knows_no_mem_limit() -> None:
         ("4G,slots=4,maxmem=1T", 0x7FFE0000, (1 * T, 1 * T + 2 * G), 1 * T + 2 * G),
     ],
 )
-def test_ram_lies_as_in_q35(memory: str, last: int, above: tuple[int, int] | None, base: int) -> None:
+def test_ram_lies_as_in_q35(
+    memory: str, last: int, above: tuple[int, int] | None, base: int
+) -> None:
     config = make(memory=memory)
     assert config.ram[1] == (0x100000, last, 0)
     assert [r[:2] for r in config.ram[2:]] == ([above] if above else [])
@@ -196,7 +202,9 @@ def test_mem_is_an_amount_on_arm() -> None:
         ("1G", "6.1", "HYPERVISOR=n", 128 * M),
     ],
 )
-def test_block_size_follows_the_end_of_ram(memory: str, kernel: str, config: str, block: int) -> None:
+def test_block_size_follows_the_end_of_ram(
+    memory: str, kernel: str, config: str, block: int
+) -> None:
     assert make(memory=memory, kernel=kernel, config=config).block_bytes == block
 
 
@@ -219,7 +227,7 @@ def test_first_mib_and_image_are_reserved() -> None:
     assert make(kernel="5.10").reserved[0] == (0x1000, 0x10000, "low")
 
 
-# --------------------------------------------------------------------------------------------- architectures
+# ------------------------------------------------------------------------------------ architectures
 
 
 @pytest.mark.parametrize(
@@ -233,7 +241,9 @@ def test_first_mib_and_image_are_reserved() -> None:
         ("x86_64", 4096, 128 * M, 0, ("DMA", "DMA32", "Normal", "Movable", "Device")),
     ],
 )
-def test_arch_has_its_sizes(arch: str, page: int, block: int, first: int, zones: tuple[str, ...]) -> None:
+def test_arch_has_its_sizes(
+    arch: str, page: int, block: int, first: int, zones: tuple[str, ...]
+) -> None:
     config = make(arch=arch)
     assert 1 << config.page_shift == page
     assert config.block_bytes == block
@@ -271,7 +281,7 @@ def test_every_kernel_runs_on_every_arch(kernel: str, arch: str) -> None:
     consistent(make(kernel=kernel, arch=arch))
 
 
-# ----------------------------------------------------------------------------------------------------- nodes
+# -------------------------------------------------------------------------------------------- nodes
 
 
 def test_nodes_share_ram_in_order() -> None:
@@ -302,9 +312,19 @@ def test_nodes_are_numbered_as_their_cpus_come() -> None:
     nodes = ["memory=1G", "memory=2G,cpus=0", "cpus=1", "memory=3G"]
     config = make(memory="6G", nodes=nodes, distances=["0,1,15", "1,2,25", "0,3,35"])
     assert config.node_ids == (2, 0, 1, 3)
-    assert [(n.id, n.bytes) for n in config.online_nodes] == [(0, 2 * G), (1, 0), (2, 1 * G), (3, 3 * G)]
+    assert [(n.id, n.bytes) for n in config.online_nodes] == [
+        (0, 2 * G),
+        (1, 0),
+        (2, 1 * G),
+        (3, 3 * G),
+    ]
     assert [nid for _, _, nid in config.ram] == [2, 2, 0, 0, 3]
-    assert config.spec()["distances"] == [[10, 25, 15, 20], [25, 10, 20, 20], [15, 20, 10, 35], [20, 20, 35, 10]]
+    assert config.spec()["distances"] == [
+        [10, 25, 15, 20],
+        [25, 10, 20, 20],
+        [15, 20, 10, 35],
+        [20, 20, 35, 10],
+    ]
 
 
 def test_what_lies_between_two_ranges_of_a_node_counts_as_its_own() -> None:
@@ -335,7 +355,7 @@ def test_distances() -> None:
     assert make(nodes=nodes[:2]).distances == ((10, 20), (20, 10))
 
 
-# ----------------------------------------------------------------------------------------------------- sizes
+# -------------------------------------------------------------------------------------------- sizes
 
 
 @pytest.mark.parametrize(
@@ -350,13 +370,15 @@ def test_sizes_are_qemus(text: str, unit: str, size: int) -> None:
     assert parse_size(text, "here", unit) == size
 
 
-@pytest.mark.parametrize("text", ["", "G", "1GB", "1Gi", "-1G", "1 G", "0x10M", "1,5G", "one", "1.G", "٣G"])
+@pytest.mark.parametrize(
+    "text", ["", "G", "1GB", "1Gi", "-1G", "1 G", "0x10M", "1,5G", "one", "1.G", "٣G"]
+)
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"here: .* is not a size"):
         parse_size(text, "here")
 
 
-# --------------------------------------------------------------------------------------- kernel command line
+# ------------------------------------------------------------------------------ kernel command line
 
 
 @pytest.mark.parametrize(
@@ -402,7 +424,9 @@ def test_command_line(kernel: str, line: str, fields: dict[str, Any]) -> None:
     defaults = dataclasses.asdict(make(memory="4G", kernel=kernel).command_line)
     assert found.pop("text") == line
     found.pop("ignored")
-    assert found == {k: v for k, v in {**defaults, **fields}.items() if k not in ("text", "ignored")}
+    assert found == {
+        k: v for k, v in {**defaults, **fields}.items() if k not in ("text", "ignored")
+    }
 
 
 def test_unknown_words_are_kept() -> None:
@@ -410,7 +434,7 @@ def test_unknown_words_are_kept() -> None:
     assert line.ignored == ("quiet", "mem=abc", "root=/dev/vda")
 
 
-# ----------------------------------------------------------------------------------- configuration, workload
+# -------------------------------------------------------------------------- configuration, workload
 
 
 def test_config_as_text_and_as_table() -> None:
@@ -438,7 +462,7 @@ def test_workload_of_text_and_file(tmp_path: Path) -> None:
     assert make(nodes=nodes, workload=str(file)) == text
 
 
-# ---------------------------------------------------------------------------------------------- machine file
+# ------------------------------------------------------------------------------------- machine file
 
 
 def test_machine_file_with_everything(tmp_path: Path) -> None:
@@ -463,7 +487,8 @@ def test_machine_file_with_everything(tmp_path: Path) -> None:
     assert config.workload == (Use("anon", 64 * M), Use("file", 32 * M, 1))
     over = make(machine=str(file), kernel="6.1", config="KSM=y", append="quiet")
     assert over.kernel == "6.1"
-    assert (over.config["MODULES"], over.config["KSM"]) == (0, 1)  # added to the file's, not instead of it
+    # added to the file's, not instead of it
+    assert (over.config["MODULES"], over.config["KSM"]) == (0, 1)
     assert not over.command_line.movable_node
 
 
@@ -487,7 +512,10 @@ def test_workload_path_is_relative_to_the_machine_file(tmp_path: Path) -> None:
         ('dimms = [{size = "1G", name = "x"}]', r"entry 0: no key `name`"),
         ('dimms = [{size = "100"}]', r"entry 0: 100b is not a size of a DIMM"),
         ('dimms = [{size = "1G", id = "0d"}]', r"entry 0: '0d' is not an id"),
-        ('dimms = [{size = "1G", id = "d"}, {size = "1G", id = "d"}]', r"entry 1: the id 'd' is there twice"),
+        (
+            'dimms = [{size = "1G", id = "d"}, {size = "1G", id = "d"}]',
+            r"entry 1: the id 'd' is there twice",
+        ),
         ('dimms = [{size = "1G", node = 1}]', r"entry 0: node: 1 is out of range"),
         ('dimms = [{size = "8G"}]', r"maxmem leaves room for 7G of DIMMs, these are 8G"),
         ('memory = "1G"\ndimms = [{size = "1G"}]', r"1 DIMMs, 0 slots; say slots=1"),
@@ -503,7 +531,7 @@ def test_wrong_machine_files(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-# -------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize(
@@ -528,7 +556,10 @@ def test_wrong_machine_files(tmp_path: Path, text: str, message: str) -> None:
         ({"append": "mem=16M"}, "--append mem=16M: too little memory for the kernel to start"),
         ({"append": "kernelcore=mirror"}, "--append: there is no mirrored memory"),
         ({"append": "kernelcore=101%"}, "kernelcore=101% is more than all memory"),
-        ({"kernel": "5.11"}, "--kernel 5.11: no profile of this version; the nearest is 5.10, known: 5.0,"),
+        (
+            {"kernel": "5.11"},
+            "--kernel 5.11: no profile of this version; the nearest is 5.10, known: 5.0,",
+        ),
         ({"kernel": "7.2"}, "the nearest is 7.1"),
         ({"kernel": "4.19"}, "the nearest is 5.0"),
         ({"kernel": "6.1.192"}, "the nearest is 6.1,"),
@@ -542,16 +573,25 @@ def test_wrong_machine_files(tmp_path: Path, text: str, message: str) -> None:
         ({"config": "KSM"}, "'KSM' is not name=value; write KSM=y or KSM=n"),
         ({"config": "KSM=maybe"}, "KSM=maybe: this is y or n"),
         ({"config": "NR_CPUS=0"}, "NR_CPUS: 0 is out of range"),
-        ({"nodes": ["memory=512M"]}, "--node: the nodes have 512M, the machine has 1G; make them equal"),
+        (
+            {"nodes": ["memory=512M"]},
+            "--node: the nodes have 512M, the machine has 1G; make them equal",
+        ),
         ({"nodes": ["memory=512M", "size=1"]}, "--node size=1: no option `size`"),
         ({"nodes": ["memory=1G,cpus=3-1"]}, "the range 3-1 is empty"),
         ({"nodes": ["memory=1G,cpus=x"]}, "cpus: 'x' is not a number"),
         ({"nodes": ["memory=1G,cpus=8192"]}, "cpus: 8192 is out of range"),
-        ({"nodes": ["memory=512M,cpus=0", "memory=512M,cpus=0"]}, "CPU 0 is on node 0 and on node 1"),
+        (
+            {"nodes": ["memory=512M,cpus=0", "memory=512M,cpus=0"]},
+            "CPU 0 is on node 0 and on node 1",
+        ),
         ({"nodes": ["memory=512M,nodeid=1", "memory=512M,nodeid=1"]}, "node 1 is there twice"),
         ({"nodes": ["memory=512M,nodeid=1", "memory=512M,nodeid=2"]}, "node 0 is missing"),
         ({"nodes": ["memory=1G"], "config": "NUMA=n"}, "a kernel without NUMA has no nodes"),
-        ({"nodes": ["memory=1G"], "distances": ["0,1,20"]}, "--distance 0,1,20: node: 1 is out of range"),
+        (
+            {"nodes": ["memory=1G"], "distances": ["0,1,20"]},
+            "--distance 0,1,20: node: 1 is out of range",
+        ),
         ({"distances": ["0,0"]}, "three numbers are wanted"),
         ({"distances": ["0,0,11"]}, "the distance of a node to itself is 10"),
         ({"distances": ["0,0,9"]}, "distance: 9 is out of range, 10 to 255 is possible"),
@@ -560,10 +600,19 @@ def test_wrong_machine_files(tmp_path: Path, text: str, message: str) -> None:
         ({"workload": "anon=1M,file"}, "'file' is not kind=size"),
         ({"workload": "node1.anon=1M"}, "no `node1`; the nodes are node0 to node0"),
         ({"workload": "anon=1M,anon=2M"}, "anon is there twice"),
-        ({"workload": "anon=2G"}, "--workload: 2G are more than the 1023 MiB of RAM of the machine"),
+        (
+            {"workload": "anon=2G"},
+            "--workload: 2G are more than the 1023 MiB of RAM of the machine",
+        ),
         ({"workload": "hugetlb=3M"}, "3M is not a multiple of 2M, the size of a huge page"),
-        ({"machine": "biscuit"}, "--machine biscuit: no such preset or file; did you mean biscuitos?"),
-        ({"machine": "/nowhere/x.toml"}, "/nowhere/x.toml: cannot be read: No such file or directory"),
+        (
+            {"machine": "biscuit"},
+            "--machine biscuit: no such preset or file; did you mean biscuitos?",
+        ),
+        (
+            {"machine": "/nowhere/x.toml"},
+            "/nowhere/x.toml: cannot be read: No such file or directory",
+        ),
         ({"machine": "nowhere.toml"}, "nowhere.toml: cannot be read"),
     ],
 )
@@ -574,7 +623,7 @@ def test_refusals_say_what_where_and_what_to_do(options: dict[str, Any], message
     assert "\n" not in str(caught.value)
 
 
-# ------------------------------------------------------------------------------------------------ data files
+# --------------------------------------------------------------------------------------- data files
 
 
 def names_in(macro: str) -> dict[str, str]:
@@ -584,13 +633,17 @@ def names_in(macro: str) -> dict[str, str]:
 
 
 def test_configuration_names_are_the_engines() -> None:
-    assert {name: str(value) for name, value in CONFIG_DEFAULTS.items()} == names_in("FAKESYSFS_CONFIGS")
+    assert {name: str(value) for name, value in CONFIG_DEFAULTS.items()} == names_in(
+        "FAKESYSFS_CONFIGS"
+    )
 
 
 def test_every_feature_says_which_kernel_change_it_stands_for() -> None:
     said = tomllib.loads((PACKAGE / "config" / "kernels" / "features.toml").read_text())
     assert said.keys() == names_in("FAKESYSFS_FEATURES").keys()
-    assert all(re.match(r"(since|until|all|stable|\d\.\d+ (only|to))\b", text) for text in said.values())
+    assert all(
+        re.match(r"(since|until|all|stable|\d\.\d+ (only|to))\b", text) for text in said.values()
+    )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -633,7 +686,9 @@ def test_presets_are_those_of_the_manual() -> None:
         "apple-guest", "numa4", "64tib",
     }  # fmt: skip
     assert wanted <= {p.name for p in load_presets()}
-    assert make(machine="biscuitos") == dataclasses.replace(make(), title=make(machine="biscuitos").title)
+    assert make(machine="biscuitos") == dataclasses.replace(
+        make(), title=make(machine="biscuitos").title
+    )
     assert [n.bytes for n in make(machine="numa4").nodes][-1] == 0
 
 
@@ -642,7 +697,7 @@ def test_options_win_over_a_preset() -> None:
     assert make(machine="small-vm", kernel="5.0").kernel == "5.0"
 
 
-# ------------------------------------------------------------------------------------------------ as a value
+# --------------------------------------------------------------------------------------- as a value
 
 
 def test_a_machine_is_a_value() -> None:
@@ -677,11 +732,15 @@ def consistent(config: MachineConfig) -> None:
         open_ends.append(end)
     assert max(r[1] for r in config.resources) < 1 << config.iomem_bits
     page = (1 << config.page_shift) - 1
-    for (start, end, nid), after in zip(config.ram, (*config.ram[1:], (1 << 63, 0, 0)), strict=True):
+    for (start, end, nid), after in zip(
+        config.ram, (*config.ram[1:], (1 << 63, 0, 0)), strict=True
+    ):
         assert start & page == end & page == 0
         assert start < end <= after[0]
         assert 0 <= nid < len(config.nodes)
-        assert any(s <= start and end - 1 <= e for s, e, n, _, _ in config.resources if n == "System RAM")
+        assert any(
+            s <= start and end - 1 <= e for s, e, n, _, _ in config.resources if n == "System RAM"
+        )
     for start, end, _ in config.reserved:
         assert any(a <= start < end <= b for a, b, _ in config.ram)
     if config.device_memory_base:
@@ -706,7 +765,9 @@ def test_any_x86_machine_is_consistent(
 ) -> None:
     slots = slots if room else 0
     share = ram // parts
-    nodes = [f"memory={share * 2}" for _ in range(parts - 1)] + [f"memory={(ram - share * (parts - 1)) * 2}"]
+    nodes = [f"memory={share * 2}" for _ in range(parts - 1)] + [
+        f"memory={(ram - share * (parts - 1)) * 2}"
+    ]
     config = make(
         memory=f"{ram * 2}M,slots={slots},maxmem={(ram + room) * 2}M",
         nodes=nodes,
@@ -716,6 +777,9 @@ def test_any_x86_machine_is_consistent(
     consistent(config)
     if mem is None:
         # all RAM but the first page, what lies below 1 MiB and is not RAM, and the ACPI tables
-        assert sum(end - start for start, end, _ in config.ram) == ram * 2 * M - 0x20000 - 0x61000 - 0x1000
+        assert (
+            sum(end - start for start, end, _ in config.ram)
+            == ram * 2 * M - 0x20000 - 0x61000 - 0x1000
+        )
     else:
         assert config.ram[-1][1] <= mem * M

@@ -117,7 +117,9 @@ def test_every_key_is_needed_and_its_type_is_checked(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^machine spec: {key} is missing$"):
         machine_from(spec)
     spec[key] = object()
-    with pytest.raises(TypeError, match=rf"^machine spec: {key}: .* is needed|^machine spec: {key}: .* must be str"):
+    with pytest.raises(
+        TypeError, match=rf"^machine spec: {key}: .* is needed|^machine spec: {key}: .* must be str"
+    ):
         machine_from(spec)
     spec[key] = value
     machine_from(spec).close()
@@ -136,17 +138,29 @@ def test_every_key_is_needed_and_its_type_is_checked(key: str) -> None:
         ({"zone_limits": {"Normal": 5}}, "zone_limits: there is no 'Normal'"),
         ({"page_shift": 11}, "page_shift: a number from 12 to 16 is needed, not 11"),
         ({"page_shift": 1 << 70}, f"page_shift: a number from 12 to 16 is needed, not {1 << 70}"),
-        ({"page_shift": -(1 << 70)}, f"page_shift: a number from 12 to 16 is needed, not {-(1 << 70)}"),
+        (
+            {"page_shift": -(1 << 70)},
+            f"page_shift: a number from 12 to 16 is needed, not {-(1 << 70)}",
+        ),
         ({"seed": -1}, f"seed: a number from 0 to {(1 << 64) - 1} is needed, not -1"),
         ({"movable_node": 2}, "movable_node: a number from 0 to 1 is needed, not 2"),
         ({"release": "6\0.1"}, "release: embedded null character"),
         ({"memory": [(0, 4096)]}, "memory[0]: 3 values are needed, not (0, 4096)"),
-        ({"memory": [(4096, 8192, 0), (0, 4096, "x")]}, "memory[1].nid: an integer is needed, not 'x'"),
+        (
+            {"memory": [(4096, 8192, 0), (0, 4096, "x")]},
+            "memory[1].nid: an integer is needed, not 'x'",
+        ),
         ({"memory": [(4096, 8192, 64)]}, "memory[0].nid: a number from 0 to 63 is needed, not 64"),
         ({"nodes": [(0, [0, "1"])]}, "nodes[0].cpus[1]: an integer is needed, not '1'"),
-        ({"resources": [(0, 4095, b"x", 0, 0)]}, "resources[0].name: argument must be str, not bytes"),
+        (
+            {"resources": [(0, 4095, b"x", 0, 0)]},
+            "resources[0].name: argument must be str, not bytes",
+        ),
         ({"distances": [[10, 20]]}, "distances[0]: 1 numbers are needed, not [10, 20]"),
-        ({"distances": [[10, 20], [20, 10]]}, "distances: not a table of possible_nodes x possible_nodes"),
+        (
+            {"distances": [[10, 20], [20, 10]]},
+            "distances: not a table of possible_nodes x possible_nodes",
+        ),
         ({"workload": 7}, "workload: a list is needed, not 7"),
         ({"block_bytes": (128 << 20) + 4096}, "block_bytes: not whole sections"),
     ],
@@ -295,7 +309,10 @@ def test_files_of_ones_own(machine: Machine) -> None:
 
 
 def test_a_store_takes_a_page(machine: Machine) -> None:
-    assert machine.store("/sys/devices/system/memory/auto_online_blocks", b"offline" + b"\0" * 9000) == 4096
+    assert (
+        machine.store("/sys/devices/system/memory/auto_online_blocks", b"offline" + b"\0" * 9000)
+        == 4096
+    )
 
 
 # Memory, and who uses it
@@ -319,7 +336,8 @@ def test_pages(machine: Machine) -> None:
     assert page["online"] is True
     machine.pin(page["pfn"])
     assert machine.page(page["pfn"])["pins"] == 1
-    # In zone Movable the kernel tries until it is told to stop: what is there now may go at any time.
+    # In zone Movable the kernel tries until it is told to stop: what is there now may go at any
+    # time.
     with pytest.raises(InterruptedError), asking(lambda: True) as interrupted:
         write(machine, "offline", interrupted)
     machine.unpin(page["pfn"])
@@ -423,7 +441,9 @@ def test_unsubscribing(machine: Machine) -> None:
 
 
 @pytest.mark.logs_errors
-def test_a_failing_subscriber_changes_nothing(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_subscriber_changes_nothing(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
     seen: list[Event] = []
 
     def fail(event: Event) -> None:
@@ -438,7 +458,9 @@ def test_a_failing_subscriber_changes_nothing(machine: Machine, caplog: pytest.L
 
 
 def test_a_subscriber_may_call_the_machine(machine: Machine) -> None:
-    """Its own events come after those that are being delivered, to every subscriber in the same order."""
+    """Its own events come after those that are being delivered, to every subscriber in the same
+    order.
+    """
     seen: list[list[int]] = [[], []]
 
     def online(event: Event) -> None:
@@ -466,7 +488,10 @@ def test_events_of_many_threads_keep_their_order(machine: Machine) -> None:
 
     def work(number: int) -> None:
         start = FIRST + number * BLOCK
-        added, removed = (f"{action}@/devices/system/memory/memory{start // BLOCK}" for action in ("add", "remove"))
+        added, removed = (
+            f"{action}@/devices/system/memory/memory{start // BLOCK}"
+            for action in ("add", "remove")
+        )
 
         def look(message: str, turn: int) -> None:
             if sum(event.payload[:1] == (message,) for event in seen) != turn:
@@ -505,7 +530,9 @@ def test_the_log_and_the_trace(machine: Machine) -> None:
 
 
 def test_the_trace_piece_by_piece(machine: Machine) -> None:
-    """Each operation once, whole, also when the ring has forgotten the first ones, and when it was cleared."""
+    """Each operation once, whole, also when the ring has forgotten the first ones, and when it was
+    cleared.
+    """
     machine.add_memory(0, FIRST, BLOCK)
     heading = machine.trace(0, 0)
     assert heading.startswith("# tracer: function_graph\n")
@@ -575,7 +602,9 @@ def test_others_go_on_while_a_block_goes_offline(slow_machine: Machine) -> None:
 
 @contextmanager
 def signalled(machine: Machine, handler: Callable[[], object]) -> Iterator[None]:
-    """Once memory32 is on its way offline, this process gets a signal; `handler` handles it in the main thread."""
+    """Once memory32 is on its way offline, this process gets a signal; `handler` handles it in the
+    main thread.
+    """
 
     def send() -> None:
         wait_for_state(machine, "going-offline")
@@ -606,7 +635,9 @@ def test_a_signal_handler_that_raises_ends_a_long_call(slow_machine: Machine) ->
 def test_a_signal_handler_that_returns_does_not_disturb(slow_machine: Machine) -> None:
     """It may even look at the machine."""
     seen: list[str] = []
-    with signalled(slow_machine, lambda: seen.append(slow_machine.read_text(f"{MEMORY}/memory32/state"))):
+    with signalled(
+        slow_machine, lambda: seen.append(slow_machine.read_text(f"{MEMORY}/memory32/state"))
+    ):
         slow_machine.store(f"{MEMORY}/memory32/state", "offline")
     assert seen == ["going-offline\n"]
     assert slow_machine.read_text(f"{MEMORY}/memory32/state") == "offline\n"

@@ -1,8 +1,10 @@
-"""The engine against the model of model_buddy.py: random operations, and both must agree about every page.
+"""The engine against the model of model_buddy.py: random operations, and both must agree about
+every page.
 
-After each operation: free chunks by order and migratetype, pageblocks by migratetype, the counters of every zone, each
-page that the operation touched (on small machines: all pages), and the engine's own invariants. Which page an
-allocation gets is predicted by the model, so a wrong order of a list shows as soon as somebody allocates.
+After each operation: free chunks by order and migratetype, pageblocks by migratetype, the counters
+of every zone, each page that the operation touched (on small machines: all pages), and the engine's
+own invariants. Which page an allocation gets is predicted by the model, so a wrong order of a list
+shows as soon as somebody allocates.
 """
 
 from __future__ import annotations
@@ -34,7 +36,18 @@ from fakesysfs import MachineConfig
 from fakesysfs.binding._engine import Engine
 
 MEMORY = "/sys/devices/system/memory"
-KINDS = ("anon", "file", "shmem", "slab", "slab_reclaimable", "pagetables", "kernel", "hugetlb", "pinned", "offline")
+KINDS = (
+    "anon",
+    "file",
+    "shmem",
+    "slab",
+    "slab_reclaimable",
+    "pagetables",
+    "kernel",
+    "hugetlb",
+    "pinned",
+    "offline",
+)
 MIB = 1 << 20
 
 
@@ -45,7 +58,9 @@ def real(**options: Any) -> dict[str, Any]:
 
 
 def toy(kernel: str, nodes: int = 1, **more: Any) -> dict[str, Any]:
-    """Sixteen sections of sixteen pages per node, pageblocks of four pages, chunks of eight; blocks of one section."""
+    """Sixteen sections of sixteen pages per node, pageblocks of four pages, chunks of eight; blocks
+    of one section.
+    """
     end = 16 * MIB
     spec = real(kernel=kernel, config="ZONE_DEVICE=n") | {
         "page_shift": 16, "section_shift": 20, "block_bytes": MIB, "max_order": 3, "pageblock_order": 2,
@@ -76,7 +91,9 @@ class Signal:
 
 
 def by_distance(nid: int, row: list[int], first_choices: list[int]) -> list[int]:
-    """All nodes, of which each has memory and processors, in the order in which one of them asks them for memory."""
+    """All nodes, of which each has memory and processors, in the order in which one of them asks
+    them for memory.
+    """
     order = [nid]
     while rest := [n for n in range(len(row)) if n not in order]:
         order.append(min(rest, key=lambda n: (row[n] + (n < nid), first_choices[n], n)))
@@ -108,7 +125,9 @@ class Twins:
         self.boot()
 
     def boot(self) -> None:
-        """Take over which pages are RAM, and which of these are reserved; the rest is handed out as at boot."""
+        """Take over which pages are RAM, and which of these are reserved; the rest is handed out as
+        at boot.
+        """
         model = self.model
         for id_, *_ in self.engine.blocks():
             for section in range(id_ * self.block, (id_ + 1) * self.block, model.section):
@@ -169,7 +188,9 @@ class Twins:
         return 0
 
     def zoneinfo(self) -> dict[Zone, dict[str, int]]:
-        """Counters of every zone, and `low`, `min` and the reserve for each higher zone for the model."""
+        """Counters of every zone, and `low`, `min` and the reserve for each higher zone for the
+        model.
+        """
         zones: dict[Zone, dict[str, int]] = {}
         for part in re.split(r"^(?=Node )", self.read("/proc/zoneinfo"), flags=re.MULTILINE)[1:]:
             head = re.match(r"Node (\d+), zone\s+(\w+)", part)
@@ -204,16 +225,28 @@ class Twins:
         self.compare_lists()
         for pfn in sorted(model.heads if self.small else model.touched & {*model.heads}):
             head, page = model.heads[pfn], self.engine.page(pfn)
-            known = (page["kind"], page["order"], page["head_pfn"], page["pins"], page["migratetype"])
-            assert known == (head.kind, head.order, pfn, head.pins, model.migratetype(pfn)), hex(pfn)
+            known = (
+                page["kind"],
+                page["order"],
+                page["head_pfn"],
+                page["pins"],
+                page["migratetype"],
+            )
+            assert known == (head.kind, head.order, pfn, head.pins, model.migratetype(pfn)), hex(
+                pfn
+            )
         model.touched.clear()
 
     def compare_lists(self) -> None:
         model = self.model
         text = self.read("/proc/pagetypeinfo")
-        for nid, name, migratetype, counts in re.findall(r"^Node +(\d+), zone +(\w+), type +(\w+) +([\d ]+)", text, re.M):
+        for nid, name, migratetype, counts in re.findall(
+            r"^Node +(\d+), zone +(\w+), type +(\w+) +([\d ]+)", text, re.M
+        ):
             zone = (int(nid), name)
-            expected = [len(model.free_lists[zone, order, migratetype]) for order in range(model.chunk + 1)]
+            expected = [
+                len(model.free_lists[zone, order, migratetype]) for order in range(model.chunk + 1)
+            ]
             assert [int(count) for count in counts.split()] == expected, (zone, migratetype)
         types: list[str] = []
         for line in text.splitlines():
@@ -223,8 +256,14 @@ class Twins:
                 zone = (int(head[1]), head[2])
                 low, high = model.spans[zone]
                 blocks = range(low >> model.pageblock, -(-high >> model.pageblock))
-                seen = [model.migratetype(b << model.pageblock) for b in blocks if model.zones.get(b) == zone]
-                assert dict(zip(types, map(int, head[3].split()), strict=True)) == {t: seen.count(t) for t in types}, zone
+                seen = [
+                    model.migratetype(b << model.pageblock)
+                    for b in blocks
+                    if model.zones.get(b) == zone
+                ]
+                assert dict(zip(types, map(int, head[3].split()), strict=True)) == {
+                    t: seen.count(t) for t in types
+                }, zone
 
     # Operations: the engine does, the model predicts.
 
@@ -239,7 +278,9 @@ class Twins:
     def span_of(self, block: int) -> tuple[int, int]:
         return block * self.block, (block + 1) * self.block
 
-    def allocate(self, kind: str, pages: int, order: int, zone: str | None, nid: int, block: int) -> None:
+    def allocate(
+        self, kind: str, pages: int, order: int, zone: str | None, nid: int, block: int
+    ) -> None:
         order = self.model.pageblock if kind == "hugetlb" else min(order, self.model.chunk)
         inside = range(*self.span_of(block)) if block >= 0 else None
         got = self.model.allocate_many(kind, pages, order, zone, nid, inside)
@@ -247,11 +288,15 @@ class Twins:
         assert done == (None if got is None else len(got) << order)
 
     def free(self, kind: str, pages: int, nid: int) -> None:
-        assert self.model.release(kind, pages, nid) == self.call(self.engine.free_pages, kind, pages, nid)
+        assert self.model.release(kind, pages, nid) == self.call(
+            self.engine.free_pages, kind, pages, nid
+        )
 
     def online(self, block: int, word: str) -> None:
         failed = self.store(f"memory{block}/state", word)
-        assert failed == 0 or (failed == EHWPOISON and "online_poisoned_ehwpoison" in self.model.features)
+        assert failed == 0 or (
+            failed == EHWPOISON and "online_poisoned_ehwpoison" in self.model.features
+        )
         if not failed:
             zone, nid = next((b[3], b[4]) for b in self.engine.blocks() if b[0] == block)
             self.model.online(*self.span_of(block), (nid, str(zone)))
@@ -267,7 +312,9 @@ class Twins:
         if len(added) < len(sections):
             for section in added:
                 self.model.remove(section)
-        done = self.call(self.engine.add_memory, nid, start << self.shift, (end - start) << self.shift)
+        done = self.call(
+            self.engine.add_memory, nid, start << self.shift, (end - start) << self.shift
+        )
         assert (done is not None) == (len(added) == len(sections))
         return done is not None
 
@@ -279,7 +326,9 @@ class Twins:
 
 
 class Comparison(RuleBasedStateMachine):
-    """Random operations on twins; subclasses say which machine. Numbers are cut down to what exists."""
+    """Random operations on twins; subclasses say which machine. Numbers are cut down to what
+    exists.
+    """
 
     kernels: ClassVar[tuple[str, ...]] = ("6.1", "5.4", "6.18")
     first = 32
@@ -291,7 +340,9 @@ class Comparison(RuleBasedStateMachine):
 
     @initialize(kernel=st.integers(0, 2))
     def start(self, kernel: int) -> None:
-        self.twins = Twins(self.spec(self.kernels[kernel % len(self.kernels)]), self.first, self.small)
+        self.twins = Twins(
+            self.spec(self.kernels[kernel % len(self.kernels)]), self.first, self.small
+        )
         self.model = self.twins.model
 
     def teardown(self) -> None:
@@ -305,7 +356,11 @@ class Comparison(RuleBasedStateMachine):
 
     def blocks(self, online: bool | None = None) -> list[int]:
         """Memory blocks, those that were added last first."""
-        return [b[0] for b in self.twins.engine.blocks() if online is None or (b[2] == "online") == online][::-1]
+        return [
+            b[0]
+            for b in self.twins.engine.blocks()
+            if online is None or (b[2] == "online") == online
+        ][::-1]
 
     def head(self, which: int, *kinds: str) -> int | None:
         """A folio of these kinds, if there is any."""
@@ -320,7 +375,12 @@ class Comparison(RuleBasedStateMachine):
     def allocate(self, kind: str, pages: int, order: int, nid: int) -> None:
         self.twins.allocate(kind, pages, order, None, nid if nid in self.model.nodes else -1, -1)
 
-    @rule(kind=kind, pages=pages, order=st.integers(0, 13), zone=st.sampled_from(("Normal", "Movable", "DMA32", "DMA")))
+    @rule(
+        kind=kind,
+        pages=pages,
+        order=st.integers(0, 13),
+        zone=st.sampled_from(("Normal", "Movable", "DMA32", "DMA")),
+    )
     def allocate_in_zone(self, kind: str, pages: int, order: int, zone: str) -> None:
         self.twins.allocate(kind, pages, order, zone, -1, -1)
 
@@ -334,7 +394,9 @@ class Comparison(RuleBasedStateMachine):
         zones = sorted({*self.model.zones.values()})
         zone = zones[which % len(zones)]
         order = which % 3 if self.small else self.model.pageblock - which % 3
-        self.twins.allocate("anon", self.model.free_pages(zone) * 3 // 4, order, zone[1], zone[0], -1)
+        self.twins.allocate(
+            "anon", self.model.free_pages(zone) * 3 // 4, order, zone[1], zone[0], -1
+        )
 
     @rule(kind=kind, pages=pages, nid=st.integers(-1, 1))
     def free(self, kind: str, pages: int, nid: int) -> None:
@@ -381,12 +443,19 @@ class Comparison(RuleBasedStateMachine):
         blocks = self.blocks(online=True)
         block = blocks[which % len(blocks)]
         start, end = self.twins.span_of(block)
-        zones = {self.model.zones.get(pfn >> self.model.pageblock) for pfn in range(start, end, self.twins.block // 4)}
+        zones = {
+            self.model.zones.get(pfn >> self.model.pageblock)
+            for pfn in range(start, end, self.twins.block // 4)
+        }
         holes = any(self.model.heads[pfn].kind == "hole" for pfn in self.model.heads_in(start, end))
         if holes and "offline_holes_einval" not in self.model.features:
-            return  # old kernels look for the hole in the zone's span, which is not the model's business
+            # old kernels look for the hole in the zone's span, which is not the model's business
+            return
         if len(zones) > 1 or holes:
-            assert self.twins.store(f"memory{block}/state", "offline") in (errno.EINVAL, errno.EBUSY)
+            assert self.twins.store(f"memory{block}/state", "offline") in (
+                errno.EINVAL,
+                errno.EBUSY,
+            )
         else:
             self.twins.offline(block, looks)
 
@@ -410,7 +479,9 @@ class TwoNodes(Comparison):
 
 
 class WideBlocks(Comparison):
-    """Blocks of two sections, a zone DMA that ends within a section, and a Movable zone from boot on."""
+    """Blocks of two sections, a zone DMA that ends within a section, and a Movable zone from boot
+    on.
+    """
 
     first = 16
 
@@ -488,7 +559,9 @@ class Ppc64(Comparison):
 def test_engine_and_model_agree(machine: type[Comparison], examples: int, steps: int) -> None:
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=examples, stateful_step_count=steps, suppress_health_check=[*HealthCheck]),
+        settings=settings(
+            max_examples=examples, stateful_step_count=steps, suppress_health_check=[*HealthCheck]
+        ),
     )
 
 

@@ -35,7 +35,9 @@ class Host:
     def _on_event(self, event: HostEvent) -> None:
         info = event.data.get("info", event.data)
         with self._came:
-            self.events.append((event.name, info.get("device"), info.get("source"), info.get("status")))
+            self.events.append(
+                (event.name, info.get("device"), info.get("source"), info.get("status"))
+            )
             self._came.notify_all()
 
     def plug(self, name: str, size: int, **properties: Any) -> None:
@@ -68,8 +70,14 @@ def test_every_slot_has_a_device_from_boot_on(host: Host) -> None:
     devices = [f"PNP0C80:{slot:02x}" for slot in range(20)]
     assert names(machine, DEVICES) == names(machine, CONTAINER) == devices
     for slot, device in enumerate(devices):
-        assert machine.readlink(f"{DEVICES}/{device}") == f"../../..{CONTAINER.removeprefix('/sys')}/{device}"
-        said = {name: machine.read_text(f"{DEVICES}/{device}/{name}") for name in ("path", "uid", "status", "hid", "modalias")}
+        assert (
+            machine.readlink(f"{DEVICES}/{device}")
+            == f"../../..{CONTAINER.removeprefix('/sys')}/{device}"
+        )
+        said = {
+            name: machine.read_text(f"{DEVICES}/{device}/{name}")
+            for name in ("path", "uid", "status", "hid", "modalias")
+        }
         assert said == {
             "path": f"\\_SB_.MHPC.MP{slot:02X}\n", "uid": f"0x{slot:02X}\n", "status": "0\n", "hid": "PNP0C80\n",
             "modalias": "acpi:PNP0C80:\n",
@@ -82,9 +90,14 @@ def test_every_slot_has_a_device_from_boot_on(host: Host) -> None:
             machine.stat(f"{DEVICES}/{name}")
 
 
-@pytest.mark.parametrize("options", [{"memory": "1G"}, {"memory": "1G,slots=4,maxmem=8G", "arch": "ppc64le"}])
+@pytest.mark.parametrize(
+    "options", [{"memory": "1G"}, {"memory": "1G,slots=4,maxmem=8G", "arch": "ppc64le"}]
+)
 def test_no_devices_without_slots_or_without_acpi(options: dict[str, Any]) -> None:
-    with Machine.from_config(MachineConfig.from_options(**options)) as machine, pytest.raises(FileNotFoundError):
+    with (
+        Machine.from_config(MachineConfig.from_options(**options)) as machine,
+        pytest.raises(FileNotFoundError),
+    ):
         machine.stat("/sys/bus/acpi")
 
 
@@ -93,7 +106,9 @@ def test_blocks_and_their_device_lead_to_one_another(host: Host) -> None:
     machine = host.machine
     device = f"{DEVICES}/PNP0C80:11"
     assert machine.read_text(f"{device}/status") == "15\n"
-    assert names(machine, device) == sorted([*FILES, "physical_node", *(f"physical_node{n}" for n in (1, 2, 3))])
+    assert names(machine, device) == sorted(
+        [*FILES, "physical_node", *(f"physical_node{n}" for n in (1, 2, 3))]
+    )
     for number in range(4):
         link = f"{device}/physical_node{number or ''}"
         assert machine.readlink(link) == f"../../../../system/memory/memory{32 + number}"
@@ -123,7 +138,8 @@ def test_eject_is_for_memory_that_is_there(host: Host) -> None:
         with pytest.raises(OSError, match=f"{device}/eject") as failed:
             machine.store(f"{DEVICES}/PNP0C80:{device}/eject", word)
         assert failed.value.errno == number
-    assert machine.read_text(f"{DEVICES}/PNP0C80:01/status") == "15\n"  # it is in its slot all the same
+    # it is in its slot all the same
+    assert machine.read_text(f"{DEVICES}/PNP0C80:01/status") == "15\n"
     assert not host.events
     assert machine.store(f"{DEVICES}/PNP0C80:00/eject", "1 please") == 8
     host.wait_for(
@@ -154,12 +170,16 @@ def test_uevent_of_a_device(host: Host) -> None:
     machine.subscribe(lambda event: told.append(event) if event.kind == "uevent" else None)
     assert machine.read_text(f"{DEVICES}/PNP0C80:02/uevent") == "MODALIAS=acpi:PNP0C80:\n"
     machine.store(f"{DEVICES}/PNP0C80:02/uevent", "change")
-    assert [(event.path, event.data) for event in told] == [(f"{CONTAINER.removeprefix('/sys')}/PNP0C80:02", "change")]
+    assert [(event.path, event.data) for event in told] == [
+        (f"{CONTAINER.removeprefix('/sys')}/PNP0C80:02", "change")
+    ]
     assert told[0].payload[-3:] == ("SUBSYSTEM=acpi", "SYNTH_UUID=0", "MODALIAS=acpi:PNP0C80:")
 
 
 def test_odd_dimm_makes_the_next_one_odd(host: Host) -> None:
-    """Blocks are of 128 MiB, the host's addresses of 2: behind a DIMM of 100 MiB nothing is aligned for the guest."""
+    """Blocks are of 128 MiB, the host's addresses of 2: behind a DIMM of 100 MiB nothing is aligned
+    for the guest.
+    """
     host.plug("d0", 100 * MIB)
     host.plug("d1", 128 * MIB)
     host.plug("d2", 256 * MIB, addr=str(8 * GIB))
@@ -168,4 +188,8 @@ def test_odd_dimm_makes_the_next_one_odd(host: Host) -> None:
     assert [block.id for block in machine.blocks() if block.id >= 32] == [64, 65]
     assert [n for n in names(machine, f"{DEVICES}/PNP0C80:01") if n.startswith("phys")] == []
     host.board.device_del("d1")
-    host.wait_for(("ACPI_DEVICE_OST", "d1", 3, 0x84), ("DEVICE_DELETED", "d1", None, None), ("ACPI_DEVICE_OST", None, 3, 0))
+    host.wait_for(
+        ("ACPI_DEVICE_OST", "d1", 3, 0x84),
+        ("DEVICE_DELETED", "d1", None, None),
+        ("ACPI_DEVICE_OST", None, 3, 0),
+    )

@@ -1,8 +1,8 @@
 """Copies of /sys, archives and machine files that somebody else damaged, by chance or on purpose.
 
-Good ones are made worse in random ways. Whatever comes in, what comes out is a machine, or one line that says what is
-wrong; nothing outside of the copy is read, and nothing takes for ever. All that lies outside says SECRET, so that whoever
-read it would say so.
+Good ones are made worse in random ways. Whatever comes in, what comes out is a machine, or one line
+that says what is wrong; nothing outside of the copy is read, and nothing takes for ever. All that
+lies outside says SECRET, so that whoever read it would say so.
 
 FAKESYSFS_BAD_INPUT_EXAMPLES in the environment says how many of each kind, 60 by default.
 """
@@ -38,7 +38,10 @@ EXAMPLES = int(os.environ.get("FAKESYSFS_BAD_INPUT_EXAMPLES", "60"))
 SECONDS = 20
 MANY = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 GOOD = {  # small ones: they are written down again and again
-    "x86_64": Copy(128 << 20, {0: Block(zones="none"), **run_of(1, 3, zones="DMA32"), **run_of(32, 33, zones="Movable")}),
+    "x86_64": Copy(
+        128 << 20,
+        {0: Block(zones="none"), **run_of(1, 3, zones="DMA32"), **run_of(32, 33, zones="Movable")},
+    ),
     "nodes": Copy(
         2 << 30,
         {0: Block(zones="none"), 2: Block(), 3: Block(zones="none", node=(0, 1)), 4: Block(node=1)},
@@ -47,17 +50,32 @@ GOOD = {  # small ones: they are written down again and again
     ),
     "s390x": Copy(
         256 << 20,
-        {n: Block("online" if n < 3 else "offline", "DMA" if n < 3 else "Normal Movable", phys_device=n) for n in range(5)},
+        {
+            n: Block(
+                "online" if n < 3 else "offline",
+                "DMA" if n < 3 else "Normal Movable",
+                phys_device=n,
+            )
+            for n in range(5)
+        },
         release="5.14.0-427.el9.s390x",
     ),
     "offline": Copy(
         128 << 20,
-        {0: Block(zones="none"), 1: Block(zones="DMA32"), **run_of(32, 34, state="offline", zones="Movable Normal")},
-        files={"proc/cmdline": "movable_node quiet\n", "sys/module/memory_hotplug/parameters/online_policy": "auto-movable\n"},
+        {
+            0: Block(zones="none"),
+            1: Block(zones="DMA32"),
+            **run_of(32, 34, state="offline", zones="Movable Normal"),
+        },
+        files={
+            "proc/cmdline": "movable_node quiet\n",
+            "sys/module/memory_hotplug/parameters/online_policy": "auto-movable\n",
+        },
     ),
 }
 
-Tree = dict[str, "bytes | str"]  # path -> content, or a word and an argument: "link TARGET", "fifo", ...
+# path -> content, or a word and an argument: "link TARGET", "fifo", ...
+Tree = dict[str, "bytes | str"]
 
 
 @cache
@@ -164,14 +182,20 @@ def damaged(draw: st.DrawFn) -> Tree:
         elif how == 4:
             tree[path] = draw(KINDS)
         elif how == 5:
-            memory = next((p for p in paths if p.endswith("/block_size_bytes")), "sys/devices/system/memory/x")
+            memory = next(
+                (p for p in paths if p.endswith("/block_size_bytes")), "sys/devices/system/memory/x"
+            )
             name = f"{os.path.dirname(memory)}/{draw(NAMES)}"
             tree[name] = "folder"
             tree[f"{name}/state"] = b"online\n"
         else:
             tree[draw(EXTRA)] = draw(TEXTS)
         if tree.get(path) == "gone":
-            tree = {known: what for known, what in tree.items() if known != path and not known.startswith(f"{path}/")}
+            tree = {
+                known: what
+                for known, what in tree.items()
+                if known != path and not known.startswith(f"{path}/")
+            }
     return tree
 
 
@@ -204,7 +228,9 @@ def make(place: Path, what: bytes | str, outside: Path) -> None:
     elif word == "folder":
         place.mkdir(exist_ok=True)
     elif word == "link":
-        place.symlink_to(target.replace("OUTSIDE-NAME", outside.name).replace("OUTSIDE", str(outside)))
+        place.symlink_to(
+            target.replace("OUTSIDE-NAME", outside.name).replace("OUTSIDE", str(outside))
+        )
     elif word == "fifo":
         os.mkfifo(place)
     elif word == "socket":
@@ -244,11 +270,19 @@ def packed(tree: Tree, evil: list[tuple[str, int]], how: str) -> bytes:
             elif what.startswith("link "):
                 member.type, member.linkname = tarfile.SYMTYPE, what.partition(" ")[2]
             else:
-                member.type = {"fifo": tarfile.FIFOTYPE, "device": tarfile.CHRTYPE}.get(what, tarfile.DIRTYPE)
+                member.type = {"fifo": tarfile.FIFOTYPE, "device": tarfile.CHRTYPE}.get(
+                    what, tarfile.DIRTYPE
+                )
             tar.addfile(member, io.BytesIO(what) if isinstance(what, bytes) else None)
         for name, kind in evil:
             member = tarfile.TarInfo(name)
-            member.type = (tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.BLKTYPE, tarfile.CONTTYPE)[kind]
+            member.type = (
+                tarfile.REGTYPE,
+                tarfile.LNKTYPE,
+                tarfile.SYMTYPE,
+                tarfile.BLKTYPE,
+                tarfile.CONTTYPE,
+            )[kind]
             member.linkname = "/etc/passwd"
             tar.addfile(member)
     return out.getvalue()
@@ -256,13 +290,17 @@ def packed(tree: Tree, evil: list[tuple[str, int]], how: str) -> bytes:
 
 @given(
     damaged(),
-    st.lists(st.tuples(EVIL | st.sampled_from(sorted(good("nodes"))), st.integers(0, 4)), max_size=3),
+    st.lists(
+        st.tuples(EVIL | st.sampled_from(sorted(good("nodes"))), st.integers(0, 4)), max_size=3
+    ),
     st.sampled_from(["", "gz", "bz2", "xz"]),
     st.integers(0, 3),
     st.randoms(use_true_random=False),
 )
 @MANY
-def test_damaged_archives(tree: Tree, evil: list[tuple[str, int]], how: str, flips: int, chance: random.Random) -> None:
+def test_damaged_archives(
+    tree: Tree, evil: list[tuple[str, int]], how: str, flips: int, chance: random.Random
+) -> None:
     with tempfile.TemporaryDirectory(prefix="fakesysfs-tests-") as folder:
         data = bytearray(packed(tree, evil, how))
         for _ in range(flips):
@@ -328,7 +366,11 @@ def machine_file(draw: st.DrawFn) -> str:
         if not tokens:
             break
         token = draw(st.sampled_from(tokens))
-        new = draw(TOKENS | st.integers(-(2**70), 2**70).map(str) | st.text(max_size=8).map(lambda t: f'"{t}"'))
+        new = draw(
+            TOKENS
+            | st.integers(-(2**70), 2**70).map(str)
+            | st.text(max_size=8).map(lambda t: f'"{t}"')
+        )
         text = text[: token.start()] + new + text[token.end() :]
     return text[: draw(st.integers(0, len(text)))] if draw(st.integers(0, 9)) == 0 else text
 

@@ -1,7 +1,9 @@
-"""Where the zones of each node begin and end after boot, as /proc/zoneinfo of Debian's 6.1 cloud kernel said in QEMU 7.2.
+"""Where the zones of each node begin and end after boot, as /proc/zoneinfo of Debian's 6.1 cloud
+kernel said in QEMU 7.2.
 
-The machines are those where rules meet: kernelcore= and movablecore= over several nodes and the hole below 4 GiB, mem=,
-movable_node, numa=off, nodes that Linux numbers in another order than the board.
+The machines are those where rules meet: kernelcore= and movablecore= over several nodes and the
+hole below 4 GiB, mem=, movable_node, numa=off, nodes that Linux numbers in another order than the
+board.
 """
 
 from __future__ import annotations
@@ -63,11 +65,22 @@ def zones(zoneinfo: str) -> list[Zone]:
     """The zones that span anything."""
     found = []
     for part in re.split(r"(?m)^(?=Node)", zoneinfo):
-        numbers = {key: int(value) for key, value in re.findall(r"(spanned|present|start_pfn):? +(\d+)", part)}
+        numbers = {
+            key: int(value)
+            for key, value in re.findall(r"(spanned|present|start_pfn):? +(\d+)", part)
+        }
         if numbers.get("spanned"):
             head = re.match(r"Node (\d+), zone +(\w+)", part)
             assert head is not None
-            found.append((int(head[1]), head[2], numbers["start_pfn"], numbers["spanned"], numbers["present"]))
+            found.append(
+                (
+                    int(head[1]),
+                    head[2],
+                    numbers["start_pfn"],
+                    numbers["spanned"],
+                    numbers["present"],
+                )
+            )
     return found
 
 
@@ -79,7 +92,9 @@ def test_zones_at_boot(memory: str, append: str, nodes: list[str], expected: lis
 
 
 def test_numa_off_knows_one_node() -> None:
-    config = MachineConfig.from_options(append="numa=off", nodes=["memory=512M,cpus=0", "memory=512M,cpus=1-2"])
+    config = MachineConfig.from_options(
+        append="numa=off", nodes=["memory=512M,cpus=0", "memory=512M,cpus=1-2"]
+    )
     with Machine(config) as machine:
         assert machine.read_text("/sys/devices/system/node/possible") == "0\n"
         assert machine.read_text("/sys/devices/system/node/node0/cpulist") == "0-2\n"

@@ -1,7 +1,9 @@
-"""The trace against what the function_graph tracer saw on a real 6.1 kernel (tests/recordings/callgraphs-6.1.txt).
+"""The trace against what the function_graph tracer saw on a real 6.1 kernel
+(tests/recordings/callgraphs-6.1.txt).
 
-A name the engine does not have may be missing. No name may stand where the kernel's graph has none: under another
-parent, or in another order among its siblings. Repeats are folded on both sides, as in the recording.
+A name the engine does not have may be missing. No name may stand where the kernel's graph has none:
+under another parent, or in another order among its siblings. Repeats are folded on both sides, as
+in the recording.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def tree(lines: list[tuple[int, str]]) -> Call:
 
 
 def merged(calls: list[Call], more: list[Call]) -> list[Call]:
-    """The calls of one more run of the same function laid over those of the first, in their common order."""
+    """The calls of one more run of the same function laid over those of the first, in their common
+    order.
+    """
     out, at = list(calls), 0
     for call in more:
         same = next((i for i in range(at, len(out)) if out[i].name == call.name), None)
@@ -92,7 +96,9 @@ def traced(machine: Machine) -> Call:
 
 
 def misplaced(ours: Call, kernel: list[Call], path: str) -> list[str]:
-    """Calls of ours that the kernel's graph does not have in that place. `kernel`: all its calls of this name."""
+    """Calls of ours that the kernel's graph does not have in that place. `kernel`: all its calls of
+    this name.
+    """
     wrong = []
     theirs = [child for call in kernel for child in call.calls]
     at = 0
@@ -162,8 +168,8 @@ def test_no_call_is_misplaced(operation: str) -> None:
 
 
 def test_most_names_are_there() -> None:
-    """Of the (caller, callee) pairs and of the names in the recorded graphs, how many ours has; a refused offline left out,
-    as the recorded one was not refused."""
+    """Of the (caller, callee) pairs and of the names in the recorded graphs, how many ours has; a
+    refused offline left out, as the recorded one was not refused."""
     graphs = recorded()
     names, ours = set(), set()
     for operation, title in OPERATIONS.items():

@@ -1,7 +1,8 @@
 """A real machine as input: from a copy of /sys to a machine file to a machine with the same blocks.
 
-The copies are made here, small ones of the kinds that exist; this host's own /sys is read, never written. What counts is
-lsmem: it must print the same, byte for byte, on the copy and on the machine made of it.
+The copies are made here, small ones of the kinds that exist; this host's own /sys is read, never
+written. What counts is lsmem: it must print the same, byte for byte, on the copy and on the machine
+made of it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ M, G, T = 1 << 20, 1 << 30, 1 << 40
 MEMORY = "/sys/devices/system/memory"
 EVERY = ("RANGE", "SIZE", "STATE", "REMOVABLE", "BLOCK", "NODE", "ZONES")
 
-needs_lsmem = pytest.mark.skipif(shutil.which("lsmem") is None, reason="there is no lsmem: apt-get install util-linux")
+needs_lsmem = pytest.mark.skipif(
+    shutil.which("lsmem") is None, reason="there is no lsmem: apt-get install util-linux"
+)
 
 
-# ------------------------------------------------------------------------------------------------- copies of machines
+# ------------------------------------------------------------------------------- copies of machines
 
 
 @dataclass
@@ -89,7 +92,9 @@ class Copy:
             (folder / "distance").write_text(f"{distances}\n")
             for block_number, block in self.blocks.items():
                 if number in block.nodes:
-                    (folder / f"memory{block_number}").symlink_to(f"../../memory/memory{block_number}")
+                    (folder / f"memory{block_number}").symlink_to(
+                        f"../../memory/memory{block_number}"
+                    )
         if self.node_dirs:
             ids = f"0-{len(self.nodes) - 1}" if len(self.nodes) > 1 else "0"
             (nodes / "online").write_text(f"{ids}\n")
@@ -123,7 +128,11 @@ def s390_with_standby() -> Copy:
 
 def ppc64_small_blocks() -> Copy:
     """An LPAR with blocks of one section, two nodes, some memory taken away."""
-    blocks = {**run_of(0, 63), **run_of(64, 127, node=1), **run_of(200, 207, state="offline", zones="Normal Movable", node=1)}
+    blocks = {
+        **run_of(0, 63),
+        **run_of(64, 127, node=1),
+        **run_of(200, 207, state="offline", zones="Normal Movable", node=1),
+    }
     return Copy(16 * M, blocks, (("0-7", "10 40"), ("8-15", "40 10")), release="6.6.30.ppc64le")
 
 
@@ -151,29 +160,54 @@ def without_nodes() -> Copy:
 
 
 def offline_movable() -> Copy:
-    """A DIMM of which some blocks are online in Movable, some are not, and one that nobody has used."""
-    blocks = {0: Block(zones="none"), **run_of(1, 7, zones="DMA32"), **run_of(32, 35, zones="Movable")}
-    blocks |= {33: Block("offline", "Movable Normal"), **run_of(40, 43, state="offline", zones="Normal Movable")}
+    """A DIMM of which some blocks are online in Movable, some are not, and one that nobody has
+    used.
+    """
+    blocks = {
+        0: Block(zones="none"),
+        **run_of(1, 7, zones="DMA32"),
+        **run_of(32, 35, zones="Movable"),
+    }
+    blocks |= {
+        33: Block("offline", "Movable Normal"),
+        **run_of(40, 43, state="offline", zones="Normal Movable"),
+    }
     return Copy(128 * M, blocks, release="6.12.9")
 
 
 def offline_at_end_of_movable() -> Copy:
-    """As kernels do that shrink spans only when memory is removed: offline, and still within Movable."""
-    blocks = {0: Block(zones="none"), **run_of(1, 7, zones="DMA32"), **run_of(32, 33, zones="Movable")}
-    return Copy(128 * M, blocks | run_of(34, 39, state="offline", zones="Movable Normal"), release="5.0.0")
+    """As kernels do that shrink spans only when memory is removed: offline, and still within
+    Movable.
+    """
+    blocks = {
+        0: Block(zones="none"),
+        **run_of(1, 7, zones="DMA32"),
+        **run_of(32, 33, zones="Movable"),
+    }
+    return Copy(
+        128 * M, blocks | run_of(34, 39, state="offline", zones="Movable Normal"), release="5.0.0"
+    )
 
 
 def booted_with_movable_node() -> Copy:
     """Blocks that nobody has used prefer Movable; only the command line can do that."""
-    blocks = {0: Block(zones="none"), **run_of(1, 7, zones="DMA32"), **run_of(32, 33, state="offline", zones="Movable Normal")}
-    return Copy(128 * M, blocks, files={"proc/cmdline": "BOOT_IMAGE=/vmlinuz movable_node quiet -- init\n"})
+    blocks = {
+        0: Block(zones="none"),
+        **run_of(1, 7, zones="DMA32"),
+        **run_of(32, 33, state="offline", zones="Movable Normal"),
+    }
+    return Copy(
+        128 * M, blocks, files={"proc/cmdline": "BOOT_IMAGE=/vmlinuz movable_node quiet -- init\n"}
+    )
 
 
 def removable_by_looking() -> Copy:
     """An old kernel, which looks at pages: some blocks are removable, some are not."""
     blocks = {n: Block(zones="Normal", removable=n % 3 // 2) for n in range(32, 72)}
     low = {n: Block(zones="DMA32", removable=n % 2) for n in range(1, 24)}
-    return Copy(128 * M, {0: Block(zones="none", removable=0), **low, **blocks}, release="4.15.0-20-generic")
+    return Copy(
+        128 * M, {0: Block(zones="none", removable=0), **low, **blocks}, release="4.15.0-20-generic"
+    )
 
 
 def two_nodes_in_a_block() -> Copy:
@@ -191,7 +225,11 @@ COPIES: dict[str, Callable[[], Copy]] = {
         two_nodes_in_a_block,
     )
 }  # fmt: skip
-ARCHES = {"s390_with_standby": "s390x", "ppc64_small_blocks": "ppc64le", "first_block_8192": "aarch64"}
+ARCHES = {
+    "s390_with_standby": "s390x",
+    "ppc64_small_blocks": "ppc64le",
+    "first_block_8192": "aarch64",
+}
 
 
 def machine_of(found: Capture, folder: Path, **options: Any) -> Machine:
@@ -216,14 +254,23 @@ def serve(machine: Machine, root: Path, path: str = MEMORY) -> Path:
 
 def lsmem(root: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["lsmem", "--sysroot", root, *arguments], capture_output=True, text=True, check=False, timeout=30
+        ["lsmem", "--sysroot", root, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def same_listing(copy: Path, here: Path) -> None:
-    for arguments in ((), ("--all", "--output", ",".join(EVERY)), ("--json", "--output-all"), ("--summary=only",)):
+    for arguments in (
+        (),
+        ("--all", "--output", ",".join(EVERY)),
+        ("--json", "--output-all"),
+        ("--summary=only",),
+    ):
         assert lsmem(here, *arguments) == lsmem(copy, *arguments), arguments
 
 
@@ -232,7 +279,7 @@ def copied(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
     return request.param, COPIES[request.param]().write(tmp_path / "copy")
 
 
-# ------------------------------------------------------------------------------------------------------ what is listed
+# ----------------------------------------------------------------------------------- what is listed
 
 
 @needs_lsmem

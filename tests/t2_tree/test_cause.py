@@ -1,4 +1,6 @@
-"""The cause in an event: whoever named one, in whichever thread the work is done; and nobody else's."""
+"""The cause in an event: whoever named one, in whichever thread the work is done; and nobody
+else's.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_is_of_the_calls_in_it(machine: Machine) -> None:
     machine.store(STATE.format(32), "online_movable")
     me = Path("/proc/self/comm").read_text().strip()
     outer, inner = (Cause(what, os.getpid(), me) for what in ("outer", "inner"))
-    assert [(event.data, event.cause) for event in machine.events() if event.kind in ("uevent", "store")] == [
+    assert [
+        (event.data, event.cause) for event in machine.events() if event.kind in ("uevent", "store")
+    ] == [
         ("add", outer),
         ("online", inner),
         ("online_movable", inner),
@@ -61,7 +65,9 @@ def test_goes_along_to_the_guest(machine: Machine) -> None:
     with DimmBoard(machine) as board:
         monitor = Monitor(board, lambda: None)
         with caused_by("qmp", 0):
-            monitor.execute("object-add", {"qom-type": "memory-backend-ram", "id": "m0", "size": 128 << 20})
+            monitor.execute(
+                "object-add", {"qom-type": "memory-backend-ram", "id": "m0", "size": 128 << 20}
+            )
             monitor.execute("device_add", {"driver": "pc-dimm", "id": "d0", "memdev": "m0"})
         monitor.command("device_del d0")
     assert [(e.data, e.cause and e.cause.what) for e in machine.events() if e.kind == "uevent"] == [
@@ -87,13 +93,17 @@ def test_of_two_threads_at_once(machine: Machine) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    told = [(e.path, e.cause and e.cause.what) for e in seen if e.kind == "uevent" and e.data != "add"]
+    told = [
+        (e.path, e.cause and e.cause.what) for e in seen if e.kind == "uevent" and e.data != "add"
+    ]
     assert len(told) == 4 * 30 * 2
     assert {what == f"thread {path.rpartition('memory')[2]}" for path, what in told} == {True}
 
 
 def test_of_a_thread_that_goes_on_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name of the process takes a while to find; what the thread does by then keeps its own cause."""
+    """The name of the process takes a while to find; what the thread does by then keeps its own
+    cause.
+    """
     thread = threading.get_ident()
 
     def slowly(pid: int) -> str:

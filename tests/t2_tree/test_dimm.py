@@ -1,7 +1,8 @@
 """DIMM slots and what the host learns of the guest: dimm.py, and memdev.py below it.
 
-What QEMU says is in test_monitor.py, compared with a real QEMU's; here is what a conversation cannot show: guests that
-refuse, fail, take their time or act on their own, who is told what and when, DIMMs that are there at boot.
+What QEMU says is in test_monitor.py, compared with a real QEMU's; here is what a conversation
+cannot show: guests that refuse, fail, take their time or act on their own, who is told what and
+when, DIMMs that are there at boot.
 
     slots      [ d0 ][    ][ d3 ][    ]
     addresses  |4G  d0 |     |  d3 |                   | base + maxmem - RAM + 1 GiB a slot
@@ -102,7 +103,10 @@ def test_refused_eject_leaves_everything_as_it_is(board: Board, guest: ModelGues
     board.take()
     guest.refuses = 0x82
     board.device_del("d0")
-    assert board.take() == [("ACPI_DEVICE_OST", "d0", 3, 0x84, "0"), ("ACPI_DEVICE_OST", "d0", 3, 0x82, "0")]
+    assert board.take() == [
+        ("ACPI_DEVICE_OST", "d0", 3, 0x84, "0"),
+        ("ACPI_DEVICE_OST", "d0", 3, 0x82, "0"),
+    ]
     assert board.places() == {"d0": (0, 4 * GIB)}
     with pytest.raises(MonitorError, match="in use"):
         board.object_del("m-d0")
@@ -111,8 +115,13 @@ def test_refused_eject_leaves_everything_as_it_is(board: Board, guest: ModelGues
     assert not board.dimms
 
 
-@pytest.mark.parametrize(("number", "status"), [(errno.EPERM, 0x80), (errno.EBUSY, 0x82), (errno.ENODEV, 1), (errno.ENOMEM, 1)])
-def test_errno_of_the_guest_becomes_the_status_linux_reports(board: Board, guest: ModelGuest, number: int, status: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(errno.EPERM, 0x80), (errno.EBUSY, 0x82), (errno.ENODEV, 1), (errno.ENOMEM, 1)],
+)
+def test_errno_of_the_guest_becomes_the_status_linux_reports(
+    board: Board, guest: ModelGuest, number: int, status: int
+) -> None:
     guest.error = OSError(number, "no")
     board.plug("d0")
     assert board.take() == [("ACPI_DEVICE_OST", "d0", 1, status, "0")]
@@ -197,7 +206,10 @@ def test_eject_from_inside_the_guest(board: Board, guest: ModelGuest) -> None:
     guest.tell("uevent", "")
     guest.tell("ost", "0 3 132")
     guest.tell("ost", "0 0x103 0x82")
-    assert board.take() == [("ACPI_DEVICE_OST", "d0", 3, 0x84, "0"), ("ACPI_DEVICE_OST", "d0", 0x103, 0x82, "0")]
+    assert board.take() == [
+        ("ACPI_DEVICE_OST", "d0", 3, 0x84, "0"),
+        ("ACPI_DEVICE_OST", "d0", 0x103, 0x82, "0"),
+    ]
     assert board.dimms
     guest.tell("ost", "0 259 0")
     assert board.take() == [
@@ -254,19 +266,34 @@ def test_file_that_cannot_back_memory(board: Board, tmp_path: Path) -> None:
 
     def add(path: object, **props: Any) -> str:
         with pytest.raises(MonitorError) as e:
-            board.object_add("memory-backend-file", {"id": "f", "size": MIB, "mem-path": f"{path}", **props})
+            board.object_add(
+                "memory-backend-file", {"id": "f", "size": MIB, "mem-path": f"{path}", **props}
+            )
         return e.value.desc
 
     assert add(small) == "backing store size 0x1000 does not match 'size' option 0x100000"
-    assert add(tmp_path / "no" / "x") == (f"can't open backing store {tmp_path}/no/x for guest RAM: No such file or directory")
+    assert (
+        add(tmp_path / "no" / "x")
+        == f"can't open backing store {tmp_path}/no/x for guest RAM: No such file or directory"
+    )
     assert add("") == "can't open backing store  for guest RAM: No such file or directory"
-    assert add(f"{tmp_path}/\0") == f"can't open backing store {tmp_path}/\0 for guest RAM: Invalid argument"
+    assert (
+        add(f"{tmp_path}/\0")
+        == f"can't open backing store {tmp_path}/\0 for guest RAM: Invalid argument"
+    )
     assert add(tmp_path, align=3) == "alignment 0x3 must be multiples of page size 0x1000"
 
 
 def test_failed_device_add_changes_nothing(board: Board, guest: ModelGuest) -> None:
     board.object_add("memory-backend-ram", {"id": "m0", "size": 128 * MIB})
-    for wrong in ({"slot": 9}, {"addr": 1}, {"node": 5}, {"slot": "x"}, {"bogus": 1}, {"memdev": "no"}):
+    for wrong in (
+        {"slot": 9},
+        {"addr": 1},
+        {"node": 5},
+        {"slot": "x"},
+        {"bogus": 1},
+        {"memdev": "no"},
+    ):
         with pytest.raises(MonitorError):
             board.device_add("pc-dimm", {"id": "d0", "memdev": "m0", **wrong})
     assert not board.dimms
@@ -299,7 +326,9 @@ def test_subscriber_may_use_the_board(board: Board) -> None:
     board.subscribe(replug)
     board.plug("d0")
     board.device_del("d0")
-    eventually(lambda: board.told[-1] == ("ACPI_DEVICE_OST", "d0", 1, 0, "0") and len(board.told) > 4)
+    eventually(
+        lambda: board.told[-1] == ("ACPI_DEVICE_OST", "d0", 1, 0, "0") and len(board.told) > 4
+    )
     assert board.places() == {"d0": (0, 4 * GIB)}
 
 
@@ -419,7 +448,11 @@ def test_real_machine() -> None:
         machine.store(state, "online_movable")
         board.take()
         board.device_del("d0")
-        assert [event[0] for event in board.take()] == ["ACPI_DEVICE_OST", "DEVICE_DELETED", "ACPI_DEVICE_OST"]
+        assert [event[0] for event in board.take()] == [
+            "ACPI_DEVICE_OST",
+            "DEVICE_DELETED",
+            "ACPI_DEVICE_OST",
+        ]
         with pytest.raises(FileNotFoundError):
             machine.stat(state)
         machine.check()

@@ -1,4 +1,5 @@
-"""Fault rules as Python and the options see them: on files, on uevents, while they wait, and when they are none.
+"""Fault rules as Python and the options see them: on files, on uevents, while they wait, and when
+they are none.
 
 Which pass a rule fires on, and every word of the grammar, is shown by the C test of engine/rules.c.
 """
@@ -86,12 +87,16 @@ class Call(threading.Thread):
 
 def test_a_write_fails_as_often_as_it_is_to_and_changes_nothing(machine: Machine) -> None:
     machine.add_memory(0, FIRST, BLOCK)
-    before = {path: machine.read_text(path) for path in ("/proc/zoneinfo", f"{MEMORY}/memory32/state")}
+    before = {
+        path: machine.read_text(path) for path in ("/proc/zoneinfo", f"{MEMORY}/memory32/state")
+    }
     seen: list[Event] = []
     machine.subscribe(seen.append)
     rule = "write memory32/state EAGAIN x3"
     assert machine.fault_rule_add(rule) == 1
-    with pytest.raises(BlockingIOError, match=rf"^\[Errno 11\] fault rule '{rule}': '{MEMORY}/memory32/state'$"):
+    with pytest.raises(
+        BlockingIOError, match=rf"^\[Errno 11\] fault rule '{rule}': '{MEMORY}/memory32/state'$"
+    ):
         machine.store(f"{MEMORY}/memory32/state", "online")
     fault, store = seen
     assert (fault.kind, fault.path, fault.data) == ("fault", f"{MEMORY}/memory32/state", rule)
@@ -99,7 +104,9 @@ def test_a_write_fails_as_often_as_it_is_to_and_changes_nothing(machine: Machine
     assert fault.errno == store.errno == errno.EAGAIN
     assert {path: machine.read_text(path) for path in before} == before
     machine.check()
-    assert passes(lambda: machine.store(f"{MEMORY}/memory32/state", "online"), 3) == "EAGAIN EAGAIN ."
+    assert (
+        passes(lambda: machine.store(f"{MEMORY}/memory32/state", "online"), 3) == "EAGAIN EAGAIN ."
+    )
     assert machine.read_text(f"{MEMORY}/memory32/state") == "online\n"
     assert machine.fault_rules() == [FaultRule(1, rule, matched=4, fired=3, waiting=0)]
 
@@ -113,14 +120,18 @@ def test_a_read_that_fails_is_told_before_it_returns(machine: Machine) -> None:
     machine.fault_rule_add("open memory2/state ENFILE")
     with pytest.raises(OSError, match="fault rule") as refused:
         machine.read_text(f"{MEMORY}/memory2/state")
-    assert (refused.value.errno, refused.value.filename) == (errno.ENFILE, f"{MEMORY}/memory2/state")
+    assert (refused.value.errno, refused.value.filename) == (
+        errno.ENFILE,
+        f"{MEMORY}/memory2/state",
+    )
     assert len(seen) == 2
 
 
 def test_events_of_reads_by_others_are_there_when_one_looks(machine: Machine) -> None:
     machine.fault_rule_add("read memory1/state EIO")
     handle = machine.open(f"{MEMORY}/memory1/state", os.O_RDONLY)
-    assert passes(lambda: machine.read(handle, 100, 0), 2) == "EIO EIO"  # as a mount reads: nobody is told
+    # as a mount reads: nobody is told
+    assert passes(lambda: machine.read(handle, 100, 0), 2) == "EIO EIO"
     assert [e.kind for e in machine.events()] == ["fault", "fault"]
     machine.release(handle)
 
@@ -153,7 +164,11 @@ def test_what_is_not_there(machine: Machine, way: str) -> None:
     names = {name for name, _, _ in machine.readdir(MEMORY)}
     assert ("memory3" in names) == (way == "vanish")
     assert "memory4" in names
-    for path in (f"{MEMORY}/memory3", f"{MEMORY}/memory3/state", "/sys/bus/memory/devices/memory3/state"):
+    for path in (
+        f"{MEMORY}/memory3",
+        f"{MEMORY}/memory3/state",
+        "/sys/bus/memory/devices/memory3/state",
+    ):
         with pytest.raises(FileNotFoundError, match="a fault rule hides memory3"):
             machine.stat(path)
     machine.fault_rule_clear(number)
@@ -212,7 +227,11 @@ def test_who_waits_for_the_store_of_another(end: str) -> None:
     first = Call(lambda: machine.write(alone, b"online"))
     until(lambda: waiting(machine) == 1)
     machine.await_stores(alone)  # its own
-    for flags, other in ((os.O_RDWR, path), (os.O_WRONLY | os.O_NONBLOCK, path), (os.O_WRONLY, f"{MEMORY}/memory2/state")):
+    for flags, other in (
+        (os.O_RDWR, path),
+        (os.O_WRONLY | os.O_NONBLOCK, path),
+        (os.O_WRONLY, f"{MEMORY}/memory2/state"),
+    ):
         machine.await_stores(machine.open(other, flags))
     second = machine.open("/sys/bus/memory/devices/memory1/state", os.O_WRONLY)
     waits = Call(lambda: machine.await_stores(second))
@@ -278,7 +297,9 @@ def test_uevents_on_their_way(machine: Machine, rules: list[str], expected: str)
     assert len(told) == sum(rule.fired for rule in machine.fault_rules())
 
 
-def test_a_uevent_that_is_held_back_for_the_next_is_not_lost(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_uevent_that_is_held_back_for_the_next_is_not_lost(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fakesysfs.run.uevents.REORDER_SECONDS", 0.05)
     got = received_by(machine)
     machine.fault_rule_add("uevent add memory32 reorder")
@@ -348,7 +369,10 @@ def test_rules_of_the_machine_file_and_of_the_options(tmp_path: Path) -> None:
         ("write", "which file? write for instance `write memory40/state EBUSY`"),
         ("write EBUSY", "which file? write for instance `write memory40/state EBUSY`"),
         ("write memory40/state", "what is to happen? an errno such as EBUSY, delay TIME, or hang"),
-        ("write memory40/state EBUZY", "`EBUZY` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P"),
+        (
+            "write memory40/state EBUZY",
+            "`EBUZY` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P",
+        ),
         ("uevent add drop", "of which device? write for instance `uevent add memory33 drop`"),
         ("write memory40/stat EBUSY", "a memory block has no file `stat`"),
         ("hide memory*/nodes", "a memory block has no file `nodes`"),

@@ -1,8 +1,10 @@
-"""Every feature flag, seen from outside: two machines that differ in one flag, and what each of them does.
+"""Every feature flag, seen from outside: two machines that differ in one flag, and what each of
+them does.
 
-The list of flags is the engine's own, so one that is added fails here until somebody shows what it is good for. Each
-case does something on a machine with the flag and on one without it, says what must be seen on either side, and stands
-on a kernel profile near the change. Which profile has which flag is checked against the dates in kernels/features.toml.
+The list of flags is the engine's own, so one that is added fails here until somebody shows what it
+is good for. Each case does something on a machine with the flag and on one without it, says what
+must be seen on either side, and stands on a kernel profile near the change. Which profile has which
+flag is checked against the dates in kernels/features.toml.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ def machine_with(kernel: str, flags: dict[str, bool], **options: Any) -> Iterato
     data = profile(kernel)
     on = [flag for flag in data["features"] if flags.get(flag, True)]
     on += [flag for flag, wanted in flags.items() if wanted and flag not in data["features"]]
-    with patch("fakesysfs.config.machine_config.load_kernel", lambda name, where: {**data, "features": on}):
+    with patch(
+        "fakesysfs.config.machine_config.load_kernel", lambda name, where: {**data, "features": on}
+    ):
         config = MachineConfig.from_options(kernel=kernel, **options)
     with Machine(config) as machine:
         yield machine
@@ -127,7 +131,11 @@ def state_calls(machine: Machine, word: str, block: int = FIRST) -> list[str]:
 def uevents(machine: Machine, call: Callable[[], object]) -> list[str]:
     seen = machine.events()
     outcome(call)
-    return [e.payload[0].replace("/devices/system/", "") for e in machine.events() if e not in seen and e.payload]
+    return [
+        e.payload[0].replace("/devices/system/", "")
+        for e in machine.events()
+        if e not in seen and e.payload
+    ]
 
 
 def number(machine: Machine, path: str, name: str) -> int:
@@ -150,10 +158,14 @@ def zone_number(machine: Machine, name: str, what: str) -> int:
 
 
 def min_free_kbytes(machine: Machine) -> int:
-    return 4 * sum(map(int, re.findall(r"^ +min +(\d+)$", machine.read_text("/proc/zoneinfo"), re.MULTILINE)))
+    return 4 * sum(
+        map(int, re.findall(r"^ +min +(\d+)$", machine.read_text("/proc/zoneinfo"), re.MULTILINE))
+    )
 
 
-def while_going_offline(machine: Machine, look: Callable[[], object], block: int = FIRST, asked: int = 1) -> object:
+def while_going_offline(
+    machine: Machine, look: Callable[[], object], block: int = FIRST, asked: int = 1
+) -> object:
     """What `look` sees in the midst of an offline, which then ends like by a signal.
 
     :param asked: how often the kernel may ask for signals before.
@@ -201,7 +213,9 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(flag: str, on: object, off: object, kernel: str = "6.1", **options: Any) -> Callable[[Look], Look]:
+def case(
+    flag: str, on: object, off: object, kernel: str = "6.1", **options: Any
+) -> Callable[[Look], Look]:
     """Make the function below the case of a flag. `also=` is taken out of the options."""
 
     def register(look: Look) -> Look:
@@ -213,7 +227,9 @@ def case(flag: str, on: object, off: object, kernel: str = "6.1", **options: Any
 
 
 def lines(flag: str, path: str, *on: str, off: tuple[str, ...] = (), **options: Any) -> None:
-    """The flag brings lines whose names are `on` into a file, and takes those out whose names are `off`."""
+    """The flag brings lines whose names are `on` into a file, and takes those out whose names are
+    `off`.
+    """
 
     def look(machine: Machine) -> object:
         text = machine.read_text(path)
@@ -252,7 +268,9 @@ def _(machine: Machine) -> object:
 @case("kstrtobool_enable_disable", ["ok", "ok"], ["EINVAL", "EINVAL"])
 def _(machine: Machine) -> object:
     online(machine)
-    return [store(machine, f"{MEMORY}/memory{FIRST}/online", word) for word in ("disable", "enable")]
+    return [
+        store(machine, f"{MEMORY}/memory{FIRST}/online", word) for word in ("disable", "enable")
+    ]
 
 
 @case("inject_signed", "ok", "EINVAL")
@@ -270,7 +288,12 @@ def _(machine: Machine) -> object:
     return machine.read_text(f"{MEMORY}/memory{FIRST}/removable")
 
 
-@case("valid_zones_cached", ["DMA32\n", "DMA32\n", "none\n"], ["none\n", "DMA32\n", "none\n"], append="mem=1000M")
+@case(
+    "valid_zones_cached",
+    ["DMA32\n", "DMA32\n", "none\n"],
+    ["none\n", "DMA32\n", "none\n"],
+    append="mem=1000M",
+)
 def _(machine: Machine) -> object:
     """RAM ends within the last block; in the first one zones meet."""
     return [machine.read_text(f"{MEMORY}/memory{block}/valid_zones") for block in (7, 6, 0)]
@@ -282,7 +305,9 @@ def _(machine: Machine) -> object:
     readers = []
 
     def read() -> object:
-        readers.append(threading.Thread(target=machine.read_text, args=(f"{MEMORY}/memory{FIRST}/uevent",)))
+        readers.append(
+            threading.Thread(target=machine.read_text, args=(f"{MEMORY}/memory{FIRST}/uevent",))
+        )
         readers[0].start()
         readers[0].join(0.3)
         return "waits" if readers[0].is_alive() else "reads"
@@ -295,8 +320,13 @@ def _(machine: Machine) -> object:
 
 @case("uevent_store_status", [": -22"], [""])
 def _(machine: Machine) -> object:
-    said = new_lines(machine, lambda: store(machine, f"{MEMORY}/memory7/uevent", "bogus"), "failed to send")
-    return [line.removeprefix("memory memory7: uevent: failed to send synthetic uevent") for line in said]
+    said = new_lines(
+        machine, lambda: store(machine, f"{MEMORY}/memory7/uevent", "bogus"), "failed to send"
+    )
+    return [
+        line.removeprefix("memory memory7: uevent: failed to send synthetic uevent")
+        for line in said
+    ]
 
 
 # Onlining
@@ -316,9 +346,16 @@ def _(machine: Machine) -> object:
     return state(machine, "online")
 
 
-@case("online_order0", [[131072, 131072 - 4 * 36], 36, 32 + 31], [[131072, 131072], 0, 64], kernel="5.4")
+@case(
+    "online_order0",
+    [[131072, 131072 - 4 * 36], 36, 32 + 31],
+    [[131072, 131072], 0, 64],
+    kernel="5.4",
+)
 def _(machine: Machine) -> object:
-    """In a new zone a CPU keeps no pages; later it keeps up to six batches, here of 7 pages: 42, less what went back."""
+    """In a new zone a CPU keeps no pages; later it keeps up to six batches, here of 7 pages: 42,
+    less what went back.
+    """
     free = [number(machine, "/proc/meminfo", "MemFree")]
     add(machine, 2)
     free[0] = number(machine, "/proc/meminfo", "MemFree")
@@ -340,7 +377,9 @@ def _(machine: Machine) -> object:
 
 @case("fresh_at_tail", PFN, PFN + 2 * PAGES - 1024, kernel="5.4")
 def _(machine: Machine) -> object:
-    """Of two blocks, the page that is used first: of the first chunk of the first, or of the last chunk of the last."""
+    """Of two blocks, the page that is used first: of the first chunk of the first, or of the last
+    chunk of the last.
+    """
     online(machine)
     online(machine, block=FIRST + 1)
     machine.allocate("anon", 4096, zone="Movable")
@@ -368,13 +407,17 @@ def _(machine: Machine) -> object:
 @case("prepare_online_notifier", [2, 2], [1, 1])
 def _(machine: Machine) -> object:
     add(machine)
-    return [state_calls(machine, word).count("memory_notify") for word in ("online_movable", "offline")]
+    return [
+        state_calls(machine, word).count("memory_notify") for word in ("online_movable", "offline")
+    ]
 
 
 @case("node_notifier", [2, 2], [0, 0], nodes=["memory=1G,cpus=0", "memory=0"])
 def _(machine: Machine) -> object:
     add(machine, node=1)
-    return [state_calls(machine, word).count("node_notify") for word in ("online_movable", "offline")]
+    return [
+        state_calls(machine, word).count("node_notify") for word in ("online_movable", "offline")
+    ]
 
 
 @case("normal_memory_mask", "0-1\n", "0\n", nodes=["memory=1G,cpus=0", "memory=0"])
@@ -389,9 +432,13 @@ def _(machine: Machine) -> object:
 HOLES = {"memory": "4G", "workload": "anon=16M"}
 
 
-@case("offline_holes_einval", ["EINVAL", []], ["ok", ["Offlined Pages 32736"]], kernel="5.4", **HOLES)
+@case(
+    "offline_holes_einval", ["EINVAL", []], ["ok", ["Offlined Pages 32736"]], kernel="5.4", **HOLES
+)
 def _(machine: Machine) -> object:
-    """The firmware keeps the end of the RAM below 2 GiB. What goes offline without it comes back without it."""
+    """The firmware keeps the end of the RAM below 2 GiB. What goes offline without it comes back
+    without it.
+    """
     present = zone_number(machine, "DMA32", "present")
     said = new_lines(machine, lambda: state(machine, "offline", 15), "Offlined")
     seen = machine.read_text(f"{MEMORY}/memory15/state")
@@ -434,7 +481,9 @@ def _(machine: Machine) -> object:
 
 @case("pcp_disabled_offline", [(0, 1), False], [(42, 7), True], kernel="5.10")
 def _(machine: Machine) -> object:
-    """The lists of CPUs while a block goes offline: how long they may be, and whether each pass empties them."""
+    """The lists of CPUs while a block goes offline: how long they may be, and whether each pass
+    empties them.
+    """
     online(machine)
 
     def look() -> object:
@@ -533,7 +582,11 @@ def _(machine: Machine) -> object:
 def _(machine: Machine) -> object:
     """The node gets its first memory, and loses its last."""
     add(machine, node=1)
-    return new_lines(machine, lambda: [state(machine, word) for word in ("online_movable", "offline")], "Demotion")
+    return new_lines(
+        machine,
+        lambda: [state(machine, word) for word in ("online_movable", "offline")],
+        "Demotion",
+    )
 
 
 # What is said about a page in the way
@@ -584,8 +637,15 @@ def _(machine: Machine) -> object:
 def _(machine: Machine) -> object:
     online(machine)
     said = new_lines(machine, lambda: machine.remove_memory(FIRST * BLOCK, BLOCK))
-    assert said[0] == "removing memory fails, because memory [0x0000000100000000-0x0000000107ffffff] is onlined"
-    return [outcome(lambda: machine.remove_memory(FIRST * BLOCK, BLOCK)), any("kernel BUG" in line for line in said)]
+    assert (
+        said[0]
+        == "removing memory fails, because memory [0x0000000100000000-0x0000000107ffffff] is"
+        " onlined"
+    )
+    return [
+        outcome(lambda: machine.remove_memory(FIRST * BLOCK, BLOCK)),
+        any("kernel BUG" in line for line in said),
+    ]
 
 
 @case("resource_busy_only", ["ok", "EEXIST"], ["EEXIST", "EEXIST"])
@@ -649,7 +709,12 @@ case("memmap_on_memory_force", "force\n", "N\n", append="memory_hotplug.memmap_o
 )
 
 
-@case("online_policy", ["ok", "Movable"], ["ENOENT", "Normal"], append="memory_hotplug.online_policy=auto-movable")
+@case(
+    "online_policy",
+    ["ok", "Movable"],
+    ["ENOENT", "Normal"],
+    append="memory_hotplug.online_policy=auto-movable",
+)
 def _(machine: Machine) -> object:
     online(machine, "online")
     return [outcome(lambda: machine.stat(f"{PARAMETERS}/online_policy")), machine.blocks()[-1].zone]
@@ -703,7 +768,9 @@ def _(machine: Machine) -> object:
 
 @case("virtio_mem_removes_later", ["EBUSY", "ok", 0], ["ok", "ok", 1])
 def _(machine: Machine) -> object:
-    """A block of which all is unplugged and that does not go offline the first time: blocks left in the end."""
+    """A block of which all is unplugged and that does not go offline the first time: blocks left in
+    the end.
+    """
     machine.virtio_mem_probe(0, 4 * GIB, GIB, 2 * MIB)
     grown(machine, BLOCK)
     state(machine, "online_movable")
@@ -719,7 +786,9 @@ BAD = 7 * PAGES // 2  # in boot memory
 
 
 def poison_twice(machine: Machine, how: str) -> list[object]:
-    address = next(hex(pfn * 4096) for pfn in range(BAD, 1 << 20) if machine.page(pfn)["kind"] == "free")
+    address = next(
+        hex(pfn * 4096) for pfn in range(BAD, 1 << 20) if machine.page(pfn)["kind"] == "free"
+    )
     store(machine, f"{MEMORY}/{how}_offline_page", address)
     start = len(machine.dmesg())
     second = store(machine, f"{MEMORY}/{how}_offline_page", address)
@@ -728,15 +797,22 @@ def poison_twice(machine: Machine, how: str) -> list[object]:
 
 
 SOFT = "page already poisoned"
-case("soft_offline_poisoned_ok", ["ok", f"soft_offline_page: PFN {SOFT}"], ["EBUSY", f"soft_offline_page: PFN {SOFT}"])(
-    lambda machine: poison_twice(machine, "soft")
-)
-case("soft_offline_function", ["ok", f"soft_offline_page: PFN {SOFT}"], ["ok", f"soft offline: PFN {SOFT}"])(
-    lambda machine: poison_twice(machine, "soft")
-)
-case("soft_offline_capital", ["ok", f"Soft offline: PFN: {SOFT}"], ["ok", f"soft offline: PFN {SOFT}"], kernel="6.12")(
-    lambda machine: poison_twice(machine, "soft")
-)
+case(
+    "soft_offline_poisoned_ok",
+    ["ok", f"soft_offline_page: PFN {SOFT}"],
+    ["EBUSY", f"soft_offline_page: PFN {SOFT}"],
+)(lambda machine: poison_twice(machine, "soft"))
+case(
+    "soft_offline_function",
+    ["ok", f"soft_offline_page: PFN {SOFT}"],
+    ["ok", f"soft offline: PFN {SOFT}"],
+)(lambda machine: poison_twice(machine, "soft"))
+case(
+    "soft_offline_capital",
+    ["ok", f"Soft offline: PFN: {SOFT}"],
+    ["ok", f"soft offline: PFN {SOFT}"],
+    kernel="6.12",
+)(lambda machine: poison_twice(machine, "soft"))
 HARD = "Memory failure: PFN: "
 case("hard_offline_ehwpoison", ["EHWPOISON", f"{HARD}already hardware poisoned"],
      ["ok", f"{HARD}already hardware poisoned"])(lambda machine: poison_twice(machine, "hard"))  # fmt: skip
@@ -752,7 +828,9 @@ def _(machine: Machine) -> object:
 
 @case("poison_kept_per_block", [4, 4, 0], [4, 4, 4])
 def _(machine: Machine) -> object:
-    """HardwareCorrupted: after a page went bad, after its block was offline and online again, after its removal."""
+    """HardwareCorrupted: after a page went bad, after its block was offline and online again, after
+    its removal.
+    """
     online(machine)
     machine.store(f"{MEMORY}/hard_offline_page", hex(FIRST * BLOCK))
     seen = [number(machine, "/proc/meminfo", "HardwareCorrupted")]
@@ -799,7 +877,9 @@ case("bare_metal_2g_blocks", "80000000\n", "8000000\n", memory="65408M", config=
 case("arm64_small_sections", "8000000\n", "40000000\n", arch="aarch64", memory="4G")(
     lambda machine: machine.read_text(f"{MEMORY}/block_size_bytes")
 )
-case("reserve_low_1m", 3998 - 158, 3998 - 15)(lambda machine: zone_number(machine, "DMA", "managed"))
+case("reserve_low_1m", 3998 - 158, 3998 - 15)(
+    lambda machine: zone_number(machine, "DMA", "managed")
+)
 case("cpu_maps_sized", [28672, 4096], [4096, 4096])(
     lambda machine: [machine.stat(f"{NODE}/node0/{name}")[5] for name in ("cpulist", "cpumap")]
 )
@@ -832,7 +912,9 @@ lines("zoneinfo_pcp_limits", ZONEINFO, "high_min", "high_max")
 lines("zoneinfo_highatomic", ZONEINFO, "reserved_highatomic", "free_highatomic")
 lines("vmstat_memmap", VMSTAT, "nr_memmap_pages", "nr_memmap_boot_pages")
 lines("vmstat_pgdemote", VMSTAT, "pgdemote_kswapd", "pgdemote_direct")
-lines("vmstat_pgdemote_node", NODE_VMSTAT, "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged")
+lines(
+    "vmstat_pgdemote_node", NODE_VMSTAT, "pgdemote_kswapd", "pgdemote_direct", "pgdemote_khugepaged"
+)
 lines("vmstat_khugepaged", VMSTAT, "pgsteal_khugepaged", "pgscan_khugepaged", "pgdemote_khugepaged")
 lines("vmstat_throttled", VMSTAT, "nr_throttled_written")
 lines("vmstat_promote", VMSTAT, "pgpromote_success", "pgpromote_candidate")
@@ -843,15 +925,40 @@ lines("vmstat_foll_pin", VMSTAT, "nr_foll_pin_acquired", "nr_foll_pin_released")
 lines("vmstat_workingset_split", VMSTAT, "workingset_refault_anon", "workingset_refault_file",
       off=("workingset_refault",))  # fmt: skip
 lines("vmstat_thp_swpin", VMSTAT, "swpin_zero", "swpout_zero")
-case("vmstat_kernel_stack_node", True, False)(lambda machine: "nr_kernel_stack" in node_counters(machine))
-case("vmstat_page_table_node", True, False)(lambda machine: "nr_page_table_pages" in node_counters(machine))
+case("vmstat_kernel_stack_node", True, False)(
+    lambda machine: "nr_kernel_stack" in node_counters(machine)
+)
+case("vmstat_page_table_node", True, False)(
+    lambda machine: "nr_page_table_pages" in node_counters(machine)
+)
 lines("vmstat_pgreuse", VMSTAT, "pgreuse")
-lines("vmstat_thp_migration", VMSTAT, "thp_migration_success", "thp_migration_fail", "thp_migration_split")
-lines("vmstat_thp_charge", VMSTAT, "thp_fault_fallback_charge", "thp_file_fallback", "thp_file_fallback_charge")
-lines("vmstat_thp_scan_exceed", VMSTAT, *(f"thp_scan_exceed_{what}_pte" for what in ("none", "swap", "share")))
+lines(
+    "vmstat_thp_migration",
+    VMSTAT,
+    "thp_migration_success",
+    "thp_migration_fail",
+    "thp_migration_split",
+)
+lines(
+    "vmstat_thp_charge",
+    VMSTAT,
+    "thp_fault_fallback_charge",
+    "thp_file_fallback",
+    "thp_file_fallback_charge",
+)
+lines(
+    "vmstat_thp_scan_exceed",
+    VMSTAT,
+    *(f"thp_scan_exceed_{what}_pte" for what in ("none", "swap", "share")),
+)
 lines("vmstat_thp_underused", VMSTAT, "thp_underused_split_page")
 lines("vmstat_direct_map_splits", VMSTAT, "direct_map_level2_splits", "direct_map_level3_splits")
-lines("vmstat_direct_map_collapses", VMSTAT, "direct_map_level2_collapses", "direct_map_level3_collapses")
+lines(
+    "vmstat_direct_map_collapses",
+    VMSTAT,
+    "direct_map_level2_collapses",
+    "direct_map_level3_collapses",
+)
 lines("vmstat_cma_alloc", VMSTAT, "cma_alloc_success", "cma_alloc_fail", config="CMA=y")
 lines("vmstat_ksm", VMSTAT, "ksm_swpin_copy", "cow_ksm")
 lines("vmstat_zswap", VMSTAT, "zswpin", "zswpout", config="ZSWAP=y")
@@ -885,17 +992,29 @@ def _(machine: Machine) -> object:
 
 @case("iomem_ecam", "PCI ECAM 0000 [bus 00-ff]", "PCI MMCONFIG 0000 [bus 00-ff]")
 def _(machine: Machine) -> object:
-    return next(line.partition(" : ")[2] for line in machine.read_text(IOMEM).splitlines() if "[bus" in line)
+    return next(
+        line.partition(" : ")[2] for line in machine.read_text(IOMEM).splitlines() if "[bus" in line
+    )
 
 
 @case("iomem_local_apic", ["fee00000-fee00fff : Local APIC"], [])
 def _(machine: Machine) -> object:
-    return [line for line in machine.read_text(IOMEM).splitlines() if "APIC" in line and "IOAPIC" not in line]
+    return [
+        line
+        for line in machine.read_text(IOMEM).splitlines()
+        if "APIC" in line and "IOAPIC" not in line
+    ]
 
 
-@case("node_filehuge_aligned", "Node 0 FileHugePages:         0 kB", "Node 0 FileHugePages:        0 kB")
+@case(
+    "node_filehuge_aligned",
+    "Node 0 FileHugePages:         0 kB",
+    "Node 0 FileHugePages:        0 kB",
+)
 def _(machine: Machine) -> object:
-    return next(line for line in machine.read_text(NODE_MEMINFO).splitlines() if "FileHugePages" in line)
+    return next(
+        line for line in machine.read_text(NODE_MEMINFO).splitlines() if "FileHugePages" in line
+    )
 
 
 @case("zoneinfo_pcp_by_zone", True, False)
@@ -936,7 +1055,8 @@ def test_flag_shows(flag: str) -> None:
 
 # Which kernel has which flag
 
-#: Stable kernels that have what their release had not, or lack what it should have: see kernels/features.toml.
+# : Stable kernels that have what their release had not, or lack what it should have: see
+# kernels/features.toml.
 STABLE = {
     "removable_const": {"5.4"},
     "online_refusal_shrinks_span": {"5.4"},
@@ -955,7 +1075,9 @@ def dated(text: str) -> set[str]:
     """The profiles that the first words of a flag's description speak of."""
     kernels = list_kernels()
     if found := re.match(r"until (\S+), and since (\S+)", text):
-        return {k for k in kernels if version(k) < version(found[1]) or version(k) >= version(found[2])}
+        return {
+            k for k in kernels if version(k) < version(found[1]) or version(k) >= version(found[2])
+        }
     if found := re.match(r"since ([\d.]+)", text):
         return {k for k in kernels if version(k) >= version(found[1])}
     if found := re.match(r"until ([\d.]+)", text):

@@ -1,6 +1,8 @@
-"""HMP on a socket against a real QEMU's: what is typed and what is shown, byte for byte; and the socket of it.
+"""HMP on a socket against a real QEMU's: what is typed and what is shown, byte for byte; and the
+socket of it.
 
-What a QEMU showed is in qemu_hmp.json, and compared also where there is none; to record it anew: FAKESYSFS_QEMU_RECORD=1.
+What a QEMU showed is in qemu_hmp.json, and compared also where there is none; to record it anew:
+FAKESYSFS_QEMU_RECORD=1.
 """
 
 from __future__ import annotations
@@ -43,8 +45,14 @@ CLIENTS = [
     b"info memory-devices\n",
     b"info memory_size_summary\r\n",
     b"bogus\ninfo bogus\n/\n",
-    b"device_del nope\ndevice_add\nobject_del x y\nobject_add\ninfo memdev x\ndevice_add pc-dimm,id=\n",
-    b"object_add memory-backend-ram,id=m1,size=128M\ndevice_add pc-dimm,id=d1,memdev=m1\ninfo memory-devices\ninfo memdev\n",
+    (
+        b"device_del nope\ndevice_add\nobject_del x y\nobject_add\ninfo memdev x\ndevice_add"
+        b" pc-dimm,id=\n"
+    ),
+    (
+        b"object_add memory-backend-ram,id=m1,size=128M\ndevice_add pc-dimm,id=d1,memdev=m1\ninfo"
+        b" memory-devices\ninfo memdev\n"
+    ),
     b"device_add pc-dimm,id=d1,memdev=m1\nobject_del m1\ninfo numa\n",
     b"info mem",
     b"w\n",
@@ -58,7 +66,10 @@ CLIENTS = [
     b"\x1b[A\x1b[A",
     b"\x1b[A\x17\n\x1b[A\n",
     b"abc\x0cd\x1b[D\x0c\n",
-    b"object_\t\tad\t\ninf\tmemory\t_\t\ninfo memory_size_summary\t\nzzz\t\ninfo memdev x\t\ndevice_d\x1b[D\x1b[D\t\n",
+    (
+        b"object_\t\tad\t\ninf\tmemory\t_\t\ninfo memory_size_summary\t\nzzz\t\ninfo memdev"
+        b" x\t\ndevice_d\x1b[D\x1b[D\t\n"
+    ),
     b"object_add\x01object_\tx\n",
     b"z" * 60 + b"\x1b[D" * 5 + b"y\x01x\n",
 ]
@@ -126,7 +137,16 @@ def connected(path: str) -> socket.socket:
 @contextmanager
 def qemu(directory: Path) -> Iterator[Callable[[bytes], bytes]]:
     path = f"{directory / 'monitor'}"
-    command = [PROGRAM, "-S", "-M", f"{MACHINE.kind},accel=tcg", "-nodefaults", "-display", "none", *MACHINE.qemu_options()]
+    command = [
+        PROGRAM,
+        "-S",
+        "-M",
+        f"{MACHINE.kind},accel=tcg",
+        "-nodefaults",
+        "-display",
+        "none",
+        *MACHINE.qemu_options(),
+    ]
     listen = ["-monitor", f"unix:{path},server=on,wait=off"]
     with subprocess.Popen([*command, *listen], stderr=subprocess.DEVNULL, cwd=directory) as process:
         try:
@@ -139,22 +159,32 @@ def qemu(directory: Path) -> Iterator[Callable[[bytes], bytes]]:
 
 
 def typing(seed: int) -> Iterator[bytes]:
-    """Clients who press keys at random, but come upon no command, nor Tab: QEMU has more commands, some of one letter."""
+    """Clients who press keys at random, but come upon no command, nor Tab: QEMU has more commands,
+    some of one letter.
+    """
     chance = random.Random(seed)
     keys = [b"%c" % key for key in range(256) if key not in b"\t?cdefghijklmnopqrstuvxy"]
     keys += [b"\x1b[%c" % key for key in b"ABCDEFHZ134"]
     often = [b"a", b"b", b" ", b"zwza  wz wba", b"\n", b"\x1b[D", b"\x1b[C", b"\x1b[A", b"\x1b[B", b"\x08", b"\x17", b"\x04",
              b"\x1b[1~", b"\x1b[3~", b"\x1b[4~", b"\x01", b"\x05", b"\x0c", b"zz"]  # fmt: skip
     for _ in range(40):
-        yield b"".join(chance.choice(often if chance.random() < 0.9 else keys) for _ in range(chance.randrange(60)))
+        yield b"".join(
+            chance.choice(often if chance.random() < 0.9 else keys)
+            for _ in range(chance.randrange(60))
+        )
 
 
-@pytest.mark.may_skip("120 MB for a QEMU, of this version only Debian 12 has; what it showed before is compared anywhere")
+@pytest.mark.may_skip(
+    "120 MB for a QEMU, of this version only Debian 12 has; what it showed before is compared"
+    " anywhere"
+)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_shows_what_qemu_does(seed: int, tmp_path: Path) -> None:
     version = installed()
     if version is None or not version.startswith(VERSION):
-        pytest.skip(f"{PROGRAM} {VERSION}x is not installed" + (f", but {version}" if version else ""))
+        pytest.skip(
+            f"{PROGRAM} {VERSION}x is not installed" + (f", but {version}" if version else "")
+        )
     with qemu(tmp_path) as real, ours() as our:
         for typed in typing(seed) if seed else CLIENTS:
             banner, _, shown = real(typed).partition(b"\r\n")
@@ -174,10 +204,20 @@ def test_shows_what_qemu_did(piece: int, tmp_path: Path) -> None:
 
 
 def record(directory: Path) -> None:
-    said = f"QEMU {installed()}, started with -S: what clients typed and were shown, latin-1 but for {SYMBOLS}"
+    said = (
+        f"QEMU {installed()}, started with -S: what clients typed and were shown, latin-1 but for"
+        f" {SYMBOLS}"
+    )
     with qemu(directory) as real:
-        steps = [json.dumps([typed.decode("latin1"), readable(real(typed))], ensure_ascii=False) for typed in CLIENTS]
-    RECORDED.write_text(f'{{"about": {json.dumps(said, ensure_ascii=False)},\n"clients": [\n' + ",\n".join(steps) + "\n]}\n")
+        steps = [
+            json.dumps([typed.decode("latin1"), readable(real(typed))], ensure_ascii=False)
+            for typed in CLIENTS
+        ]
+    RECORDED.write_text(
+        f'{{"about": {json.dumps(said, ensure_ascii=False)},\n"clients": [\n'
+        + ",\n".join(steps)
+        + "\n]}\n"
+    )
 
 
 def test_line_is_cut_off_where_qemu_does() -> None:
@@ -202,7 +242,7 @@ def test_a_fault_of_ours_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b"Error: internal error: ZeroDivisionError" in (session.step() or b"")
 
 
-# --------------------------------------------------------------------------------------------------------- the socket
+# --------------------------------------------------------------------------------------- the socket
 
 
 @pytest.fixture
@@ -227,13 +267,17 @@ def shown_until(client: socket.socket, end: bytes) -> bytes:
 
 
 def test_clients_of_the_socket(server: MonitorServer) -> None:
-    """As QEMU does: each is answered all it has typed before it is hung up on, and what it left undone is forgotten."""
+    """As QEMU does: each is answered all it has typed before it is hung up on, and what it left
+    undone is forgotten.
+    """
     for typed, shown in json.loads(RECORDED.read_text())["clients"]:
         assert readable(converse(server.path, typed.encode("latin1"))) == shown, typed
 
 
 def test_one_after_another(server: MonitorServer) -> None:
-    """A second client waits for the first to hang up, and is then answered what it has typed meanwhile."""
+    """A second client waits for the first to hang up, and is then answered what it has typed
+    meanwhile.
+    """
     with closing(connected(server.path)) as second, closing(connected(server.path)) as third:
         assert shown_until(second, b"(qemu) ") == BANNER
         third.sendall(b"\n")
@@ -248,7 +292,9 @@ def test_one_after_another(server: MonitorServer) -> None:
     assert converse(server.path, b"\x1b[A") == BANNER + b"z\x1b[K"
 
 
-def test_client_that_does_not_read_or_vanishes(server: MonitorServer, monitor: Monitor, tmp_path: Path) -> None:
+def test_client_that_does_not_read_or_vanishes(
+    server: MonitorServer, monitor: Monitor, tmp_path: Path
+) -> None:
     """It is not read from any more; QMP goes on; when it hangs up it is the next one's turn."""
     typed, line = 0, b"a" * 4000 + b"\n"
     with closing(connected(server.path)) as lazy:
@@ -257,7 +303,10 @@ def test_client_that_does_not_read_or_vanishes(server: MonitorServer, monitor: M
             while typed < 64 << 20:
                 typed += lazy.send(line)
         assert typed < 4 << 20
-        with serve_qmp(f"{tmp_path / 'qmp'}", monitor), closing(connected(f"{tmp_path / 'qmp'}")) as other:
+        with (
+            serve_qmp(f"{tmp_path / 'qmp'}", monitor),
+            closing(connected(f"{tmp_path / 'qmp'}")) as other,
+        ):
             other.sendall(b'{"execute":"qmp_capabilities"}{"execute":"query-name"}')
             shown_until(other, b'{"return": {}}\r\n{"return": {}}\r\n')
     for _ in range(20):
@@ -276,14 +325,22 @@ def test_quit(tmp_path: Path) -> None:
         assert "m1" not in [backend.id for backend in slots.backends]
 
 
-def test_socket_and_files_in_its_way(server: MonitorServer, monitor: Monitor, tmp_path: Path) -> None:
+def test_socket_and_files_in_its_way(
+    server: MonitorServer, monitor: Monitor, tmp_path: Path
+) -> None:
     assert stat.S_IMODE(os.stat(server.path).st_mode) == 0o600
     (tmp_path / "file").write_text("precious")
-    in_the_way = {"file": "a file of that name exists; remove it or choose", "hmp": "another program listens there; choose"}
+    in_the_way = {
+        "file": "a file of that name exists; remove it or choose",
+        "hmp": "another program listens there; choose",
+    }
     for place, why in in_the_way.items():
         with pytest.raises(EnvironmentProblem) as refused:
             serve_hmp(f"{tmp_path / place}", monitor)
-        assert f"{refused.value}" == f"cannot make the HMP socket {tmp_path / place}: {why} another --hmp path"
+        assert (
+            f"{refused.value}"
+            == f"cannot make the HMP socket {tmp_path / place}: {why} another --hmp path"
+        )
     assert (tmp_path / "file").read_text() == "precious"
     server.close()
     assert not os.path.lexists(server.path)

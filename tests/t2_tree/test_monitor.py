@@ -1,8 +1,9 @@
 """The QEMU monitor: what it says, compared with a real QEMU; and that no client can upset it.
 
-qemu_dialogues.json was recorded from QEMU 7.2.22: machines without a guest that answers, so that nothing but QEMU itself
-is in the replies. The recordings of real guests contribute what happens when one does answer. What follows is about the
-socket: who is told what and when, and clients that break off, flood, or never listen.
+qemu_dialogues.json was recorded from QEMU 7.2.22: machines without a guest that answers, so that
+nothing but QEMU itself is in the replies. The recordings of real guests contribute what happens
+when one does answer. What follows is about the socket: who is told what and when, and clients that
+break off, flood, or never listen.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ RECORDINGS = sorted((HERE.parent / "recordings").glob("*.json"))
 SESSIONS = json.loads((HERE / "qemu_dialogues.json").read_text())["sessions"]
 
 
-# ------------------------------------------------------------------------------------------------ as a real QEMU does
+# ------------------------------------------------------------------------------ as a real QEMU does
 
 
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session["title"])
@@ -69,10 +70,14 @@ def test_says_what_qemu_says(session: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_recording(path: Path) -> None:
-    """What the monitor's side of a recording says, with a guest that answers as the recorded ones did."""
+    """What the monitor's side of a recording says, with a guest that answers as the recorded ones
+    did.
+    """
     recording = json.loads(path.read_text())
     machine = recording["machine"]
-    guest = ModelGuest(machine["memory"], nodes=machine.get("nodes", ()), distances=machine.get("distances", ()))
+    guest = ModelGuest(
+        machine["memory"], nodes=machine.get("nodes", ()), distances=machine.get("distances", ())
+    )
     wrong = []
     real: Any
     ours: Any
@@ -97,7 +102,7 @@ def test_recording(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-# --------------------------------------------------------------------------------------------------------------- text
+# --------------------------------------------------------------------------------------------- text
 
 
 @pytest.mark.parametrize(
@@ -126,13 +131,17 @@ def test_json_comes_in_any_pieces() -> None:
 
 
 def test_json_survives_anything() -> None:
-    """Whatever was sent, a message behind 0xFF and a line end is understood; and no piece of junk is kept for ever."""
+    """Whatever was sent, a message behind 0xFF and a line end is understood; and no piece of junk
+    is kept for ever.
+    """
     chance = random.Random(1)
     letters = b"{}[]:,\"'\\ \n\t019eE+-.abtruefalsn%\x00\x7f\x80\xc3\xa9\xfe\xff"
     for _ in range(2000):
         stream = JsonStream()
         stream.feed(bytes(chance.choices(letters, k=chance.randrange(40))))
-        stream.feed(b"\"\n'\n]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}\xff\n" * 2 + b'{"execute": "sync"}')
+        stream.feed(
+            b"\"\n'\n]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}]}\xff\n" * 2 + b'{"execute": "sync"}'
+        )
         got: list[Any] = []
         more = True
         while more:
@@ -155,7 +164,7 @@ def test_json_out_and_in_again() -> None:
         assert to_json(parse_json(encoded.decode())) == encoded
 
 
-# ----------------------------------------------------------------------------------------------------------- commands
+# ----------------------------------------------------------------------------------------- commands
 
 
 @pytest.fixture
@@ -175,11 +184,18 @@ def test_monitor_for_scripts(board: DimmBoard) -> None:
     monitor = Monitor(board)
     assert monitor.command("bogus") == "unknown command: 'bogus'\n"
     assert monitor.command("object_add memory-backend-ram,id=m0,size=1G") == ""
-    assert monitor.command("info memory_size_summary") == "base memory: 1073741824\nplugged memory: 0\n"
+    assert (
+        monitor.command("info memory_size_summary")
+        == "base memory: 1073741824\nplugged memory: 0\n"
+    )
     assert monitor.command("info version") == "7.2.22 (fakesysfs)\n"
     assert monitor.command("info status") == "VM status: running\n"
     assert monitor.command("info name") == ""
-    assert monitor.execute("query-status") == {"status": "running", "singlestep": False, "running": True}
+    assert monitor.execute("query-status") == {
+        "status": "running",
+        "singlestep": False,
+        "running": True,
+    }
     with pytest.raises(MonitorError, match="has not been found") as e:
         monitor.execute("nope")
     assert e.value.klass == "CommandNotFound"
@@ -234,7 +250,10 @@ def test_whether_a_line_was_refused(board: DimmBoard, line: str, refused: bool) 
 )  # fmt: skip
 def test_completion(board: DimmBoard, line: str, ends: list[str]) -> None:
     monitor = Monitor(board)
-    for command in ("object_add memory-backend-ram,id=m0,size=2M", "object_add memory-backend-ram,id=m1,size=2M"):
+    for command in (
+        "object_add memory-backend-ram,id=m0,size=2M",
+        "object_add memory-backend-ram,id=m1,size=2M",
+    ):
         assert monitor.command(command) == ""
     assert monitor.command("device_add pc-dimm,id=d0,memdev=m0") == ""
     assert sorted(monitor.hmp.complete(line)) == sorted(ends)
@@ -264,14 +283,22 @@ def test_nothing_is_too_deep(board: DimmBoard) -> None:
     assert len(deep) > 10
     for request in deep:
         reply = parse_json(session.receive(request)[0].decode())
-        assert "internal" not in reply.get("error", {}).get("desc", ""), request.replace(DEEP, b"DEEP")
+        assert "internal" not in reply.get("error", {}).get("desc", ""), request.replace(
+            DEEP, b"DEEP"
+        )
 
 
 def test_query_commands_are_all_there(board: DimmBoard) -> None:
     monitor = Monitor(board)
     names = [command["name"] for command in monitor.execute("query-commands")]
     assert len(names) == len(set(names))
-    assert {"device_add", "device_del", "object-add", "query-memory-devices", "qmp_capabilities"} <= set(names)
+    assert {
+        "device_add",
+        "device_del",
+        "object-add",
+        "query-memory-devices",
+        "qmp_capabilities",
+    } <= set(names)
     for name in names:
         if name.startswith("query-"):
             monitor.execute(name)
@@ -314,7 +341,7 @@ def test_quit_is_told(board: DimmBoard) -> None:
     assert said == ["host-qmp-quit"]
 
 
-# --------------------------------------------------------------------------------------------------------- the socket
+# --------------------------------------------------------------------------------------- the socket
 
 
 class Client:
@@ -392,21 +419,28 @@ def clients(server: MonitorServer) -> Iterator[list[Client]]:
 
 def plug(client: Client, name: str = "d0") -> None:
     assert client.hmp(f"object_add memory-backend-ram,id=m-{name},size=128M") == ""
-    assert client.call("device_add", driver="pc-dimm", id=name, memdev=f"m-{name}") == {"return": {}}
+    assert client.call("device_add", driver="pc-dimm", id=name, memdev=f"m-{name}") == {
+        "return": {}
+    }
 
 
 def test_greeting(server: MonitorServer) -> None:
     with closing(Client(server.path, negotiate=False)) as client:
         assert client.greeting == {
             "QMP": {
-                "version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": " (fakesysfs)"},
+                "version": {
+                    "qemu": {"micro": 22, "minor": 2, "major": 7},
+                    "package": " (fakesysfs)",
+                },
                 "capabilities": ["oob"],
             }
         }
         assert client.call("query-name")["error"]["class"] == "CommandNotFound"
 
 
-def test_events_follow_the_reply_and_reach_everybody(clients: list[Client], server: MonitorServer) -> None:
+def test_events_follow_the_reply_and_reach_everybody(
+    clients: list[Client], server: MonitorServer
+) -> None:
     with closing(Client(server.path, negotiate=False)) as silent:
         first, *others = clients
         plug(first)
@@ -415,11 +449,18 @@ def test_events_follow_the_reply_and_reach_everybody(clients: list[Client], serv
         assert list(event) == ["timestamp", "event", "data"]
         assert abs(event["timestamp"]["seconds"] - time.time()) < 60
         assert 0 <= event["timestamp"]["microseconds"] < 1_000_000
-        assert event["data"] == {"info": {"device": "d0", "source": 1, "status": 0, "slot": "0", "slot-type": "DIMM"}}
+        assert event["data"] == {
+            "info": {"device": "d0", "source": 1, "status": 0, "slot": "0", "slot-type": "DIMM"}
+        }
         assert first.call("device_del", id="d0") == {"return": {}}
         assert first.event_names() == ["ACPI_DEVICE_OST", "DEVICE_DELETED", "ACPI_DEVICE_OST"]
         for client in others:
-            assert client.event_names() == ["ACPI_DEVICE_OST", "ACPI_DEVICE_OST", "DEVICE_DELETED", "ACPI_DEVICE_OST"]
+            assert client.event_names() == [
+                "ACPI_DEVICE_OST",
+                "ACPI_DEVICE_OST",
+                "DEVICE_DELETED",
+                "ACPI_DEVICE_OST",
+            ]
         assert "error" in silent.call("query-name")
         assert silent.events == []
 
@@ -432,7 +473,9 @@ def test_guest_that_hangs_stops_nobody(clients: list[Client], guest: ModelGuest)
     assert first.call("device_del", id="d0") == {"return": {}}
     assert second.call("device_del", id="d0") == {"return": {}}
     assert time.monotonic() - start < 5
-    assert [device["data"]["id"] for device in second.call("query-memory-devices")["return"]] == ["d0"]
+    assert [device["data"]["id"] for device in second.call("query-memory-devices")["return"]] == [
+        "d0"
+    ]
     guest.may_answer.set()
     deadline = time.monotonic() + 10
     while second.call("query-memory-devices")["return"]:
@@ -470,7 +513,9 @@ def test_message_in_pieces(clients: list[Client]) -> None:
     ],
     ids=lambda junk: repr(junk[:12]),
 )
-def test_junk_hurts_only_its_sender(clients: list[Client], board: DimmBoard, guest: ModelGuest, junk: bytes) -> None:
+def test_junk_hurts_only_its_sender(
+    clients: list[Client], board: DimmBoard, guest: ModelGuest, junk: bytes
+) -> None:
     bad, good, other = clients
     before = [board.memdevs(), board.memory_devices(), board.ospm_status()]
     sender = threading.Thread(target=_send_and_go, args=(bad, junk))
@@ -496,9 +541,12 @@ def memory() -> int:
 
 
 @pytest.mark.parametrize(
-    ("begin", "go_on"), [(b"", b"a" * 65536), (b'"', b"a" * 65536), (b"[", b'"",' * 20000), (b"[", b"1," * 30000)]
+    ("begin", "go_on"),
+    [(b"", b"a" * 65536), (b'"', b"a" * 65536), (b"[", b'"",' * 20000), (b"[", b"1," * 30000)],
 )
-def test_message_without_end_is_hung_up_on(server: MonitorServer, begin: bytes, go_on: bytes) -> None:
+def test_message_without_end_is_hung_up_on(
+    server: MonitorServer, begin: bytes, go_on: bytes
+) -> None:
     with closing(Client(server.path)) as client, closing(Client(server.path)) as other:
         before, sent = memory(), 0
         client.send(begin)
@@ -512,7 +560,9 @@ def test_message_without_end_is_hung_up_on(server: MonitorServer, begin: bytes, 
 
 
 def test_commands_whose_replies_nobody_fetches_are_not_taken(server: MonitorServer) -> None:
-    """The client is not read from any more; memory does not grow; others are served; in the end it gets everything."""
+    """The client is not read from any more; memory does not grow; others are served; in the end it
+    gets everything.
+    """
     with closing(Client(server.path)) as lazy, closing(Client(server.path)) as other:
         before = memory()
         lazy.sock.setblocking(False)
@@ -530,7 +580,9 @@ def test_commands_whose_replies_nobody_fetches_are_not_taken(server: MonitorServ
             assert "return" in lazy.receive()
 
 
-def test_client_that_never_listens_is_hung_up_on(server: MonitorServer, board: DimmBoard, guest: ModelGuest) -> None:
+def test_client_that_never_listens_is_hung_up_on(
+    server: MonitorServer, board: DimmBoard, guest: ModelGuest
+) -> None:
     with closing(Client(server.path)) as deaf, closing(Client(server.path)) as other:
         plug(other)
         for i in range(monitor_server.OUTPUT_LIMIT // 100):  # an event takes more than that
@@ -552,7 +604,9 @@ def test_vanishing_clients(server: MonitorServer) -> None:
 
 
 def test_last_words_are_answered(server: MonitorServer) -> None:
-    """A client that closes its sending side, as `nc -N` does, still gets its replies; then the server hangs up."""
+    """A client that closes its sending side, as `nc -N` does, still gets its replies; then the
+    server hangs up.
+    """
     with closing(Client(server.path)) as client:
         client.send(b'{"execute":"query-name","id":1}{"execute":"query-name","id":2}{"execute"')
         client.sock.shutdown(socket.SHUT_WR)
@@ -578,11 +632,17 @@ def test_too_many_clients(server: MonitorServer) -> None:
 
 def test_quit(path: Path, board: DimmBoard) -> None:
     quitted = threading.Event()
-    with serve_qmp(f"{path}", board, quitted.set), closing(Client(path)) as client, closing(Client(path)) as other:
+    with (
+        serve_qmp(f"{path}", board, quitted.set),
+        closing(Client(path)) as client,
+        closing(Client(path)) as other,
+    ):
         client.send(b'{"execute":"quit","id":1}')
         replies = [client.receive(), client.receive()]
         assert {"return": {}, "id": 1} in replies
-        assert [reply["data"] for reply in replies if "event" in reply] == [{"guest": False, "reason": "host-qmp-quit"}]
+        assert [reply["data"] for reply in replies if "event" in reply] == [
+            {"guest": False, "reason": "host-qmp-quit"}
+        ]
         assert client.is_hung_up()
         assert other.is_hung_up()
         assert quitted.wait(10)
@@ -609,7 +669,7 @@ def test_close_hangs_up_and_removes_the_socket(path: Path, board: DimmBoard) -> 
     assert not path.exists()
 
 
-# ------------------------------------------------------------------------------------------------- the socket's file
+# -------------------------------------------------------------------------------- the socket's file
 
 
 def test_only_the_owner_may_connect(server: MonitorServer) -> None:
@@ -626,8 +686,13 @@ def test_socket_of_a_dead_program_is_replaced(path: Path, board: DimmBoard) -> N
     assert not path.exists()
 
 
-def test_socket_of_a_living_program_is_left_alone(path: Path, server: MonitorServer, board: DimmBoard) -> None:
-    with pytest.raises(EnvironmentProblem, match=r"^cannot make the QMP socket .*qmp: another program listens there; \w"):
+def test_socket_of_a_living_program_is_left_alone(
+    path: Path, server: MonitorServer, board: DimmBoard
+) -> None:
+    with pytest.raises(
+        EnvironmentProblem,
+        match=r"^cannot make the QMP socket .*qmp: another program listens there; \w",
+    ):
         serve_qmp(f"{path}", board)
     with closing(Client(path)) as client:
         assert client.call("query-name") == {"return": {}}
@@ -644,15 +709,21 @@ def test_other_files_are_left_alone(path: Path, board: DimmBoard, kind: str) -> 
     else:
         path.symlink_to("nowhere")
     before = path.lstat()
-    with pytest.raises(EnvironmentProblem, match=r"^cannot make the QMP socket .*: a file of that name exists; remove it"):
+    with pytest.raises(
+        EnvironmentProblem,
+        match=r"^cannot make the QMP socket .*: a file of that name exists; remove it",
+    ):
         serve_qmp(f"{path}", board)
     assert path.lstat() == before
 
 
 @pytest.mark.parametrize(
-    ("place", "why"), [("no/such/directory", "No such file or directory"), ("x" * 120, "AF_UNIX path too long")]
+    ("place", "why"),
+    [("no/such/directory", "No such file or directory"), ("x" * 120, "AF_UNIX path too long")],
 )
-def test_place_where_no_socket_can_be(tmp_path: Path, board: DimmBoard, place: str, why: str) -> None:
+def test_place_where_no_socket_can_be(
+    tmp_path: Path, board: DimmBoard, place: str, why: str
+) -> None:
     with pytest.raises(EnvironmentProblem, match=re.escape(why)) as e:
         serve_qmp(f"{tmp_path}/{place}", board)
     assert "\n" not in str(e.value)
@@ -677,6 +748,15 @@ def test_events_cost_nothing_without_clients(server: MonitorServer, board: DimmB
 def test_importing_is_cheap() -> None:
     """No asyncio, and no logging until there is something to log."""
     heavy = "'asyncio', 'logging', 'ssl', 'dataclasses'"
-    code = f"import sys, fakesysfs.qemu.monitor_server; print([m for m in ({heavy}) if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parents[1])
+    code = (
+        f"import sys, fakesysfs.qemu.monitor_server; print([m for m in ({heavy}) if m in"
+        " sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=HERE.parents[1],
+    )
     assert out.stdout == "[]\n"

@@ -1,7 +1,8 @@
-"""A hundred clients at once, and others that send whatever comes to mind: nobody is kept waiting, nothing grows.
+"""A hundred clients at once, and others that send whatever comes to mind: nobody is kept waiting,
+nothing grows.
 
-The server is a process of its own, so that its memory can be measured. For longer than a few seconds set
-FAKESYSFS_FLOOD_SECONDS; what was done and what it took is printed (pytest -s).
+The server is a process of its own, so that its memory can be measured. For longer than a few
+seconds set FAKESYSFS_FLOOD_SECONDS; what was done and what it took is printed (pytest -s).
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class Client:
 
     def call(self, execute: str, **arguments: Any) -> Any:
         start = time.monotonic()
-        self._socket.sendall(json.dumps({"execute": execute, "arguments": arguments, "id": "mine"}).encode())
+        self._socket.sendall(
+            json.dumps({"execute": execute, "arguments": arguments, "id": "mine"}).encode()
+        )
         while "event" in (reply := json.loads(self._file.readline())):
             self.events += 1
         self.slowest = max(self.slowest, time.monotonic() - start)
@@ -92,7 +95,10 @@ class Fuzzer(threading.Thread):
     def run(self) -> None:
         while not self._over.is_set():
             try:
-                with suppress(ConnectionError, TimeoutError, BlockingIOError), socket.socket(socket.AF_UNIX) as sock:
+                with (
+                    suppress(ConnectionError, TimeoutError, BlockingIOError),
+                    socket.socket(socket.AF_UNIX) as sock,
+                ):
                     sock.settimeout(0.2)
                     sock.connect(self._path)
                     self.connections += 1
@@ -105,7 +111,9 @@ class Fuzzer(threading.Thread):
         chance = self._chance
         if chance.random() < 0.7:
             self._send(sock, b'{"execute":"qmp_capabilities"}')
-        manner = chance.choice(("grammar", "grammar", "bits", "bytes", "endless", "never fetches", "slow", "vanishes"))
+        manner = chance.choice(
+            ("grammar", "grammar", "bits", "bytes", "endless", "never fetches", "slow", "vanishes")
+        )
         grammar = Grammar(chance.randrange(1 << 30), virtio=chance.random() < 0.3)
         requests = [request.data for request in grammar.requests(20)]
         if manner == "grammar":
@@ -142,14 +150,22 @@ class Fuzzer(threading.Thread):
 
 def rss(process: subprocess.Popen[str]) -> int:
     """Bytes of memory that a process has."""
-    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * os.sysconf(
+        "SC_PAGESIZE"
+    )
 
 
 @contextmanager
 def server(path: str) -> Iterator[subprocess.Popen[str]]:
     """A server in a process of its own; its machine is in order in the end."""
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", SERVER, path], text=True, cwd=Path(__file__).parents[2], **pipes) as process:
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, path], text=True, cwd=Path(__file__).parents[2], **pipes
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -171,7 +187,9 @@ def test_flood(tmp_path: Path) -> None:
             stack.callback(fuzzer.end)
         start, calls, warm = time.monotonic(), 0, 0
         while time.monotonic() < start + FLOOD_SECONDS or not warm:
-            manager.call("object-add", **{"qom-type": "memory-backend-ram", "id": "good", "size": 128 << 20})
+            manager.call(
+                "object-add", **{"qom-type": "memory-backend-ram", "id": "good", "size": 128 << 20}
+            )
             assert manager.call("object-del", id="good") == {"return": {}}
             for client in clients:
                 assert client.call("query-name") == {"return": {}}
@@ -186,11 +204,14 @@ def test_flood(tmp_path: Path) -> None:
             client.call("query-name")
         grown = rss(process) - warm
         slowest = max(client.slowest for client in clients)
-        sent, connections = (sum(getattr(f, what) for f in fuzzers) for what in ("sent", "connections"))
+        sent, connections = (
+            sum(getattr(f, what) for f in fuzzers) for what in ("sent", "connections")
+        )
         print(
-            f"\n{time.monotonic() - start:.0f} s: {calls} commands of {CLIENTS} clients answered, the slowest in"
-            f" {slowest * 1000:.0f} ms; {connections} connections of fuzzers sent {sent >> 20} MiB; memory {warm >> 20} MiB, and"
-            f" {grown / (1 << 20):+.1f} MiB at the end; {sum(client.events for client in clients)} events"
+            f"\n{time.monotonic() - start:.0f} s: {calls} commands of {CLIENTS} clients answered,"
+            f" the slowest in {slowest * 1000:.0f} ms; {connections} connections of fuzzers sent"
+            f" {sent >> 20} MiB; memory {warm >> 20} MiB, and {grown / (1 << 20):+.1f} MiB at the"
+            f" end; {sum(client.events for client in clients)} events"
         )
         assert connections > FUZZERS
         assert grown < GROWTH

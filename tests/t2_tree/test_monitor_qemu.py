@@ -1,7 +1,9 @@
-"""The monitor against a real QEMU: generated commands, good and bad, must be answered the same, byte for byte.
+"""The monitor against a real QEMU: generated commands, good and bad, must be answered the same,
+byte for byte.
 
-300 of them on a machine with slots, and some on others; for more set FAKESYSFS_QEMU_SEEDS=FIRST:COUNT, which is 300 each.
-What a QEMU answered to some is in qemu_generated.json, and compared also where there is none; to record it anew:
+300 of them on a machine with slots, and some on others; for more set
+FAKESYSFS_QEMU_SEEDS=FIRST:COUNT, which is 300 each. What a QEMU answered to some is in
+qemu_generated.json, and compared also where there is none; to record it anew:
 FAKESYSFS_QEMU_RECORD=1.
 """
 
@@ -13,7 +15,18 @@ from pathlib import Path
 
 import pytest
 from monitor_grammar import Grammar, Request
-from monitor_peers import KINDS, PROGRAM, Machine, compare, differences, files, installed, ours, qemu, record
+from monitor_peers import (
+    KINDS,
+    PROGRAM,
+    Machine,
+    compare,
+    differences,
+    files,
+    installed,
+    ours,
+    qemu,
+    record,
+)
 
 VERSION = "7.2."
 RECORDED = Path(__file__).parent / "qemu_generated.json"
@@ -27,17 +40,29 @@ VIRTIO = Machine("1G,slots=4,maxmem=8G", kind="pc")
 seeds, _, count = os.environ.get("FAKESYSFS_QEMU_SEEDS", "").partition(":")
 CASES = [(SLOTS, 1, 300), (NO_SLOTS, 2, 60), (NODES, 3, 60), (VIRTIO, 4, 100)]
 if seeds:
-    CASES = [((VIRTIO, SLOTS, NO_SLOTS, NODES)[n % 4], n, 300) for n in range(int(seeds), int(seeds) + int(count or 1))]
+    CASES = [
+        ((VIRTIO, SLOTS, NO_SLOTS, NODES)[n % 4], n, 300)
+        for n in range(int(seeds), int(seeds) + int(count or 1))
+    ]
 
 
-@pytest.mark.may_skip("120 MB for a QEMU, of this version only Debian 12 has; what it answered before is compared anywhere")
-@pytest.mark.parametrize(("machine", "seed", "count"), CASES, ids=lambda value: getattr(value, "memory", value))
+@pytest.mark.may_skip(
+    "120 MB for a QEMU, of this version only Debian 12 has; what it answered before is compared"
+    " anywhere"
+)
+@pytest.mark.parametrize(
+    ("machine", "seed", "count"), CASES, ids=lambda value: getattr(value, "memory", value)
+)
 def test_answers_as_qemu_does(machine: Machine, seed: int, count: int, tmp_path: Path) -> None:
     version = installed()
     if version is None or not version.startswith(VERSION):
-        pytest.skip(f"{PROGRAM} {VERSION}x is not installed" + (f", but {version}" if version else ""))
+        pytest.skip(
+            f"{PROGRAM} {VERSION}x is not installed" + (f", but {version}" if version else "")
+        )
     with qemu(machine) as real, ours(machine) as our:
-        found, unexplained = differences(Grammar(seed, changing(tmp_path), machine == VIRTIO).requests(count), real, our)
+        found, unexplained = differences(
+            Grammar(seed, changing(tmp_path), machine == VIRTIO).requests(count), real, our
+        )
     for kind in KINDS:
         print(f"{len(found.get(kind.name, ())):4} x {kind.name}: {kind.why}")
     assert unexplained == [], f"{len(unexplained)} unexplained:\n" + "\n".join(unexplained[:5])
@@ -72,6 +97,10 @@ def test_a_difference_is_seen(tmp_path: Path) -> None:
     info = b'{"execute":"human-monitor-command","arguments":{"command-line":"info numa"}}'
     requests = [*Grammar(1, files(tmp_path)).requests(60), Request(info, "HMP 'info numa'")]
     with ours(SLOTS) as left, ours(NODES) as right:
-        assert [text for text in differences(requests, left, right)[1] if text.startswith("HMP 'info numa'\n")]
+        assert [
+            text
+            for text in differences(requests, left, right)[1]
+            if text.startswith("HMP 'info numa'\n")
+        ]
     with ours(SLOTS) as left, ours(SLOTS) as right:
         assert differences(requests, left, right) == ({}, [])

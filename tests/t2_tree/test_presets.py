@@ -1,5 +1,5 @@
-"""Machines that have a name, and every architecture under every kernel: they boot, their blocks are where they should
-be, and one more block comes and goes.
+"""Machines that have a name, and every architecture under every kernel: they boot, their blocks are
+where they should be, and one more block comes and goes.
 
     x86_64    0 [RAM] hole for PCI, 4G [rest of RAM] [DIMMs]      blocks of 128 MiB, of 2 GiB on large machines
     aarch64   1G [RAM] [DIMMs]                                    blocks of 128 MiB; of 512 MiB with pages of 64 KiB
@@ -46,7 +46,10 @@ SHAPES = {
     "apple-guest": Shape(128 * MIB, [(8192, 8255, "DMA", 0)]),
     "arm64-64k": Shape(512 * MIB, [(2, 7, "DMA", 0), (8, 17, "Normal", 0)]),
     "biscuitos": Shape(128 * MIB, [(0, 0, "none", 0), (1, 7, "DMA32", 0)]),
-    "numa4": Shape(128 * MIB, [(0, 0, "none", 0), (1, 7, "DMA32", 0), (8, 15, "DMA32", 1), (32, 47, "Normal", 2)]),
+    "numa4": Shape(
+        128 * MIB,
+        [(0, 0, "none", 0), (1, 7, "DMA32", 0), (8, 15, "DMA32", 1), (32, 47, "Normal", 2)],
+    ),
     "ppc64le-lpar": Shape(256 * MIB, [(0, 15, "Normal", 0), (16, 31, "Normal", 1)]),
     "s390x-guest": Shape(256 * MIB, [(0, 7, "DMA", 0), (8, 15, "Normal", 0)], tuple(range(16, 32))),
     "server-64g": Shape(2 * GIB, [(0, 0, "none", 0), (2, 16, "Normal", 0), (17, 32, "Normal", 1)]),
@@ -62,7 +65,9 @@ def make(**options: Any) -> Machine:
 
 def runs(blocks: list[Block]) -> list[Run]:
     """Neighbouring blocks that are alike, as one."""
-    parts = groupby(enumerate(blocks), lambda place: (place[1].id - place[0], place[1].zone, place[1].nid))
+    parts = groupby(
+        enumerate(blocks), lambda place: (place[1].id - place[0], place[1].zone, place[1].nid)
+    )
     lists = [[block for _, block in part] for _, part in parts]
     return [(part[0].id, part[-1].id, part[0].zone, part[0].nid) for part in lists]
 
@@ -101,7 +106,9 @@ def comes_and_goes(machine: Machine, block: int) -> None:
 
 
 def free_of_kernel(machine: Machine, block: int) -> None:
-    """The kernel uses a zone as soon as it has pages. Take from it what it has there. Only its image stays."""
+    """The kernel uses a zone as soon as it has pages. Take from it what it has there. Only its
+    image stays.
+    """
     pages = machine.block_bytes >> machine.config.page_shift
     pfn = block * pages
     while pfn < (block + 1) * pages:
@@ -135,14 +142,25 @@ def test_preset_has_the_blocks_it_should(name: str) -> None:
 def test_blocks_of_a_preset_say_where_they_are(name: str) -> None:
     with make(machine=name) as machine:
         blocks = machine.blocks()
-        for block in {b.id: b for b in (blocks[:40] + blocks[-40:])}.values():
+        for block in {b.id: b for b in blocks[:40] + blocks[-40:]}.values():
             assert block.start == block.id * machine.block_bytes
             assert read(machine, block.id, "phys_index") == f"{block.id:08x}"
-            assert read(machine, block.id, "phys_device") == (f"{block.id}" if machine.config.arch == "s390x" else "0")
+            assert read(machine, block.id, "phys_device") == (
+                f"{block.id}" if machine.config.arch == "s390x" else "0"
+            )
             assert read(machine, block.id, "removable") == "1"
-            assert machine.readlink(f"{MEMORY}/memory{block.id}/node{block.nid}") == f"../../node/node{block.nid}"
-            assert machine.readlink(f"{NODE}/node{block.nid}/memory{block.id}") == f"../../memory/memory{block.id}"
-            assert read(machine, block.id, "valid_zones").split()[0] == block.zone or block.state == "offline"
+            assert (
+                machine.readlink(f"{MEMORY}/memory{block.id}/node{block.nid}")
+                == f"../../node/node{block.nid}"
+            )
+            assert (
+                machine.readlink(f"{NODE}/node{block.nid}/memory{block.id}")
+                == f"../../memory/memory{block.id}"
+            )
+            assert (
+                read(machine, block.id, "valid_zones").split()[0] == block.zone
+                or block.state == "offline"
+            )
         at_boot = sum(end - start for start, end, _ in machine.config.ram)
         assert 0.8 * at_boot < mem_total(machine) < at_boot
 
@@ -170,13 +188,16 @@ def test_memory_added_to_a_preset_comes_and_goes(name: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_boot_block_of_a_preset_goes_and_comes(name: str) -> None:
     with make(machine=name) as machine:
-        in_one_zone = [block for block in machine.blocks() if block.state == "online" and block.zone != "none"]
+        in_one_zone = [
+            block for block in machine.blocks() if block.state == "online" and block.zone != "none"
+        ]
         block = min(in_one_zone, key=lambda block: block.unmovable_pages).id
         free_of_kernel(machine, block)
         before = mem_total(machine)
         store(machine, block, "offline")
         assert mem_total(machine) == before - machine.block_bytes
-        first = read(machine, block, "valid_zones").split()[0]  # another one where the old zone no longer reaches
+        # another one where the old zone no longer reaches
+        first = read(machine, block, "valid_zones").split()[0]
         store(machine, block, "online")
         assert read(machine, block, "valid_zones") == first
         assert mem_total(machine) == before
@@ -194,18 +215,24 @@ def test_two_dimms_are_there_and_can_go() -> None:
 # Memory on standby
 
 
-@pytest.mark.parametrize("append", ["", "memhp_default_state=online", "memhp_default_state=online_movable"])
+@pytest.mark.parametrize(
+    "append", ["", "memhp_default_state=online", "memhp_default_state=online_movable"]
+)
 def test_standby_is_there_from_the_start_and_offline(append: str) -> None:
     heard: list[Event] = []
     with make(machine="s390x-guest", append=append) as machine:
         machine.subscribe(heard.append)
         assert [b.id for b in machine.blocks() if b.state == "offline"] == list(range(16, 32))
-        assert machine.read_text(f"{MEMORY}/auto_online_blocks").strip() == (append.partition("=")[2] or "offline")
+        assert machine.read_text(f"{MEMORY}/auto_online_blocks").strip() == (
+            append.partition("=")[2] or "offline"
+        )
         assert machine.read_text("/proc/iomem").endswith("\n100000000-1ffffffff : System RAM\n")
         assert not heard
         assert not machine.events()
         store(machine, 20, "online")
-        assert [event.payload[0] for event in heard if event.payload] == ["online@/devices/system/memory/memory20"]
+        assert [event.payload[0] for event in heard if event.payload] == [
+            "online@/devices/system/memory/memory20"
+        ]
         assert machine.events()[0].seq == 1
 
 
@@ -239,7 +266,10 @@ def test_every_kernel_boots_on_every_architecture(arch: str, kernel: str) -> Non
         block = machine.blocks()[-1].id
         if machine.config.slots:
             block = machine.config.device_memory_base // machine.block_bytes
-            assert machine.acpi_device_check(0, 0, block * machine.block_bytes, machine.block_bytes) == 0
+            assert (
+                machine.acpi_device_check(0, 0, block * machine.block_bytes, machine.block_bytes)
+                == 0
+            )
         comes_and_goes(machine, block)
         if machine.config.slots:
             assert machine.acpi_eject_request(0) == 0
@@ -258,23 +288,36 @@ def test_every_kernel_boots_on_every_architecture(arch: str, kernel: str) -> Non
         ("s390x", 9, (8, 256), 1024),
     ],
 )
-def test_sizes_of_an_architecture_show(arch: str, columns: int, pageblock: tuple[int, int], hugepage_kb: int) -> None:
+def test_sizes_of_an_architecture_show(
+    arch: str, columns: int, pageblock: tuple[int, int], hugepage_kb: int
+) -> None:
     with make(arch=arch, memory="4G") as machine:
-        assert {len(line.split()[4:]) for line in machine.read_text("/proc/buddyinfo").splitlines()} == {columns}
+        assert {
+            len(line.split()[4:]) for line in machine.read_text("/proc/buddyinfo").splitlines()
+        } == {columns}
         head = machine.read_text("/proc/pagetypeinfo").splitlines()[:2]
         assert head == [f"Page block order: {pageblock[0]}", f"Pages per block:  {pageblock[1]}"]
         assert f"Hugepagesize:   {hugepage_kb:8} kB\n" in machine.read_text("/proc/meminfo")
-        assert f"hugepages-{hugepage_kb}kB" in {name for name, _, _ in machine.readdir(f"{NODE}/node0/hugepages")}
+        assert f"hugepages-{hugepage_kb}kB" in {
+            name for name, _, _ in machine.readdir(f"{NODE}/node0/hugepages")
+        }
 
 
 @pytest.mark.parametrize("arch", list_arches())
 def test_what_only_x86_has(arch: str) -> None:
-    """Counters of the direct map, huge pages of 1 GiB, the line about the size of blocks, the firmware's address map."""
+    """Counters of the direct map, huge pages of 1 GiB, the line about the size of blocks, the
+    firmware's address map.
+    """
     seen: list[Callable[[Machine], bool]] = [
         lambda machine: "DirectMap" in machine.read_text("/proc/meminfo"),
         lambda machine: "direct_map_level2_splits" in machine.read_text("/proc/vmstat"),
-        lambda machine: "hugepages-1048576kB" in {name for name, _, _ in machine.readdir(f"{NODE}/node0/hugepages")},
-        lambda machine: any(line.startswith("x86/mm: Memory block size: 128MB") for _, line in machine.dmesg()),
+        lambda machine: (
+            "hugepages-1048576kB"
+            in {name for name, _, _ in machine.readdir(f"{NODE}/node0/hugepages")}
+        ),
+        lambda machine: any(
+            line.startswith("x86/mm: Memory block size: 128MB") for _, line in machine.dmesg()
+        ),
         lambda machine: "firmware" in {name for name, _, _ in machine.readdir("/sys")},
     ]
     with make(arch=arch, memory="4G,maxmem=8G", config="X86_SGX=n") as machine:
@@ -283,7 +326,9 @@ def test_what_only_x86_has(arch: str) -> None:
 
 
 def test_holes_are_where_the_architecture_has_them() -> None:
-    """x86 leaves out what is for PCI below 4 GiB; RAM of aarch64 begins at 1 GiB, or where it is told to."""
+    """x86 leaves out what is for PCI below 4 GiB; RAM of aarch64 begins at 1 GiB, or where it is
+    told to.
+    """
     for options, ids in (
         ({"memory": "4G"}, [*range(16), *range(32, 48)]),
         ({"memory": "4G", "arch": "aarch64"}, [*range(8, 40)]),
@@ -297,7 +342,9 @@ def test_holes_are_where_the_architecture_has_them() -> None:
 
 
 def test_ram_that_ends_within_a_block() -> None:
-    """A block exists as soon as some of it is RAM. On ppc64le only some of its sections are there then."""
+    """A block exists as soon as some of it is RAM. On ppc64le only some of its sections are there
+    then.
+    """
     with make(arch="ppc64le", memory="4G", append="mem=3856M") as machine:
         machine.check()
         last = machine.blocks()[-1]

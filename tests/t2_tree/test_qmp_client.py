@@ -1,7 +1,8 @@
-"""QEMU's own client library, qemu.qmp, and its qmp-shell, at the monitor's socket: they must not notice.
+"""QEMU's own client library, qemu.qmp, and its qmp-shell, at the monitor's socket: they must not
+notice.
 
-The library checks greeting, negotiation and the form of every message itself; it matches replies to commands by their id,
-and hands events to whoever listens for them.
+The library checks greeting, negotiation and the form of every message itself; it matches replies to
+commands by their id, and hands events to whoever listens for them.
 """
 
 from __future__ import annotations
@@ -48,11 +49,18 @@ async def plug_and_unplug(path: str, machine: Machine) -> list[str]:
         assert client.greeting is not None
         version: Any = client.greeting.QMP.version
         assert version["qemu"] == {"major": 7, "minor": 2, "micro": 22}
-        with watcher.listener(("ACPI_DEVICE_OST", "DEVICE_DELETED")) as everything, client.listener("DEVICE_DELETED") as deleted:
-            await client.execute("object-add", {"qom-type": "memory-backend-ram", "id": "m0", "size": 512 << 20})
+        with (
+            watcher.listener(("ACPI_DEVICE_OST", "DEVICE_DELETED")) as everything,
+            client.listener("DEVICE_DELETED") as deleted,
+        ):
+            await client.execute(
+                "object-add", {"qom-type": "memory-backend-ram", "id": "m0", "size": 512 << 20}
+            )
             await client.execute("device_add", {"driver": "pc-dimm", "id": "d0", "memdev": "m0"})
             ost = await asyncio.wait_for(everything.get(), SECONDS)
-            assert ost["data"] == {"info": {"device": "d0", "source": 1, "status": 0, "slot": "0", "slot-type": "DIMM"}}
+            assert ost["data"] == {
+                "info": {"device": "d0", "source": 1, "status": 0, "slot": "0", "slot-type": "DIMM"}
+            }
             heard.append(f"{ost['event']}")
             devices: Any = await client.execute("query-memory-devices")
             assert [device["data"]["id"] for device in devices] == ["d0"]
@@ -84,7 +92,9 @@ def test_library_pipelines(server: MonitorServer) -> None:
         client = QMPClient("many")
         await client.connect(server.path)
         try:
-            return await asyncio.gather(*(client.execute("qom-list", {"path": "/objects"}) for _ in range(200)))
+            return await asyncio.gather(
+                *(client.execute("qom-list", {"path": "/objects"}) for _ in range(200))
+            )
         finally:
             await client.disconnect()
 
@@ -115,7 +125,13 @@ def qmp_shell(server: MonitorServer, script: str, *options: str, home: Path) -> 
     """What qmp-shell prints when given a script."""
     command = [sys.executable, "-m", "qemu.qmp.qmp_shell", *options, server.path]
     done = subprocess.run(
-        command, input=script, capture_output=True, text=True, timeout=60, check=False, env=os.environ | {"HOME": f"{home}"}
+        command,
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"HOME": f"{home}"},
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -138,13 +154,19 @@ nope
     assert "Connected to QEMU 7.2.22\n" in said
     lines = [line.removeprefix("(QEMU) ") for line in said.splitlines()]
     replies = [json.loads(line) for line in lines if line.startswith('{"')]
-    assert [list(reply) for reply in replies] == [["return"]] * 4 + [["error"]] + [["return"]] * 3 + [["error"]]
+    assert [list(reply) for reply in replies] == [["return"]] * 4 + [["error"]] + [
+        ["return"]
+    ] * 3 + [["error"]]
     assert replies[2]["return"][0]["data"]["slot"] == 2
     assert replies[3]["return"] == 1 << 27
     assert replies[4]["error"]["desc"] == "Duplicate device ID 'd0'"
     assert replies[7]["return"] == []
     assert replies[8]["error"]["class"] == "CommandNotFound"
-    assert [event for event in ("ACPI_DEVICE_OST", "DEVICE_DELETED") if f"'event': '{event}'" not in said] == []
+    assert [
+        event
+        for event in ("ACPI_DEVICE_OST", "DEVICE_DELETED")
+        if f"'event': '{event}'" not in said
+    ] == []
 
 
 def test_qmp_shell_for_people(server: MonitorServer, tmp_path: Path) -> None:
@@ -159,4 +181,7 @@ help device_add
     assert "base memory: 1073741824" in said
     assert "plugged memory: 134217728" in said
     assert "Error: can't use already busy memdev: m0" in said
-    assert "device_add driver[,prop=value][,...] -- add device, like -device on the command line" in said
+    assert (
+        "device_add driver[,prop=value][,...] -- add device, like -device on the command line"
+        in said
+    )

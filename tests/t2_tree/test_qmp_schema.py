@@ -1,7 +1,7 @@
 """query-qmp-schema: as QEMU's own for these commands, well-formed, and true.
 
-qemu_schema.json has what QEMU 7.2.22 says of them. True means that what the commands return and the events carry is of
-the types the schema names.
+qemu_schema.json has what QEMU 7.2.22 says of them. True means that what the commands return and the
+events carry is of the types the schema names.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def test_commands_and_events_are_declared_as_qemu_declares_them(schema: Schema) 
 
 
 def test_schema_is_well_formed(schema: Schema) -> None:
-    """The rules of QEMU's documentation of client JSON protocol introspection that types alone do not say."""
+    """The rules of QEMU's documentation of client JSON protocol introspection that types alone do
+    not say.
+    """
     used = {reference for name in schema.entries for reference in schema.references(name)}
     types = schema.named("builtin", "enum", "array", "object", "alternate")
     assert used == set(types), "a type that is not there, or of which nobody speaks"
@@ -76,7 +78,9 @@ def test_schema_is_well_formed(schema: Schema) -> None:
                 assert members == entry["values"]
             assert ("tag" in entry) == ("variants" in entry)
             if "tag" in entry:
-                tag = schema.entries[next(m["type"] for m in entry["members"] if m["name"] == entry["tag"])]
+                tag = schema.entries[
+                    next(m["type"] for m in entry["members"] if m["name"] == entry["tag"])
+                ]
                 cases = [variant["case"] for variant in entry["variants"]]
                 assert set(cases) <= set(tag["values"])
                 assert len(set(cases)) == len(cases)
@@ -86,11 +90,22 @@ def test_schema_is_well_formed(schema: Schema) -> None:
                     assert not set(members) & {member["name"] for member in extra["members"]}
 
 
-def test_what_is_returned_and_told_is_of_the_declared_types(monitor: Monitor, schema: Schema, guest: ModelGuest) -> None:
+def test_what_is_returned_and_told_is_of_the_declared_types(
+    monitor: Monitor, schema: Schema, guest: ModelGuest
+) -> None:
     told: list[HostEvent] = []
     monitor.board.subscribe(told.append)
     calls: list[tuple[str, dict[str, Any]]] = [
-        ("object-add", {"qom-type": "memory-backend-ram", "id": "m0", "size": 1 << 27, "policy": "bind", "host-nodes": [0, 2]}),
+        (
+            "object-add",
+            {
+                "qom-type": "memory-backend-ram",
+                "id": "m0",
+                "size": 1 << 27,
+                "policy": "bind",
+                "host-nodes": [0, 2],
+            },
+        ),
         ("device_add", {"driver": "pc-dimm", "memdev": "m0", "id": "d0", "node": 1}),
         ("object-add", {"qom-type": "memory-backend-memfd", "id": "m1", "size": 1 << 27}),
         ("device_add", {"driver": "pc-dimm", "memdev": "m1"}),
@@ -109,7 +124,10 @@ def test_what_is_returned_and_told_is_of_the_declared_types(monitor: Monitor, sc
             wrong += schema.complaints(entry["arg-type"], arguments, f"arguments of {name}")
         returned = json.loads(json.dumps(monitor.execute(name, arguments)))
         wrong += schema.complaints(entry["ret-type"], returned, f"return of {name}")
-    assert [event.name for event in told] == ["ACPI_DEVICE_OST"] * 3 + ["DEVICE_DELETED", "ACPI_DEVICE_OST"]
+    assert [event.name for event in told] == ["ACPI_DEVICE_OST"] * 3 + [
+        "DEVICE_DELETED",
+        "ACPI_DEVICE_OST",
+    ]
     for event in told:
         wrong += schema.complaints(schema.entries[event.name]["arg-type"], event.data, event.name)
     assert wrong == []
@@ -121,9 +139,15 @@ def test_what_is_returned_and_told_is_of_the_declared_types(monitor: Monitor, sc
         ("device_del", {}, "Parameter 'id' is missing"),
         ("device_del", {"id": 7}, "Invalid parameter type for 'id', expected: string"),
         ("query-memdev", {"x": 1}, "Parameter 'x' is unexpected"),
-        ("human-monitor-command", {"command-line": "", "cpu-index": True}, "for 'cpu-index', expected: integer"),
+        (
+            "human-monitor-command",
+            {"command-line": "", "cpu-index": True},
+            "for 'cpu-index', expected: integer",
+        ),
     ],
 )
-def test_arguments_are_checked_against_it(monitor: Monitor, command: str, arguments: dict[str, Any], said: str) -> None:
+def test_arguments_are_checked_against_it(
+    monitor: Monitor, command: str, arguments: dict[str, Any], said: str
+) -> None:
     with pytest.raises(MonitorError, match=said):
         monitor.execute(command, arguments)

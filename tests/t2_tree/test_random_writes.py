@@ -1,4 +1,5 @@
-"""Random bytes, and bytes that nearly make sense, to every writable file: never a crash, a hang or an errno Linux has not.
+"""Random bytes, and bytes that nearly make sense, to every writable file: never a crash, a hang or
+an errno Linux has not.
 
 FAKESYSFS_SEQUENCES says how many sequences of writes; the suite does a few hundred.
 """
@@ -21,7 +22,8 @@ SEQUENCES = int(os.environ.get("FAKESYSFS_SEQUENCES", "300"))
 CONFIG = MachineConfig.from_options(memory="1G,slots=2,maxmem=4G")
 POLLS = 40  # an offline that would wait for ever is interrupted after so many questions
 
-# What each file may answer: kernel.md's tables. Every write may find that its file is gone (ENODEV, ENOENT).
+# What each file may answer: kernel.md's tables. Every write may find that its file is gone (ENODEV,
+# ENOENT).
 ALLOWED = {
     r".*/memory\d+/state": "EINVAL EBUSY EINTR ENOMEM EHWPOISON",
     r".*/memory\d+/online": "EINVAL EBUSY EINTR ENOMEM EHWPOISON",
@@ -50,7 +52,11 @@ WORDS = [
 ]  # fmt: skip
 TEXT = st.one_of(
     st.sampled_from(WORDS),
-    st.builds(lambda word, end: word + end, st.sampled_from(WORDS), st.sampled_from(["\n", "\n\n", " ", "\0", "\0x", "x"])),
+    st.builds(
+        lambda word, end: word + end,
+        st.sampled_from(WORDS),
+        st.sampled_from(["\n", "\n\n", " ", "\0", "\0x", "x"]),
+    ),
     st.binary(max_size=40).map(lambda data: data.decode("latin1")),
     st.integers(0, 5000).map(lambda n: "x" * n),
 )

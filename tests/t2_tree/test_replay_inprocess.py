@@ -1,9 +1,10 @@
 """The recordings of real kernels, replayed inside one process: no mount, no namespace, no socket.
 
-recordings/replay.py stays the judge: it is loaded as it is, and what it takes for the operating system (files, uevents,
-the QMP socket, `fakesysfs dmesg`, a shell) is a Machine and a Monitor. The machine is checked after every step. Of the
-shell commands, those run that need only `echo`, or only read files. How many were left out is printed; they are done
-where there is a mount, by the tests of `fakesysfs run`.
+recordings/replay.py stays the judge: it is loaded as it is, and what it takes for the operating
+system (files, uevents, the QMP socket, `fakesysfs dmesg`, a shell) is a Machine and a Monitor. The
+machine is checked after every step. Of the shell commands, those run that need only `echo`, or only
+read files. How many were left out is printed; they are done where there is a mount, by the tests of
+`fakesysfs run`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from fakesysfs.qemu.monitor import Monitor
 from fakesysfs.qemu.qmp import QmpSession
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
-SHOWN = {"op", "path", "data", "mode", "cmd", "line", "execute", "arguments"}  # of a step that differs
+# of a step that differs
+SHOWN = {"op", "path", "data", "mode", "cmd", "line", "execute", "arguments"}
 LSMEM_VERSION = "2.38.1"  # of the recordings; others may print other columns
 
 STORIES = [
@@ -148,7 +150,10 @@ class Qmp:
         wait_until(lambda: len(self._events) >= want, limit)
         new, self._events[:] = list(self._events), []
         messages = (json.loads(self._session.event(event)) for event in new)
-        return [{key: message[key] for key in ("event", "data") if key in message} for message in messages]
+        return [
+            {key: message[key] for key in ("event", "data") if key in message}
+            for message in messages
+        ]
 
 
 class Uevents:
@@ -156,7 +161,9 @@ class Uevents:
 
     def __init__(self, machine: Machine) -> None:
         self._new: list[list[str]] = []
-        machine.subscribe(lambda event: self._append(list(event.payload)) if event.kind == "uevent" else None)
+        machine.subscribe(
+            lambda event: self._append(list(event.payload)) if event.kind == "uevent" else None
+        )
 
     def _append(self, fields: list[str]) -> None:
         if "/memory/" in fields[0] or "/node/" in fields[0] or "/PNP0C80" in fields[0]:
@@ -207,7 +214,9 @@ class Commands:
             echo = re.fullmatch(r"echo (\S+) (>>?) (/\S+)( 2>/dev/null)?", statement)
             if not echo:
                 raise Skip(harmful="chmem" in line)
-            status, text = self._echo(echo[1], os.O_APPEND if echo[2] == ">>" else os.O_TRUNC, echo[3])
+            status, text = self._echo(
+                echo[1], os.O_APPEND if echo[2] == ">>" else os.O_TRUNC, echo[3]
+            )
             output += "" if echo[4] else text
         return status, output
 
@@ -241,7 +250,11 @@ class Commands:
 
     def _really(self, line: str) -> tuple[int, str]:
         done = subprocess.run(
-            ["sh", "-c", f"{{ {line}; }} 2>&1"], stdout=subprocess.PIPE, text=True, check=False, timeout=20
+            ["sh", "-c", f"{{ {line}; }} 2>&1"],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=20,
         )
         shutil.rmtree(self._directory)
         return done.returncode, done.stdout.replace(f"{self._directory}", "")
@@ -270,7 +283,9 @@ class Commands:
 @cache
 def lsmem_version() -> str:
     try:
-        done = subprocess.run(["lsmem", "--version"], capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(
+            ["lsmem", "--version"], capture_output=True, text=True, check=True, timeout=20
+        )
     except (OSError, subprocess.CalledProcessError):
         return "none"
     return done.stdout.split()[-1]

@@ -1,4 +1,6 @@
-"""A guest that misbehaves when the host wants a DIMM back: by fault rules, and by memory that stays busy."""
+"""A guest that misbehaves when the host wants a DIMM back: by fault rules, and by memory that stays
+busy.
+"""
 
 from __future__ import annotations
 
@@ -157,12 +159,16 @@ def test_another_dimms_rule(make: Callable[..., Host]) -> None:
 
 
 def test_a_block_that_is_busy_until_its_pin_is_gone(make: Callable[..., Host]) -> None:
-    """Nothing refuses and nothing ends: the host gets its memory back when whoever pinned the page lets go."""
+    """Nothing refuses and nothing ends: the host gets its memory back when whoever pinned the page
+    lets go.
+    """
     host = make(answer_seconds=0.05)
     for block in (32, 33):
         host.machine.store(f"{MEMORY}/memory{block}/state", "online_movable")
     host.machine.allocate("anon", "4K", block=33)
-    pinned = next(pfn for pfn in range(33 << 15, 34 << 15) if host.machine.page(pfn)["kind"] == "anon")
+    pinned = next(
+        pfn for pfn in range(33 << 15, 34 << 15) if host.machine.page(pfn)["kind"] == "anon"
+    )
     host.machine.pin(pinned)
     host.ask()
     assert host.heard(1) == [BEGUN]
@@ -195,4 +201,6 @@ def test_a_block_that_is_busy_until_its_pin_is_gone(make: Callable[..., Host]) -
 )
 def test_what_is_no_rule(rule: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
-        Machine.from_config(MachineConfig.from_options(memory="1G,slots=4,maxmem=8G", faults=[rule]))
+        Machine.from_config(
+            MachineConfig.from_options(memory="1G,slots=4,maxmem=8G", faults=[rule])
+        )

@@ -1,6 +1,8 @@
-"""virtio-mem from both sides: what a host's manager sees of a device while the guest's driver plugs and unplugs.
+"""virtio-mem from both sides: what a host's manager sees of a device while the guest's driver plugs
+and unplugs.
 
-The dialogue is QEMU 7.2's, and sizes, blocks and MemTotal are what Debian's 6.1 kernel did in it at each step.
+The dialogue is QEMU 7.2's, and sizes, blocks and MemTotal are what Debian's 6.1 kernel did in it at
+each step.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Host:
         self._came = threading.Condition()
         self.board.subscribe(self._on_event)
         self.steps: list[int] = []  # every size the driver reported, which are more than the events
-        machine.subscribe(lambda e: self.steps.append(int(e.data[5:])) if e.data.startswith("size ") else None)
+        machine.subscribe(
+            lambda e: self.steps.append(int(e.data[5:])) if e.data.startswith("size ") else None
+        )
 
     def _on_event(self, event: HostEvent) -> None:
         with self._came:
@@ -66,7 +70,11 @@ class Host:
         return data
 
     def blocks(self) -> dict[int, tuple[str, str]]:
-        return {block.id: (block.state, block.zone or "none") for block in self.machine.blocks() if block.id >= 32}
+        return {
+            block.id: (block.state, block.zone or "none")
+            for block in self.machine.blocks()
+            if block.id >= 32
+        }
 
     def total(self) -> int:
         """MemTotal in KiB."""
@@ -80,7 +88,9 @@ class Host:
 
 def first_page(machine: Machine, block: int, kind: str) -> int:
     """The first page in a block that is used so."""
-    return next(pfn for pfn in range(block << 15, (block + 1) << 15) if machine.page(pfn)["kind"] == kind)
+    return next(
+        pfn for pfn in range(block << 15, (block + 1) << 15) if machine.page(pfn)["kind"] == kind
+    )
 
 
 @pytest.fixture
@@ -96,7 +106,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 def test_the_device_and_its_properties(host: Host) -> None:
     assert host.say("device_add virtio-mem-pci,id=vm0,memdev=m0,bus=rp0") == ""
-    assert host.say("info memory-devices") == """\
+    assert (
+        host.say("info memory-devices")
+        == """\
 Memory device [virtio-mem]: "vm0"
   memaddr: 0x100000000
   node: 0
@@ -106,6 +118,7 @@ Memory device [virtio-mem]: "vm0"
   block-size: 2097152
   memdev: /objects/m0
 """
+    )
     assert host.board.memory_devices() == [
         {
             "type": "virtio-mem",
@@ -127,8 +140,20 @@ Memory device [virtio-mem]: "vm0"
         "virtio_mem virtio0: requested size: 0x0",
     ]
     names = {p["name"] for p in host.board.qom_list(PATH)}
-    assert {"memaddr", "memdev", "node", "requested-size", "block-size", "size", "prealloc", "virtio-backend"} <= names
-    assert host.say("qom-get vm0/virtio-backend type", "qom-get vm0 memaddr") == '"virtio-mem"\n4294967296\n'
+    assert {
+        "memaddr",
+        "memdev",
+        "node",
+        "requested-size",
+        "block-size",
+        "size",
+        "prealloc",
+        "virtio-backend",
+    } <= names
+    assert (
+        host.say("qom-get vm0/virtio-backend type", "qom-get vm0 memaddr")
+        == '"virtio-mem"\n4294967296\n'
+    )
 
 
 REFUSED = {
@@ -179,7 +204,9 @@ and exabytes, respectively.""",
 
 @pytest.mark.parametrize("line", REFUSED)
 def test_what_qemu_refuses(host: Host, line: str) -> None:
-    host.say("object_add memory-backend-ram,id=m1,size=1G", "object_add memory-backend-ram,id=m2,size=3M")
+    host.say(
+        "object_add memory-backend-ram,id=m1,size=1G", "object_add memory-backend-ram,id=m2,size=3M"
+    )
     host.say("device_add virtio-mem-pci,id=vm0,memdev=m0")
     before = host.board.memory_devices()
     assert host.say(line) == f"Error: {REFUSED[line]}\n"
@@ -205,15 +232,22 @@ def test_qemu_says_the_same() -> None:
         pytest.skip("there is no QEMU 7.2 here")
     machine = monitor_peers.Machine("1G,slots=4,maxmem=40G", ports=3)
     sizes = {"m0": "8G", "m1": "1G", "m2": "3M", "m3": "1G", "m4": "304M"}
-    lines = [f"object_add memory-backend-ram,id={name},size={size},reserve=off" for name, size in sizes.items()]
+    lines = [
+        f"object_add memory-backend-ram,id={name},size={size},reserve=off"
+        for name, size in sizes.items()
+    ]
     lines.append("device_add virtio-mem-pci,id=vm0,memdev=m0,bus=rp0")
     for line in REFUSED:
         if "cxl-type3" not in line:
-            lines.append(f"{line},bus=rp1" if "virtio-mem-pci" in line and "bus=" not in line else line)
+            lines.append(
+                f"{line},bus=rp1" if "virtio-mem-pci" in line and "bus=" not in line else line
+            )
     with qemu(machine) as real, ours(machine) as our:
         for line in [*lines, *ALSO_SAID]:
             arguments = {"command-line": line}
-            request = json.dumps({"execute": "human-monitor-command", "arguments": arguments}).encode()
+            request = json.dumps(
+                {"execute": "human-monitor-command", "arguments": arguments}
+            ).encode()
             assert our(request) == real(request), line
 
 
@@ -221,16 +255,21 @@ def test_qemu_says_the_same() -> None:
 def test_sizes_over_qmp_are_numbers(host: Host, value: object) -> None:
     host.say("device_add virtio-mem-pci,id=vm0,memdev=m0")
     with pytest.raises(MonitorError, match="Parameter 'requested-size' expects uint64"):
-        host.monitor.execute("qom-set", {"path": PATH, "property": "requested-size", "value": value})
+        host.monitor.execute(
+            "qom-set", {"path": PATH, "property": "requested-size", "value": value}
+        )
 
 
 def test_each_step_of_a_real_guest(host: Host) -> None:
-    """The sizes, blocks and MemTotal of a 6.1 guest that was asked for 300, 310 and 100 MiB, and for 4 GiB."""
+    """The sizes, blocks and MemTotal of a 6.1 guest that was asked for 300, 310 and 100 MiB, and
+    for 4 GiB.
+    """
     host.say("device_add virtio-mem-pci,id=vm0,memdev=m0,requested-size=300M")
     assert host.steps == [128 * MIB, 256 * MIB, 300 * MIB]
     assert host.blocks() == dict.fromkeys((32, 33, 34), ("offline", "none"))
-    assert "100000000-2ffffffff : virtio0\n  100000000-117ffffff : System RAM (virtio_mem)\n" in host.machine.read_text(
-        "/proc/iomem"
+    assert (
+        "100000000-2ffffffff : virtio0\n  100000000-117ffffff : System RAM (virtio_mem)\n"
+        in host.machine.read_text("/proc/iomem")
     )
     total = host.total()
     host.state(32, "online_movable")
@@ -244,7 +283,8 @@ def test_each_step_of_a_real_guest(host: Host) -> None:
     assert host.total() - total == 186368
     host.steps.clear()
     host.resize(100 * MIB)
-    assert host.steps[0] == 190840832  # what is offline goes first, as a whole; then 2 MiB at a time
+    # what is offline goes first, as a whole; then 2 MiB at a time
+    assert host.steps[0] == 190840832
     assert {a - b for a, b in zip(host.steps, host.steps[1:], strict=False)} == {2 * MIB}
     assert host.device["size"] == host.steps[-1] == 100 * MIB
     assert host.blocks() == {32: ("online", "Movable")}
@@ -252,13 +292,19 @@ def test_each_step_of_a_real_guest(host: Host) -> None:
     host.resize(4 * GIB)
     assert host.device["size"] == 1207959552  # a gigabyte may be offline at a time
     assert list(host.blocks()) == list(range(32, 41))
-    assert host.say("info memory_size_summary") == "base memory: 1073741824\nplugged memory: 1207959552\n"
+    assert (
+        host.say("info memory_size_summary")
+        == "base memory: 1073741824\nplugged memory: 1207959552\n"
+    )
     host.machine.store(f"{MEMORY}/auto_online_blocks", "online")
     for block in range(33, 41):
         host.state(block, "online_movable")
     host.until(lambda: host.device["size"] == 4 * GIB)
     assert list(host.blocks()) == list(range(32, 64))
-    assert [host.blocks()[block] for block in (40, 41, 63)] == [("online", "Movable"), *2 * [("online", "Normal")]]
+    assert [host.blocks()[block] for block in (40, 41, 63)] == [
+        ("online", "Movable"),
+        *2 * [("online", "Normal")],
+    ]
 
 
 def test_grow_to_4_gib_and_shrink_with_part_of_it_in_use(host: Host) -> None:
@@ -278,7 +324,10 @@ def test_grow_to_4_gib_and_shrink_with_part_of_it_in_use(host: Host) -> None:
     kept = [48, 50, 63]  # each with a page of the slab
     for block in kept:
         machine.allocate("slab", "4K", block=block)
-    in_use = {block: first_page(machine, block, "anon" if block == 33 else "slab") for block in (33, 50, 63)}
+    in_use = {
+        block: first_page(machine, block, "anon" if block == 33 else "slab")
+        for block in (33, 50, 63)
+    }
     machine.pin(in_use[33])
     host.resize(1 * GIB)
     # Movable goes first, all of it but the unit with the pinned page; then Normal, from its end.
@@ -354,7 +403,9 @@ def test_a_guest_that_shrinks_late(host: Host) -> None:
 
 
 def test_a_guest_without_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Machine.from_config(MachineConfig.from_options(memory="1G,slots=4,maxmem=20G", kernel="5.4")) as machine:
+    with Machine.from_config(
+        MachineConfig.from_options(memory="1G,slots=4,maxmem=20G", kernel="5.4")
+    ) as machine:
         host = Host(machine)
         with host.board:
             host.say("object_add memory-backend-ram,id=m0,size=1G")

@@ -1,4 +1,5 @@
-"""Fixtures of tier 3: a machine mounted at a directory by the command itself, as root and as an ordinary user.
+"""Fixtures of tier 3: a machine mounted at a directory by the command itself, as root and as an
+ordinary user.
 
 Every mount is taken away again by the fixture that made it, also when the test failed.
 """
@@ -47,7 +48,13 @@ def _mounter() -> Iterator[Mounter]:
                     person.run("fusermount", "-u", "-z", str(directory))
 
             stack.callback(unmount)
-            result = person.run("fakesysfs", "mount", str(directory), *options, env={"FAKESYSFS_NATIVE": "1" if native else "0"})
+            result = person.run(
+                "fakesysfs",
+                "mount",
+                str(directory),
+                *options,
+                env={"FAKESYSFS_NATIVE": "1" if native else "0"},
+            )
             assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
             return directory
 

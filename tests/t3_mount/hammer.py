@@ -1,10 +1,12 @@
-"""Many threads that read and write the files of one memory block, and the log of what each of them saw.
+"""Many threads that read and write the files of one memory block, and the log of what each of them
+saw.
 
     python hammer.py DIRECTORY-OF-THE-BLOCK SECONDS THREADS > log.json
 
-Run by test_threads.py in a process of its own: if it hung, so would the process. What is written has a NUL and a number
-behind the word, which sysfs does not look at, so that the machine's log of stores shows which write is which. Meanwhile
-writers are disturbed by signals, after which Python writes once more.
+Run by test_threads.py in a process of its own: if it hung, so would the process. What is written
+has a NUL and a number behind the word, which sysfs does not look at, so that the machine's log of
+stores shows which write is which. Meanwhile writers are disturbed by signals, after which Python
+writes once more.
 """
 
 from __future__ import annotations
@@ -17,12 +19,22 @@ import sys
 import threading
 import time
 
-READ = ("state", "state", "online", "valid_zones", "removable", "phys_index", "power/control", "uevent")
+READ = (
+    "state",
+    "state",
+    "online",
+    "valid_zones",
+    "removable",
+    "phys_index",
+    "power/control",
+    "uevent",
+)
 WRITTEN = {
     "state": ("online", "online_movable", "online_kernel", "offline", "offline", "offline"),
     "power/control": ("on", "auto"),
 }
-WRITER_SECONDS = 0.02  # between two writes of a thread: the machine remembers so many events, and is to remember all
+# between two writes of a thread: the machine remembers so many events, and is to remember all
+WRITER_SECONDS = 0.02
 
 # file, thread, start and end in nanoseconds, what was read or written, its number or -1, errno
 Operation = tuple[str, int, int, int, str, int, int]
@@ -55,7 +67,9 @@ def thread(directory: str, number: int, writes: bool, end: float, log: list[Oper
             log.append(access(directory, chance.choice(READ), number, None, -1))
             continue
         name = chance.choice(("state", "state", "state", "power/control"))
-        log.append(access(directory, name, number, chance.choice(WRITTEN[name]), number << 24 | step))
+        log.append(
+            access(directory, name, number, chance.choice(WRITTEN[name]), number << 24 | step)
+        )
         time.sleep(chance.random() * 2 * WRITER_SECONDS)
 
 
@@ -66,7 +80,8 @@ def main() -> None:
     end = time.monotonic() + seconds
     logs: list[list[Operation]] = [[] for _ in range(count)]
     threads = [
-        threading.Thread(target=thread, args=(directory, n, n % 5 == 0, end, logs[n]), daemon=True) for n in range(count)
+        threading.Thread(target=thread, args=(directory, n, n % 5 == 0, end, logs[n]), daemon=True)
+        for n in range(count)
     ]
     for each in threads:
         each.start()
@@ -81,7 +96,10 @@ def main() -> None:
     for each in threads:
         each.join(30)
     stuck = sum(each.is_alive() for each in threads)
-    json.dump({"stuck": stuck, "disturbed": disturbed, "log": [op for log in logs for op in log]}, sys.stdout)
+    json.dump(
+        {"stuck": stuck, "disturbed": disturbed, "log": [op for log in logs for op in log]},
+        sys.stdout,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""What tests of mounts and namespaces need of this host: the command, the two kinds of users, what to say when it cannot.
+"""What tests of mounts and namespaces need of this host: the command, the two kinds of users, what
+to say when it cannot.
 
-`Person` is who starts a command: root, or an ordinary user. Where the interpreter or these sources are in a directory
-that only root can enter, the ordinary user lives in a mount namespace of its own; so look at its mounts by `sees_mount`.
-An ordinary user becomes root by a sudo that asks nothing. Everything a test starts has `fakesysfs` in PATH.
+`Person` is who starts a command: root, or an ordinary user. Where the interpreter or these sources
+are in a directory that only root can enter, the ordinary user lives in a mount namespace of its
+own; so look at its mounts by `sees_mount`. An ordinary user becomes root by a sudo that asks
+nothing. Everything a test starts has `fakesysfs` in PATH.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def command_directory() -> str:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a test's commands: as here, with `fakesysfs`, its sources, and English messages."""
+    """The environment of a test's commands: as here, with `fakesysfs`, its sources, and English
+    messages.
+    """
     env = {**os.environ, "LC_ALL": "C"}
     env.pop("FAKESYSFS", None)
     env["PATH"] = f"{command_directory()}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -65,14 +69,19 @@ class Person:
     """Somebody who starts commands.
 
     :param name: "root" or "user".
-    :param prefix: what is put before a command to be that person; it ends by exec, so that the process stays.
+    :param prefix: what is put before a command to be that person; it ends by exec, so that the
+        process stays.
     """
 
     name: str
     prefix: tuple[str, ...]
 
     def run(
-        self, *command: str, env: Mapping[str, str] | None = None, stdin: str | None = None, cwd: str | None = None
+        self,
+        *command: str,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        cwd: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Carry out a command to its end, with its output."""
         return subprocess.run(
@@ -87,16 +96,25 @@ class Person:
             stdin=subprocess.DEVNULL if stdin is None else None,
         )
 
-    def start(self, *command: str, env: Mapping[str, str] | None = None, **how: object) -> subprocess.Popen[str]:
+    def start(
+        self, *command: str, env: Mapping[str, str] | None = None, **how: object
+    ) -> subprocess.Popen[str]:
         """Start a command; the caller ends it, see `ended`."""
-        keywords = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **how}
+        keywords = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            **how,
+        }
         return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
             [*self.prefix, *command], text=True, env=environment(env), **keywords
         )
 
     def inside(self, script: str, *options: str, **how: object) -> subprocess.CompletedProcess[str]:
         """A shell script in a `fakesysfs run` with these options."""
-        return self.run("fakesysfs", "run", *options, "--", "sh", "-c", ONLY_COVERED + script, **how)  # type: ignore[arg-type]
+        return self.run(
+            "fakesysfs", "run", *options, "--", "sh", "-c", ONLY_COVERED + script, **how
+        )  # type: ignore[arg-type]
 
     def sees_mount(self, directory: Path) -> bool:
         """Whether something is mounted at a directory."""
@@ -133,20 +151,45 @@ def people() -> tuple[Person, ...]:
     """Root and an ordinary user, as far as this process can be both."""
     if os.geteuid() != 0:
         user = Person("user", ())
-        can = subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False) if shutil.which("sudo") else None
-        return (Person("root", ("sudo", "-n", "-E", "--")), user) if can and can.returncode == 0 else (user,)
+        can = (
+            subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False)
+            if shutil.which("sudo")
+            else None
+        )
+        return (
+            (Person("root", ("sudo", "-n", "-E", "--")), user)
+            if can and can.returncode == 0
+            else (user,)
+        )
     return (Person("root", ()), *([_ordinary()] if shutil.which("setpriv") else []))
 
 
 def _ordinary() -> Person:
     """An ordinary user, from root."""
-    become = ("setpriv", "--reuid", str(ORDINARY_UID), "--regid", str(ORDINARY_UID), "--clear-groups", "env", "HOME=/")
+    become = (
+        "setpriv",
+        "--reuid",
+        str(ORDINARY_UID),
+        "--regid",
+        str(ORDINARY_UID),
+        "--clear-groups",
+        "env",
+        "HOME=/",
+    )
     script = "\n".join(_open_doors())
     if not script:
         return Person("user", become)
     # Everything this user does is in one mount namespace, which a process keeps.
     holder = subprocess.Popen(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f"{script}\necho\nexec sleep infinity"],
+        [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            f"{script}\necho\nexec sleep infinity",
+        ],
         stdout=subprocess.PIPE,
     )
     atexit.register(holder.kill)
@@ -156,13 +199,16 @@ def _ordinary() -> Person:
 
 
 def _open_doors() -> Iterator[str]:
-    """Shell commands, for a mount namespace of its own, after which an ordinary user can reach what the tests need.
+    """Shell commands, for a mount namespace of its own, after which an ordinary user can reach what
+    the tests need.
 
     Directories that only root can enter are covered by ones with nothing but what is needed.
     """
     closed: dict[Path, list[Path]] = {}
     for path in {Path(sys.base_prefix), Path(sys.prefix), SOURCES, Path(command_directory())}:
-        door = next((parent for parent in path.parents[::-1] if not parent.stat().st_mode & 0o001), None)
+        door = next(
+            (parent for parent in path.parents[::-1] if not parent.stat().st_mode & 0o001), None
+        )
         if door is not None:
             closed.setdefault(door, []).append(path)
     for door, paths in closed.items():
@@ -192,7 +238,11 @@ def why_no_namespaces(person: Person) -> str:
         command.remove("--user")
         command.remove("--map-root-user")
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-    return f"no namespaces for {person.name} here: {result.stderr.strip()}" if result.returncode else ""
+    return (
+        f"no namespaces for {person.name} here: {result.stderr.strip()}"
+        if result.returncode
+        else ""
+    )
 
 
 needs_fuse = pytest.mark.skipif(bool(why_no_mount()), reason=why_no_mount() or "it can")

@@ -1,4 +1,6 @@
-"""Fault rules on a mount: what programs see of them, who waits and who does not, and how a wait is ended."""
+"""Fault rules on a mount: what programs see of them, who waits and who does not, and how a wait is
+ended.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def waiting(tree: Path) -> int:
     """Accesses that rules hold up, as `fakesysfs fault list` tells."""
     result = ME.run("fakesysfs", "fault", "list", "--instance", str(tree))
     assert result.returncode == 0, result.stderr
-    return sum(int(line.split()[-2]) for line in result.stdout.splitlines() if line.endswith("waiting"))
+    return sum(
+        int(line.split()[-2]) for line in result.stdout.splitlines() if line.endswith("waiting")
+    )
 
 
 @contextmanager
@@ -45,7 +49,12 @@ def processes(count: int, *command: str) -> Iterator[list[subprocess.Popen[str]]
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
 def test_errors_reach_the_program(mounted: Mounter, person: Person, native: bool) -> None:
-    rules = ("read memory1/state EIO x1", "write memory2/state EBUSY", "open memory3/state ENFILE", "list memory4 EIO")
+    rules = (
+        "read memory1/state EIO x1",
+        "write memory2/state EBUSY",
+        "open memory3/state ENFILE",
+        "list memory4 EIO",
+    )
     tree = mounted(person, *(f"--fault={rule}" for rule in rules), native=native) / MEMORY
 
     def sh(script: str) -> tuple[int, str]:
@@ -54,7 +63,10 @@ def test_errors_reach_the_program(mounted: Mounter, person: Person, native: bool
 
     assert sh("cat memory1/state") == (1, "cat: memory1/state: Input/output error\n")
     assert sh("cat memory1/state") == (0, "online\n")
-    assert sh("echo offline > memory2/state") == (1, "bash: line 1: echo: write error: Device or resource busy\n")
+    assert sh("echo offline > memory2/state") == (
+        1,
+        "bash: line 1: echo: write error: Device or resource busy\n",
+    )
     assert sh("cat memory2/state") == (0, "online\n")
     assert sh("cat memory3/state") == (1, "cat: memory3/state: Too many open files in system\n")
     assert sh("ls memory4") == (2, "ls: reading directory 'memory4': Input/output error\n")
@@ -63,7 +75,10 @@ def test_errors_reach_the_program(mounted: Mounter, person: Person, native: bool
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EAGAIN, 133, 511])
 def test_any_errno_passes_the_kernel(mounted: Mounter, number: int) -> None:
-    tree = mounted(ME, f"--fault=read memory1/state {number}", f"--fault=write memory1/state {number}") / MEMORY
+    tree = (
+        mounted(ME, f"--fault=read memory1/state {number}", f"--fault=write memory1/state {number}")
+        / MEMORY
+    )
     fd = os.open(tree / "memory1/state", os.O_RDWR)
     try:
         for access in (lambda: os.pread(fd, 100, 0), lambda: os.pwrite(fd, b"online", 0)):
@@ -75,14 +90,21 @@ def test_any_errno_passes_the_kernel(mounted: Mounter, number: int) -> None:
 
 
 def test_a_listing_without_a_directory_is_empty(mounted: Mounter) -> None:
-    """As that of a directory which was removed after it had been opened: the C library takes ENOENT for the end."""
+    """As that of a directory which was removed after it had been opened: the C library takes ENOENT
+    for the end.
+    """
     tree = mounted(ME, "--fault=list memory4 ENOENT") / MEMORY
     assert os.listdir(tree / "memory4") == []
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
 def test_readers_that_hang_keep_nobody_waiting(mounted: Mounter, native: bool) -> None:
-    tree = mounted(ME, "--fault=read memory5/valid_zones hang", "--fault=open memory3/state hang", native=native)
+    tree = mounted(
+        ME,
+        "--fault=read memory5/valid_zones hang",
+        "--fault=open memory3/state hang",
+        native=native,
+    )
     files = tree / MEMORY
     with (
         processes(READERS, "cat", str(files / "memory5/valid_zones")) as readers,
@@ -101,7 +123,9 @@ def test_readers_that_hang_keep_nobody_waiting(mounted: Mounter, native: bool) -
         openers[0].kill()
         assert openers[0].wait(5) == -signal.SIGKILL
         assert ME.run("fakesysfs", "fault", "clear", "1", "--instance", str(tree)).returncode == 0
-        assert [reader.communicate(timeout=5)[0] for reader in readers[1:]] == ["DMA32\n"] * (READERS - 1)
+        assert [reader.communicate(timeout=5)[0] for reader in readers[1:]] == ["DMA32\n"] * (
+            READERS - 1
+        )
         assert openers[1].poll() is None
         assert waiting(tree) == 1
 
@@ -110,7 +134,8 @@ def test_delays_run_side_by_side(mounted: Mounter) -> None:
     files = mounted(ME, "--fault=read memory6/* delay 500ms") / MEMORY
     got: list[str] = []
     threads = [
-        threading.Thread(target=lambda: got.append((files / "memory6/state").read_text())) for _ in range(READERS)
+        threading.Thread(target=lambda: got.append((files / "memory6/state").read_text()))
+        for _ in range(READERS)
     ]
     start = time.monotonic()
     for thread in threads:
@@ -136,15 +161,21 @@ def test_a_writer_that_hangs(mounted: Mounter) -> None:
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
-def test_the_writer_behind_a_writer_that_hangs_can_be_killed(mounted: Mounter, native: bool) -> None:
-    """It waits where it opens the file; in write(2) nothing could end it, because there it is FUSE that waits."""
+def test_the_writer_behind_a_writer_that_hangs_can_be_killed(
+    mounted: Mounter, native: bool
+) -> None:
+    """It waits where it opens the file; in write(2) nothing could end it, because there it is FUSE
+    that waits.
+    """
     tree = mounted(ME, "--fault=write memory4/state hang x1", native=native)
     state = tree / MEMORY / "memory4/state"
     with processes(1, "sh", "-c", f"printf online > {state}") as (first,):
         until(lambda: waiting(tree) == 1)
         with (
             processes(2, "sh", "-c", f"printf online > {state}") as (truncates, patient),
-            processes(1, "dd", f"of={state}", "if=/dev/zero", "bs=4", "count=1", "conv=notrunc") as (other,),
+            processes(
+                1, "dd", f"of={state}", "if=/dev/zero", "bs=4", "count=1", "conv=notrunc"
+            ) as (other,),
         ):
             time.sleep(0.3)
             with pytest.raises(BlockingIOError, match="time out"), opening_times_out():
@@ -186,10 +217,12 @@ def test_the_end_of_the_server_is_the_end_of_the_wait(mounted: Mounter) -> None:
 
 def test_rules_are_checked_before_anything_is_mounted(person: Person) -> None:
     with person.directory() as directory:
-        result = person.run("fakesysfs", "mount", str(directory), "--fault", "read memory1/state EFUN")
+        result = person.run(
+            "fakesysfs", "mount", str(directory), "--fault", "read memory1/state EFUN"
+        )
         assert (result.returncode, result.stdout) == (2, "")
-        assert result.stderr == (
-            "fakesysfs: fault rule 'read memory1/state EFUN': "
+        assert (
+            result.stderr == "fakesysfs: fault rule 'read memory1/state EFUN': "
             "`EFUN` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P\n"
         )
         assert not person.sees_mount(directory)

@@ -1,6 +1,8 @@
-"""The mounted files, touched by programs that know nothing of fakesysfs: what they print, what they are refused.
+"""The mounted files, touched by programs that know nothing of fakesysfs: what they print, what they
+are refused.
 
-The same holds for real sysfs and was seen there. Native operations and Python's must not differ in a byte.
+The same holds for real sysfs and was seen there. Native operations and Python's must not differ in
+a byte.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ def test_it_is_ours(tree: Path) -> None:
         ("find . -maxdepth 1 -type d -name 'memory*' | wc -l", 0, "8\n"),
     ],
 )  # fmt: skip
-def test_what_programs_see(shared: Path, tmp_path: Path, script: str, status: int, output: str) -> None:
+def test_what_programs_see(
+    shared: Path, tmp_path: Path, script: str, status: int, output: str
+) -> None:
     assert sh(shared, f"TMP={tmp_path}; {script}") == (status, output)
 
 
@@ -103,11 +107,21 @@ def everything(tree: Path) -> dict[str, object]:
     for directory, directories, files in os.walk(tree):
         where = os.path.relpath(directory, tree)
         with os.scandir(directory) as entries:
-            found[where] = [(e.name, e.inode(), e.is_dir(follow_symlinks=False), e.is_symlink()) for e in entries]
+            found[where] = [
+                (e.name, e.inode(), e.is_dir(follow_symlinks=False), e.is_symlink())
+                for e in entries
+            ]
         for name in (*directories, *files):
             path = Path(directory, name)
             status = path.lstat()
-            attributes = (status.st_mode, status.st_ino, status.st_nlink, status.st_uid, status.st_gid, status.st_size)
+            attributes = (
+                status.st_mode,
+                status.st_ino,
+                status.st_nlink,
+                status.st_uid,
+                status.st_gid,
+                status.st_size,
+            )
             content: object = None
             if path.is_symlink():
                 content = os.readlink(path)
@@ -134,18 +148,27 @@ def test_a_long_write_is_one_store_of_a_page(mounted: Mounter, native: bool) -> 
 
 
 def test_names_come_with_their_types(shared: Path) -> None:
-    """Guest agents take only what readdir itself calls a directory; so does find, which then asks nothing more."""
-    names = sh(shared, "find . -maxdepth 1 -type d -name 'memory[0-9]*' -printf '%y %f\\n' | sort")[1].split("\n")[:-1]
+    """Guest agents take only what readdir itself calls a directory; so does find, which then asks
+    nothing more.
+    """
+    names = sh(shared, "find . -maxdepth 1 -type d -name 'memory[0-9]*' -printf '%y %f\\n' | sort")[
+        1
+    ].split("\n")[:-1]
     assert names == [f"d memory{block}" for block in range(8)]
     with os.scandir(shared / MEMORY / "memory1") as entries:
-        types = {entry.name: (entry.is_dir(follow_symlinks=False), entry.is_symlink()) for entry in entries}
+        types = {
+            entry.name: (entry.is_dir(follow_symlinks=False), entry.is_symlink())
+            for entry in entries
+        }
     assert types["power"] == (True, False)
     assert types["subsystem"] == (False, True)
     assert types["state"] == (False, False)
 
 
 def test_a_removed_block_is_gone_at_once_and_open_files_are_dead(tree: Path) -> None:
-    monitor(tree, "object_add memory-backend-ram,id=m0,size=128M", "device_add pc-dimm,id=d0,memdev=m0")
+    monitor(
+        tree, "object_add memory-backend-ram,id=m0,size=128M", "device_add pc-dimm,id=d0,memdev=m0"
+    )
     block = tree / MEMORY / "memory32"
     fd = os.open(block / "state", os.O_RDWR)
     try:
@@ -161,14 +184,23 @@ def test_a_removed_block_is_gone_at_once_and_open_files_are_dead(tree: Path) -> 
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
-def test_readers_do_not_wait_for_a_long_store_and_a_signal_ends_it(mounted: Mounter, native: bool) -> None:
+def test_readers_do_not_wait_for_a_long_store_and_a_signal_ends_it(
+    mounted: Mounter, native: bool
+) -> None:
     tree = mounted(people()[0], *MACHINE, "--config", "STEP_DELAY_US=20000", native=native)
-    monitor(tree, "object_add memory-backend-ram,id=m0,size=128M", "device_add pc-dimm,id=d0,memdev=m0")
+    monitor(
+        tree, "object_add memory-backend-ram,id=m0,size=128M", "device_add pc-dimm,id=d0,memdev=m0"
+    )
     state = tree / MEMORY / "memory32/state"
     state.write_text("online_movable")
-    fill = f"from fakesysfs.control import connect; connect({str(tree)!r}).call('allocate', 'anon', '64M', block=32)"
+    fill = (
+        f"from fakesysfs.control import connect; connect({str(tree)!r}).call('allocate', 'anon',"
+        " '64M', block=32)"
+    )
     subprocess.run([sys.executable, "-c", fill], check=True, timeout=30, env=environment())
-    writer = subprocess.Popen(["sh", "-c", f"exec printf offline > {state}"], stderr=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        ["sh", "-c", f"exec printf offline > {state}"], stderr=subprocess.PIPE, text=True
+    )
     with writer:
         end = time.monotonic() + 10
         while state.read_text() != "going-offline\n" and time.monotonic() < end:
@@ -203,8 +235,15 @@ def test_many_readers_at_once(tree: Path) -> None:
 
 def test_lsmem_with_another_root(person: Person, mounted: Mounter) -> None:
     tree = mounted(person, *MACHINE)
-    monitor(tree, "object_add memory-backend-ram,id=m0,size=1G", "device_add pc-dimm,id=d0,memdev=m0", person=person)
-    result = person.run("lsmem", "--sysroot", str(tree), "--noheadings", "--output", "RANGE,SIZE,STATE,BLOCK")
+    monitor(
+        tree,
+        "object_add memory-backend-ram,id=m0,size=1G",
+        "device_add pc-dimm,id=d0,memdev=m0",
+        person=person,
+    )
+    result = person.run(
+        "lsmem", "--sysroot", str(tree), "--noheadings", "--output", "RANGE,SIZE,STATE,BLOCK"
+    )
     assert [line.split() for line in result.stdout.splitlines()[:2]] == [
         ["0x0000000000000000-0x000000003fffffff", "1G", "online", "0-7"],
         ["0x0000000100000000-0x000000013fffffff", "1G", "offline", "32-39"],

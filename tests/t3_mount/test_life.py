@@ -50,14 +50,19 @@ def test_mounting_and_unmounting(person: Person, mounted: Mounter) -> None:
 def test_a_second_mount_is_refused(tree: Path) -> None:
     result = ME.run("fakesysfs", "mount", str(tree))
     assert result.returncode == 1
-    assert lines(result.stderr) == [f"fakesysfs: {tree} is a mounted fakesysfs already; fakesysfs umount {tree}"]
+    assert lines(result.stderr) == [
+        f"fakesysfs: {tree} is a mounted fakesysfs already; fakesysfs umount {tree}"
+    ]
 
 
 def test_a_place_that_is_no_place(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for place, message in (
         (tmp_path / "nosuch", f"there is no directory {tmp_path}/nosuch; mkdir {tmp_path}/nosuch"),
-        (tmp_path / "file", f"{tmp_path}/file is not a directory; give an empty directory to mount at"),
+        (
+            tmp_path / "file",
+            f"{tmp_path}/file is not a directory; give an empty directory to mount at",
+        ),
         (tmp_path, f"{tmp_path} is not empty; give an empty directory to mount at"),
     ):
         result = ME.run("fakesysfs", "mount", str(place))
@@ -94,7 +99,9 @@ def test_unmounting_what_is_in_use(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
-def test_the_end_of_the_server_is_the_end_of_the_mount(person: Person, mounted: Mounter, number: signal.Signals) -> None:
+def test_the_end_of_the_server_is_the_end_of_the_mount(
+    person: Person, mounted: Mounter, number: signal.Signals
+) -> None:
     directory = mounted(person)
     server = server_of(person, directory)
     assert person.sees_mount(directory)
@@ -145,7 +152,10 @@ def test_monitor_sockets(mounted: Mounter, tmp_path: Path) -> None:
     directory = mounted(ME, "--qmp", str(qmp), "--hmp", str(hmp))
     for socket in (qmp, hmp):
         assert socket.is_socket()
-        assert ME.run("fakesysfs", "monitor", "--instance", str(socket), "info status").stdout == "VM status: running\n"
+        assert (
+            ME.run("fakesysfs", "monitor", "--instance", str(socket), "info status").stdout
+            == "VM status: running\n"
+        )
     assert ME.run("fakesysfs", "umount", str(directory)).returncode == 0
     assert not qmp.exists()
     assert not hmp.exists()

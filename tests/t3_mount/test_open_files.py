@@ -1,6 +1,8 @@
-"""Files that are open when their block goes away, and how one waits for files: what poll and inotify tell.
+"""Files that are open when their block goes away, and how one waits for files: what poll and
+inotify tell.
 
-What is expected was measured on Linux 6.18: poll on attributes of network devices that were removed, inotify there.
+What is expected was measured on Linux 6.18: poll on attributes of network devices that were
+removed, inotify there.
 """
 
 from __future__ import annotations
@@ -75,8 +77,11 @@ print(*map(outcome, (
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
-def test_a_block_that_is_removed_while_its_files_are_open(mounted: Mounter, person: Person, native: bool) -> None:
-    """ENODEV for reads and writes; what a read has begun with is read to its end, as seq_file has it.
+def test_a_block_that_is_removed_while_its_files_are_open(
+    mounted: Mounter, person: Person, native: bool
+) -> None:
+    """ENODEV for reads and writes; what a read has begun with is read to its end, as seq_file has
+    it.
 
     Linux would answer fstat(2): FUSE asks for attributes by name, and there is none any more.
     """
@@ -129,7 +134,13 @@ def test_poll(mounted: Mounter, native: bool) -> None:
         assert polled(fd) == polled(writer) == READY | URGENT
 
 
-@pytest.mark.parametrize("path", ["proc/meminfo", "sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_ONLINE/error"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "proc/meminfo",
+        "sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_ONLINE/error",
+    ],
+)
 def test_poll_outside_of_sysfs(shared: Path, path: str) -> None:
     with opened(shared / path, os.O_RDONLY) as fd:
         assert polled(fd) == READY

@@ -1,8 +1,10 @@
-"""Two hundred threads at the files of one block, through a mount, against a model of what may be seen.
+"""Two hundred threads at the files of one block, through a mount, against a model of what may be
+seen.
 
-The machine's own log of stores says in which order writes took effect. Given that order, the model says of each write
-whether it had to succeed, and of each read which values it may have seen: those that the file had at some time between
-the start and the end of the read, and none that is older than what the same thread has seen before.
+The machine's own log of stores says in which order writes took effect. Given that order, the model
+says of each write whether it had to succeed, and of each read which values it may have seen: those
+that the file had at some time between the start and the end of the read, and none that is older
+than what the same thread has seen before.
 
 FAKESYSFS_THREADS_SECONDS in the environment says for how long, 2 by default.
 """
@@ -41,7 +43,8 @@ class Write:
 
     :param order: its place among all stores of the machine.
     :param after: what the file says from then on.
-    :param meanwhile: what it may say while this is under way, beside what it said before and will say after.
+    :param meanwhile: what it may say while this is under way, beside what it said before and will
+        say after.
     """
 
     order: int
@@ -70,8 +73,11 @@ def going_offline(state: str) -> tuple[str, ...]:
 ZONE = {"online": "Normal", "online_kernel": "Normal", "online_movable": "Movable"}
 
 
-def replay(name: str, operations: Sequence[Operation], stores: Sequence[tuple[int, str, int, int]]) -> list[tuple[Write, str]]:
-    """Writes that changed something, in the order in which they took effect, and the state they led to.
+def replay(
+    name: str, operations: Sequence[Operation], stores: Sequence[tuple[int, str, int, int]]
+) -> list[tuple[Write, str]]:
+    """Writes that changed something, in the order in which they took effect, and the state they led
+    to.
 
     :param stores: number, word, identity and errno of each store that the machine logged.
     """
@@ -104,8 +110,11 @@ def replay(name: str, operations: Sequence[Operation], stores: Sequence[tuple[in
     return changes
 
 
-def check_reads(reads: Sequence[tuple[int, int, int, str]], first: str, writes: Sequence[Write]) -> None:
-    """Each read must have seen what the file said at some time meanwhile, and no thread goes back in time.
+def check_reads(
+    reads: Sequence[tuple[int, int, int, str]], first: str, writes: Sequence[Write]
+) -> None:
+    """Each read must have seen what the file said at some time meanwhile, and no thread goes back
+    in time.
 
     :param reads: thread, start, end and what was read, the reads of a thread in their order.
     :param first: what the file said before the first write.
@@ -117,7 +126,9 @@ def check_reads(reads: Sequence[tuple[int, int, int, str]], first: str, writes: 
         index = at.get(number, 0)
         while True:
             assert index < len(values), f"`{text}` was read, and was not there at that time"
-            assert index == 0 or writes[index - 1].start <= end, f"`{text}` was read, and was not there yet or any more"
+            assert index == 0 or writes[index - 1].start <= end, (
+                f"`{text}` was read, and was not there yet or any more"
+            )
             stale = index < len(writes) and writes[index].end < start
             if not stale and text == values[index]:
                 break
@@ -137,28 +148,53 @@ def logged_stores(tree: Path) -> list[tuple[int, str, str, int, int]]:
     for event in events:
         word, _, identity = event["data"].partition("\\0")
         if event["kind"] == "store" and identity:
-            stores.append((event["seq"], event["path"].partition("/memory32/")[2], word, int(identity), event["errno"]))
+            stores.append(
+                (
+                    event["seq"],
+                    event["path"].partition("/memory32/")[2],
+                    word,
+                    int(identity),
+                    event["errno"],
+                )
+            )
     return stores
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
 def test_two_hundred_threads(mounted: Mounter, native: bool) -> None:
     tree = mounted(ME, "--config", "STEP_DELAY_US=500", native=native)
-    monitor(tree, "object_add memory-backend-ram,id=m0,size=256M", "device_add pc-dimm,id=d0,memdev=m0")
-    # Else memory32 began zone Normal, would get pages of the kernel that cannot move, and could not go offline.
+    monitor(
+        tree, "object_add memory-backend-ram,id=m0,size=256M", "device_add pc-dimm,id=d0,memdev=m0"
+    )
+    # Else memory32 began zone Normal, would get pages of the kernel that cannot move, and could not
+    # go offline.
     (tree / MEMORY / "memory33/state").write_text("online_kernel")
-    seconds = SECONDS if native else 2 * SECONDS  # there are fewer of everything where Python answers
+    # there are fewer of everything where Python answers
+    seconds = SECONDS if native else 2 * SECONDS
     hammer = [sys.executable, str(Path(__file__).with_name("hammer.py"))]
     hammer += [str(tree / MEMORY / "memory32"), str(seconds), str(THREADS)]
-    result = subprocess.run(hammer, capture_output=True, text=True, check=False, timeout=seconds + 60, env=environment())
+    result = subprocess.run(
+        hammer, capture_output=True, text=True, check=False, timeout=seconds + 60, env=environment()
+    )
     assert (result.returncode, result.stderr) == (0, "")
     told = json.loads(result.stdout)
     assert told["stuck"] == 0
     log: list[Operation] = [(*op,) for op in told["log"]]
     stores = logged_stores(tree)
 
-    changes = {name: replay(name, log, [(s[0], *s[2:]) for s in stores if s[1] == name]) for name in ("state", "power/control")}
-    for name in ("state", "online", "valid_zones", "power/control", "removable", "phys_index", "uevent"):
+    changes = {
+        name: replay(name, log, [(s[0], *s[2:]) for s in stores if s[1] == name])
+        for name in ("state", "power/control")
+    }
+    for name in (
+        "state",
+        "online",
+        "valid_zones",
+        "power/control",
+        "removable",
+        "phys_index",
+        "uevent",
+    ):
         reads = [(op[1], op[2], op[3], op[4]) for op in log if op[0] == name and op[5] < 0]
         assert all(op[6] == 0 for op in log if op[0] == name and op[5] < 0)
         assert reads
@@ -166,21 +202,39 @@ def test_two_hundred_threads(mounted: Mounter, native: bool) -> None:
             writes = []
             for write, state in changes["state"]:
                 after = block_file(name, state)
-                writes.append(Write(write.order, write.start, write.end, after, write.meanwhile if name != "online" else ()))
+                writes.append(
+                    Write(
+                        write.order,
+                        write.start,
+                        write.end,
+                        after,
+                        write.meanwhile if name != "online" else (),
+                    )
+                )
             check_reads(reads, block_file(name, "offline"), writes)
         elif name == "power/control":
-            check_reads(reads, "auto\n", [Write(w.order, w.start, w.end, f"{w.after}\n") for w, _ in changes[name]])
+            check_reads(
+                reads,
+                "auto\n",
+                [Write(w.order, w.start, w.end, f"{w.after}\n") for w, _ in changes[name]],
+            )
         else:
-            assert {text for *_, text in reads} == {{"removable": "1\n", "phys_index": "00000020\n", "uevent": ""}[name]}
-    went = Counter("offline" if state == "offline" else "online" for write, state in changes["state"] if write.after == state)
+            assert {text for *_, text in reads} == {
+                {"removable": "1\n", "phys_index": "00000020\n", "uevent": ""}[name]
+            }
+    went = Counter(
+        "offline" if state == "offline" else "online"
+        for write, state in changes["state"]
+        if write.after == state
+    )
     assert went["offline"] > 5
     seen = Counter(op[4] for op in log if op[0] == "state" and op[5] < 0)
     assert seen["going-offline\n"] > 0
     interrupted = sum(s[4] == errno.EINTR for s in stores)
     print(
-        f"\n{THREADS} threads, {seconds} s: {sum(op[5] < 0 for op in log)} reads, {len(stores)} stores, of which "
-        f"{len(changes['state'])} changed the state, {interrupted} interrupted by {told['disturbed']} signals; "
-        f"state read as {dict(seen)}"
+        f"\n{THREADS} threads, {seconds} s: {sum(op[5] < 0 for op in log)} reads, {len(stores)}"
+        f" stores, of which {len(changes['state'])} changed the state, {interrupted} interrupted by"
+        f" {told['disturbed']} signals; state read as {dict(seen)}"
     )
     assert ME.run("fakesysfs", "fault", "list", "--instance", str(tree)).returncode == 0
 
@@ -199,12 +253,18 @@ print(n, errno.errorcode.get(ctypes.get_errno()))
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["native", "python"])
-def test_an_interrupted_writer_gets_eintr_and_the_block_is_online(mounted: Mounter, native: bool) -> None:
+def test_an_interrupted_writer_gets_eintr_and_the_block_is_online(
+    mounted: Mounter, native: bool
+) -> None:
     tree = mounted(ME, "--config", "STEP_DELAY_US=10000000", native=native)
-    monitor(tree, "object_add memory-backend-ram,id=m0,size=128M", "device_add pc-dimm,id=d0,memdev=m0")
+    monitor(
+        tree, "object_add memory-backend-ram,id=m0,size=128M", "device_add pc-dimm,id=d0,memdev=m0"
+    )
     state = tree / MEMORY / "memory32/state"
     state.write_text("online_movable")
-    with ended(ME.start("python3", "-c", WRITER, str(state), "offline", stdout=subprocess.PIPE)) as writer:
+    with ended(
+        ME.start("python3", "-c", WRITER, str(state), "offline", stdout=subprocess.PIPE)
+    ) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
         end = time.monotonic() + 20
@@ -218,12 +278,18 @@ def test_an_interrupted_writer_gets_eintr_and_the_block_is_online(mounted: Mount
 
 
 def test_what_goes_on_during_a_long_offline(mounted: Mounter) -> None:
-    """Readers and writers of everything else are served; who needs the hotplug lock waits for it, and can be killed."""
+    """Readers and writers of everything else are served; who needs the hotplug lock waits for it,
+    and can be killed.
+    """
     tree = mounted(ME, "--config", "STEP_DELAY_US=50000")
     memory = tree / MEMORY
-    monitor(tree, "object_add memory-backend-ram,id=m0,size=512M", "device_add pc-dimm,id=d0,memdev=m0")
+    monitor(
+        tree, "object_add memory-backend-ram,id=m0,size=512M", "device_add pc-dimm,id=d0,memdev=m0"
+    )
     (memory / "memory32/state").write_text("online_movable")
-    load = ME.run("fakesysfs", "load", "--instance", str(tree), "anon=+8M", "pinned=+4K", "--block", "32")
+    load = ME.run(
+        "fakesysfs", "load", "--instance", str(tree), "anon=+8M", "pinned=+4K", "--block", "32"
+    )
     assert load.returncode == 0, load.stderr
 
     def write(block: int, word: str) -> list[str]:
@@ -235,9 +301,16 @@ def test_what_goes_on_during_a_long_offline(mounted: Mounter) -> None:
         while (memory / "memory32/state").read_text() != "going-offline\n":
             assert time.monotonic() < end
             assert slow.poll() is None
-        killed, patient = (started.enter_context(ended(ME.start(*write(n, "online_movable")))) for n in (33, 34))
+        killed, patient = (
+            started.enter_context(ended(ME.start(*write(n, "online_movable")))) for n in (33, 34)
+        )
         readers = [
-            ME.start("bash", "-c", f"for i in {{1..20}}; do cat {memory}/memory*/state {tree}/proc/meminfo; done | grep -c going")
+            ME.start(
+                "bash",
+                "-c",
+                f"for i in {{1..20}}; do cat {memory}/memory*/state {tree}/proc/meminfo; done |"
+                " grep -c going",
+            )
             for _ in range(8)
         ]
         (memory / "auto_online_blocks").write_text("online_kernel")
@@ -261,20 +334,33 @@ def monitor(tree: Path, *lines: str) -> None:
 
 def operations(*ops: tuple[int, int, str, int, int]) -> list[Operation]:
     """Writes to `state`: start, end, word, identity, errno."""
-    return [("state", identity, start, end, word, identity, error) for start, end, word, identity, error in ops]
+    return [
+        ("state", identity, start, end, word, identity, error)
+        for start, end, word, identity, error in ops
+    ]
 
 
 @pytest.mark.parametrize(
     ("stores", "complaint"),
     [
         ([(1, "online", 1, 0), (2, "offline", 3, 4)], "a write was lost"),
-        ([(1, "online", 1, 0), (2, "offline", 2, 0), (3, "online", 1, 0)], "a write took effect twice"),
+        (
+            [(1, "online", 1, 0), (2, "offline", 2, 0), (3, "online", 1, 0)],
+            "a write took effect twice",
+        ),
         ([(2, "offline", 2, 22), (3, "online", 1, 0)], "before one that had ended"),
         ([(1, "online", 1, 0), (2, "offline", 2, 16)], "offline of what is online Normal: EBUSY"),
     ],
 )
-def test_the_model_finds_writes_that_cannot_be(stores: list[tuple[int, str, int, int]], complaint: str) -> None:
-    ops = operations(*((10 * i, 10 * i + 5, word, i, error) for _, word, i, error in sorted(stores, key=lambda s: s[2])))
+def test_the_model_finds_writes_that_cannot_be(
+    stores: list[tuple[int, str, int, int]], complaint: str
+) -> None:
+    ops = operations(
+        *(
+            (10 * i, 10 * i + 5, word, i, error)
+            for _, word, i, error in sorted(stores, key=lambda s: s[2])
+        )
+    )
     with pytest.raises(AssertionError, match=complaint):
         replay("state", ops, stores)
 
@@ -291,6 +377,10 @@ def test_the_model_finds_writes_that_cannot_be(stores: list[tuple[int, str, int,
 )
 def test_the_model_finds_reads_that_cannot_be(reads: list[tuple[int, int, int, str]]) -> None:
     writes = [Write(1, 10, 20, "online\n"), Write(2, 30, 40, "offline\n", ("going-offline\n",))]
-    check_reads([(0, 1, 15, "offline\n"), (0, 12, 31, "online\n"), (0, 32, 50, "going-offline\n")], "offline\n", writes)
+    check_reads(
+        [(0, 1, 15, "offline\n"), (0, 12, 31, "online\n"), (0, 32, 50, "going-offline\n")],
+        "offline\n",
+        writes,
+    )
     with pytest.raises(AssertionError, match="was read"):
         check_reads(reads, "offline\n", writes)

@@ -1,7 +1,8 @@
-"""Thousands of uevents by one command: none is lost, none is out of order, each is as the kernel writes it.
+"""Thousands of uevents by one command: none is lost, none is out of order, each is as the kernel
+writes it.
 
-The number is that of a DIMM of 1.25 TiB in blocks of 128 MiB. In SEQNUM others of this host may come between: the
-kernel has one number for all.
+The number is that of a DIMM of 1.25 TiB in blocks of 128 MiB. In SEQNUM others of this host may
+come between: the kernel has one number for all.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import pytest
 from t3_mount.host import Person
 
 BLOCKS = 10_000
-# 48 GiB: what describes the pages of the DIMM (20 GiB) comes out of it. aarch64: its blocks stay at 128 MiB.
+# 48 GiB: what describes the pages of the DIMM (20 GiB) comes out of it. aarch64: its blocks stay at
+# 128 MiB.
 MACHINE = ("--arch", "aarch64", "--memory", "48G,slots=2,maxmem=2T")
 
 # Plugs that DIMM and prints what has been heard, in short.
@@ -51,9 +53,19 @@ print(json.dumps([blocks, numbers, wrong, lost, received, settled]))
 SO_RCVBUF, SO_RCVBUFFORCE = 8, 33
 
 
-@pytest.mark.skipif(not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)")
+@pytest.mark.skipif(
+    not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)"
+)
 def test_ten_thousand_blocks(me: Person) -> None:
-    command = (sys.executable, "-c", BURST, f"{BLOCKS}", f"{SO_RCVBUFFORCE}", f"{128 << 20}", "settle")
+    command = (
+        sys.executable,
+        "-c",
+        BURST,
+        f"{BLOCKS}",
+        f"{SO_RCVBUFFORCE}",
+        f"{128 << 20}",
+        "settle",
+    )
     result = me.run("fakesysfs", "run", *MACHINE, "--udev", "--", *command)
     assert result.returncode == 0, result.stderr
     blocks, numbers, wrong, lost, received, settled = json.loads(result.stdout)
@@ -66,7 +78,9 @@ def test_ten_thousand_blocks(me: Person) -> None:
 
 
 def test_a_listener_with_a_small_buffer_loses_some(person: Person) -> None:
-    """As on Linux, where an agent with 4 KiB for it hears the first few of the 1024 of 128 GiB, and then ENOBUFS."""
+    """As on Linux, where an agent with 4 KiB for it hears the first few of the 1024 of 128 GiB, and
+    then ENOBUFS.
+    """
     command = (sys.executable, "-c", BURST, "1024", f"{SO_RCVBUF}", "4096")
     result = person.run("fakesysfs", "run", "--memory", "8G,slots=2,maxmem=160G", "--", *command)
     assert result.returncode == 0, result.stderr

@@ -1,8 +1,9 @@
-"""What real machines have done to real tools, each staged by one line, in a `run` and with the tools where one is named.
+"""What real machines have done to real tools, each staged by one line, in a `run` and with the
+tools where one is named.
 
-A row of CASES is a bug that tools had, the one line that brings about what they met, what is done then, and what it
-looks like. Cases of one B number are of one kind; each number has a case, or a reason in ELSEWHERE why not. The table of
-README.md shows lines that stand here.
+A row of CASES is a bug that tools had, the one line that brings about what they met, what is done
+then, and what it looks like. Cases of one B number are of one kind; each number has a case, or a
+reason in ELSEWHERE why not. The table of README.md shows lines that stand here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from t3_mount.host import MEMORY, SOURCES, Person
 
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 
-# What every script begins with: names, and how memory is added: blocks by the file `probe`, which is quick, or DIMMs.
+# What every script begins with: names, and how memory is added: blocks by the file `probe`, which
+# is quick, or DIMMs.
 PRELUDE = f"""exec 2>&1
 M={MEMORY} N=/sys/devices/system/node LC_ALL=C
 blocks() {{ for i in $(seq 0 $(($1 - 1))); do printf 0x%x $((0x100000000 + i * 0x8000000)) > $M/probe; done; }}
@@ -33,8 +35,8 @@ class Case:
 
     :param bug: the number of its kind.
     :param what: what is the matter.
-    :param line: what stages it: options, a command that stands as STAGE in the script, or lines of a machine file. Empty:
-        it is so anyway.
+    :param line: what stages it: options, a command that stands as STAGE in the script, or lines of
+        a machine file. Empty: it is so anyway.
     :param script: for bash; `blocks N` adds memory32 and so on, `dimm N SIZE` plugs a DIMM.
     :param says: its output, with one blank between words; `*` is any text within a line.
     """
@@ -205,7 +207,10 @@ block = [{first = 0, node_link = false}, {first = 1, last = 6}, {first = 7, node
 # fmt: on
 
 ELSEWHERE = {
-    25: "/sys/kernel/dlpar is not simulated; the probe file, which drmgr writes too, takes what recordings show",
+    25: (
+        "/sys/kernel/dlpar is not simulated; the probe file, which drmgr writes too, takes what"
+        " recordings show"
+    ),
 }
 
 
@@ -220,7 +225,9 @@ def staged(case: Case, folder: Path) -> tuple[list[str], str]:
     return [], case.script.replace("STAGE", case.line)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"B{case.bug}-{case.what.replace(' ', '-')}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"B{case.bug}-{case.what.replace(' ', '-')}"
+)
 def test_case(me: Person, tmp_path: Path, case: Case) -> None:
     for program in ("chmem", "lsmem", "numactl", "udevadm", "free"):
         if re.search(rf"\b{program}\b", case.script) and not shutil.which(program, path=PATH):
@@ -228,7 +235,10 @@ def test_case(me: Person, tmp_path: Path, case: Case) -> None:
     options, script = staged(case, tmp_path)
     result = me.run("fakesysfs", "run", *options, "--", "bash", "-c", PRELUDE + script)
     assert result.stderr == ""
-    said, wanted = ("\n".join(" ".join(line.split()) for line in text.splitlines()) for text in (result.stdout, case.says))
+    said, wanted = (
+        "\n".join(" ".join(line.split()) for line in text.splitlines())
+        for text in (result.stdout, case.says)
+    )
     assert re.fullmatch(re.escape(wanted).replace(r"\*", ".*"), said), said
 
 
@@ -237,10 +247,21 @@ def test_every_bug_is_staged_or_there_is_a_reason() -> None:
 
 
 def test_the_table_of_the_readme_shows_lines_that_stand_here() -> None:
-    table = (SOURCES / "README.md").read_text().partition("| to stage this | one line does |")[2].partition("\n\n")[0]
+    table = (
+        (SOURCES / "README.md")
+        .read_text()
+        .partition("| to stage this | one line does |")[2]
+        .partition("\n\n")[0]
+    )
     # Of uevents and of unplugging: test_faults.py and test_unplug_answers.py have them all.
     effects = {"drop", "delay 2s", "duplicate", "reorder", "refuse", "stay", "twice"}
-    shown = {code for row in table.splitlines()[2:] for code in re.findall("`([^`]+)`", row.rpartition(" | ")[2])} - effects
-    known = {line for case in CASES for line in case.line.splitlines()} | {"--config STEP_DELAY_US=20000"}
+    shown = {
+        code
+        for row in table.splitlines()[2:]
+        for code in re.findall("`([^`]+)`", row.rpartition(" | ")[2])
+    } - effects
+    known = {line for case in CASES for line in case.line.splitlines()} | {
+        "--config STEP_DELAY_US=20000"
+    }
     assert len(shown) > 10
     assert shown <= known

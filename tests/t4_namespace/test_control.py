@@ -30,7 +30,16 @@ def with_it(holder: int) -> tuple[str, ...]:
 def running(person: Person, *options: str, network: int | None = None) -> Iterator[str]:
     """A run, and the name of the instance."""
     enter = () if network is None else with_it(network)
-    command = (*enter, "fakesysfs", "run", *options, "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60")
+    command = (
+        *enter,
+        "fakesysfs",
+        "run",
+        *options,
+        "--",
+        "sh",
+        "-c",
+        "echo $FAKESYSFS; exec sleep 60",
+    )
     with ended(person.start(*command)) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
@@ -50,7 +59,9 @@ echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs events; fakesysfs
     assert result.stdout.startswith("[    0.")
     assert "base memory: 1073741824\nplugged memory: 0\n" in result.stdout
     events = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
-    assert ["add@/devices/system/memory/memory32", "ACTION=add"] in [event["payload"][:2] for event in events]
+    assert ["add@/devices/system/memory/memory32", "ACTION=add"] in [
+        event["payload"][:2] for event in events
+    ]
     assert "add_memory" in result.stdout
     assert "memory0-7" in result.stdout
 
@@ -58,8 +69,13 @@ echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs events; fakesysfs
 def test_from_outside_by_name(person: Person) -> None:
     with running(person) as name:
         for which in (name, f"@{name}", name.rpartition("/")[2]):
-            result = person.run("fakesysfs", "monitor", "--instance", which, "info memory_size_summary")
-            assert (result.returncode, result.stdout) == (0, "base memory: 1073741824\nplugged memory: 0\n")
+            result = person.run(
+                "fakesysfs", "monitor", "--instance", which, "info memory_size_summary"
+            )
+            assert (result.returncode, result.stdout) == (
+                0,
+                "base memory: 1073741824\nplugged memory: 0\n",
+            )
         assert person.run("fakesysfs", "dmesg", env={"FAKESYSFS": name}).returncode == 0
 
 
@@ -77,11 +93,18 @@ test_others_are_refused.__test__ = len(people()) == 2  # type: ignore[attr-defin
 def test_none(me: Person) -> None:
     status, said = alone(me, "fakesysfs", "dmesg")
     assert status == 1
-    assert said == "fakesysfs: no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR\n"
+    assert (
+        said
+        == "fakesysfs: no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount"
+        " DIR\n"
+    )
     status, said = alone(me, "fakesysfs", "map", "--instance", "/nosuch")
     assert (status, said) == (1, "fakesysfs: there is no instance /nosuch; none is running\n")
     status, said = alone(me, "fakesysfs", "map", "--instance", "fakesysfs/0/1")
-    assert (status, said) == (1, "fakesysfs: instance fakesysfs/0/1 does not answer: Connection refused\n")
+    assert (status, said) == (
+        1,
+        "fakesysfs: instance fakesysfs/0/1 does not answer: Connection refused\n",
+    )
 
 
 def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
@@ -98,7 +121,12 @@ def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
             assert len(lines(result.stderr)) == 1
             assert "several instances are running, choose one with --instance" in result.stderr
             assert second.rpartition("/")[2] in result.stderr
-            assert me.run(*there, "fakesysfs", "monitor", "--instance", second, "info memdev").returncode == 0
+            assert (
+                me.run(
+                    *there, "fakesysfs", "monitor", "--instance", second, "info memdev"
+                ).returncode
+                == 0
+            )
         end = time.monotonic() + 10
         while "no instance" not in (result := me.run(*there, "fakesysfs", "dmesg")).stderr:
             assert time.monotonic() < end, result.stderr
@@ -126,19 +154,30 @@ for which in (name, name, name, "/nosuch"):
 
 
 def test_errors_of_the_monitor_are_the_exit_status(me: Person) -> None:
-    result = me.inside("fakesysfs monitor 'object_del nosuch'; echo $?; fakesysfs monitor nosuch; echo $?")
-    assert lines(result.stdout) == ["Error: object 'nosuch' not found", "1", "unknown command: 'nosuch'", "1"]
+    result = me.inside(
+        "fakesysfs monitor 'object_del nosuch'; echo $?; fakesysfs monitor nosuch; echo $?"
+    )
+    assert lines(result.stdout) == [
+        "Error: object 'nosuch' not found",
+        "1",
+        "unknown command: 'nosuch'",
+        "1",
+    ]
 
 
 def test_the_monitor_reads_lines(me: Person) -> None:
-    result = me.inside("printf 'info memory_size_summary\\ninfo memory-devices\\n' | fakesysfs monitor")
+    result = me.inside(
+        "printf 'info memory_size_summary\\ninfo memory-devices\\n' | fakesysfs monitor"
+    )
     assert (result.returncode, result.stdout) == (0, "base memory: 1073741824\nplugged memory: 0\n")
 
 
 def test_lines_from_two_places(me: Person) -> None:
     result = me.run("fakesysfs", "monitor", "--script", "/dev/null", "info status")
     assert result.returncode == 2
-    assert result.stderr.startswith("fakesysfs: lines come from --script or stand behind it, not both; see ")
+    assert result.stderr.startswith(
+        "fakesysfs: lines come from --script or stand behind it, not both; see "
+    )
 
 
 def test_open_files_for_somebody_who_has_hung_up_are_closed() -> None:

@@ -7,7 +7,8 @@ import sys
 
 from t3_mount.host import MEMORY, Person, lines
 
-# Follows the events and listens to the kernel meanwhile; prints what was heard, then what was followed.
+# Follows the events and listens to the kernel meanwhile; prints what was heard, then what was
+# followed.
 FOLLOWER = f"""
 import json, os, select, socket, subprocess, sys
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15)
@@ -41,7 +42,9 @@ def test_follow(person: Person) -> None:
     heard, told = json.loads(result.stdout)
     assert [e["seq"] for e in told] == list(range(1, len(told) + 1))
     uevents = [e for e in told if e["kind"] == "uevent"]
-    assert [[field for field in fields if not field.startswith("SEQNUM=")] for fields in heard] == [e["payload"] for e in uevents]
+    assert [[field for field in fields if not field.startswith("SEQNUM=")] for fields in heard] == [
+        e["payload"] for e in uevents
+    ]
     assert [e["data"] for e in uevents] == ["add", "online", "change"]
     assert all(e["cause"]["pid"] > 1 for e in told)
     state = f"{MEMORY}/memory32/state"
@@ -56,7 +59,9 @@ def test_follow(person: Person) -> None:
 
 
 def test_of_somebody_outside(person: Person) -> None:
-    """Somebody who is not in the run's pid namespace can be seen to have done something, but not who."""
+    """Somebody who is not in the run's pid namespace can be seen to have done something, but not
+    who.
+    """
     script = """
 exec 3>&1
 fakesysfs events --follow | sed -n '/m0/{p;q}' >&3 &
@@ -65,7 +70,10 @@ echo $FAKESYSFS; wait"""
     try:
         assert process.stdout is not None
         instance = process.stdout.readline().strip()
-        plug = ("object_add memory-backend-ram,id=m0,size=128M", "device_add pc-dimm,id=d0,memdev=m0")
+        plug = (
+            "object_add memory-backend-ram,id=m0,size=128M",
+            "device_add pc-dimm,id=d0,memdev=m0",
+        )
         done = person.run("fakesysfs", "monitor", "--instance", instance, *plug)
         assert (done.returncode, list(lines(done.stdout))) == (0, [])
         event = json.loads(process.stdout.readline())

@@ -42,7 +42,11 @@ def test_it_says_how_to_enter_and_how_to_end_it(person: Person) -> None:
     name = result.stdout.split()[0]
     number = name.rpartition("/")[2]
     uid = "0" if person.name == "root" else person.run("id", "-u").stdout.strip()
-    assert (result.returncode, result.stdout, result.stderr) == (0, SAID.format(uid=uid, number=number), "")
+    assert (result.returncode, result.stdout, result.stderr) == (
+        0,
+        SAID.format(uid=uid, number=number),
+        "",
+    )
     enter, end = (line.split(":", 1)[1].split() for line in result.stdout.splitlines()[1:])
     script = f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe; echo $FAKESYSFS"
     entered = person.run(*enter, "-c", script)
@@ -59,21 +63,36 @@ def test_it_says_how_to_enter_and_how_to_end_it(person: Person) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--keep-uid",)], ids=["", "keep-uid"])
 def test_the_namespaces_are_those_of_the_command(person: Person, options: tuple[str, ...]) -> None:
-    look = "id -u; id -g; for n in user mnt net pid; do readlink /proc/self/ns/$n; done; grep CapEff /proc/self/status"
+    look = (
+        "id -u; id -g; for n in user mnt net pid; do readlink /proc/self/ns/$n; done; grep CapEff"
+        " /proc/self/status"
+    )
     with person.directory() as directory:
         script = f"({look}) > {directory}/first; echo > {directory}/done; exec sleep 60"
         with detached(person, *options, "--", "sh", "-c", script) as number:
             while not (directory / "done").exists():
                 time.sleep(0.01)
             for prefix in ((), ("fakesysfs", "exec", "--")):  # and from inside once more
-                command = ("fakesysfs", "exec", "--instance", number, "--", *prefix, "sh", "-c", look)
+                command = (
+                    "fakesysfs",
+                    "exec",
+                    "--instance",
+                    number,
+                    "--",
+                    *prefix,
+                    "sh",
+                    "-c",
+                    look,
+                )
                 result = person.run(*command)
                 assert (result.returncode, result.stderr) == (0, "")
                 assert result.stdout == (directory / "first").read_text()
 
 
 @pytest.mark.may_skip("only root can be somebody else")
-@pytest.mark.skipif(len(people()) < 2 or people()[0].name != "root", reason="needs root and an ordinary user")
+@pytest.mark.skipif(
+    len(people()) < 2 or people()[0].name != "root", reason="needs root and an ordinary user"
+)
 def test_nobody_enters_the_instance_of_another_user() -> None:
     for owner, other in (people(), people()[::-1]):
         with detached(owner) as number:
@@ -85,17 +104,30 @@ def test_nobody_enters_the_instance_of_another_user() -> None:
 
 @pytest.mark.may_skip("only root can cover a part of /proc for somebody else")
 @pytest.mark.skipif(
-    len(people()) < 2 or people()[1].prefix[:1] != ("setpriv",), reason="needs root, and a user in the same mounts"
+    len(people()) < 2 or people()[1].prefix[:1] != ("setpriv",),
+    reason="needs root, and a user in the same mounts",
 )
 def test_an_instance_that_keeps_the_user_where_its_proc_is_not_its_own() -> None:
     """There the command's namespace cannot be found, and root's would be a wrong one."""
     root, user = people()
-    covered = ("unshare", "--mount", "sh", "-ec", 'mount -t tmpfs tmpfs /proc/tty; exec "$@"', "sh", *user.prefix)
+    covered = (
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        'mount -t tmpfs tmpfs /proc/tty; exec "$@"',
+        "sh",
+        *user.prefix,
+    )
     for options, status in (((), 0), (("--keep-uid",), 1)):
-        result = root.run(*covered, "fakesysfs", "run", *options, "--", "fakesysfs", "exec", "--", "true")
+        result = root.run(
+            *covered, "fakesysfs", "run", *options, "--", "fakesysfs", "exec", "--", "true"
+        )
         assert result.returncode == status
         assert len(lines(result.stderr)) == status
-        assert status == 0 or result.stderr.startswith("fakesysfs: without a /proc of its own nobody can enter")
+        assert status == 0 or result.stderr.startswith(
+            "fakesysfs: without a /proc of its own nobody can enter"
+        )
 
 
 def test_streams_status_directory_and_environment(person: Person) -> None:
@@ -104,9 +136,18 @@ def test_streams_status_directory_and_environment(person: Person) -> None:
         result = person.run(*enter, "sh", "-c", "cat; echo error >&2; exit 7", stdin="input\n")
         assert (result.returncode, result.stdout, result.stderr) == (7, "input\n", "error\n")
         assert person.run(*enter, "sh", "-c", "kill -9 $$").returncode == 137
-        result = person.run(*enter, "sh", "-c", "pwd; echo $MINE; ls /proc/self/fd", cwd=str(directory), env={"MINE": "m"})
+        result = person.run(
+            *enter,
+            "sh",
+            "-c",
+            "pwd; echo $MINE; ls /proc/self/fd",
+            cwd=str(directory),
+            env={"MINE": "m"},
+        )
         assert result.stdout.split() == [str(directory), "m", "0", "1", "2", "3"]
-        result = person.run(*enter, "sh", "-c", "pwd; stat -f -c %t .; cat memory7/state", cwd=MEMORY)
+        result = person.run(
+            *enter, "sh", "-c", "pwd; stat -f -c %t .; cat memory7/state", cwd=MEMORY
+        )
         assert result.stdout.split() == [MEMORY, FUSE_MAGIC, "online"]
         for command, status, message in (
             ("nosuch-command", 127, "command not found"),
@@ -115,7 +156,11 @@ def test_streams_status_directory_and_environment(person: Person) -> None:
             (f"{MEMORY}/probe", 126, "permission denied"),
         ):
             result = person.run(*enter, command)
-            assert (result.returncode, result.stdout, result.stderr) == (status, "", f"fakesysfs: {command}: {message}\n")
+            assert (result.returncode, result.stdout, result.stderr) == (
+                status,
+                "",
+                f"fakesysfs: {command}: {message}\n",
+            )
         (directory / "script").write_text("echo plain $1\n")
         (directory / "script").chmod(0o755)
         result = person.run(*enter, str(directory / "script"), "x")
@@ -143,15 +188,22 @@ print(message.split(b"\\0")[0].decode(), flush=True)"""
             assert process.wait(20) == 0
 
 
-@pytest.mark.skipif(not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)")
+@pytest.mark.skipif(
+    not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)"
+)
 def test_udevd_of_a_detached_run(person: Person) -> None:
     """It works on, for whoever comes in; its rule sets the block online."""
     with person.directory() as directory:
         rule = directory / "80-hotplug.rules"
-        rule.write_text('SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="online"\n')
+        rule.write_text(
+            'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="online"\n'
+        )
         with detached(person, "--udev", "--rules", str(rule)) as number:
             enter = ("fakesysfs", "exec", "--instance", number, "--", "sh", "-c")
-            assert person.run(*enter, f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe").returncode == 0
+            assert (
+                person.run(*enter, f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe").returncode
+                == 0
+            )
             result = person.run(*enter, f"udevadm settle; cat {MEMORY}/memory32/state")
             assert (result.stdout, result.stderr) == ("online\n", "")
 
@@ -167,7 +219,10 @@ def test_what_an_exec_leaves_running_stays_until_the_instance_ends(me: Person) -
     with me.directory() as directory:
         with detached(me) as number:
             enter = ("fakesysfs", "exec", "--instance", number, "--")
-            left = f"(trap '' TERM; while :; do sleep 0.05; echo x >> {directory}/beat; done) > /dev/null 2>&1 &"
+            left = (
+                f"(trap '' TERM; while :; do sleep 0.05; echo x >> {directory}/beat; done) >"
+                " /dev/null 2>&1 &"
+            )
             assert me.run(*enter, "sh", "-c", left).returncode == 0
             for _ in range(2):
                 before = (directory / "beat").stat().st_size if (directory / "beat").exists() else 0
@@ -191,13 +246,17 @@ def test_the_end_of_the_command_is_the_end_of_a_detached_instance(me: Person) ->
                 out, _ = process.communicate(timeout=20)
                 assert process.returncode == 137
                 assert lines(out) == [
-                    "fakesysfs: the instance ended, or the simulation was killed, and with it the command"
+                    "fakesysfs: the instance ended, or the simulation was killed, and with it the"
+                    " command"
                 ]
 
 
 def test_stop_is_sigterm_first(me: Person) -> None:
     with me.directory() as directory:
-        tidy = f"trap 'echo tidy > {directory}/out; exit' TERM; echo > {directory}/ready; while :; do sleep 0.05; done"
+        tidy = (
+            f"trap 'echo tidy > {directory}/out; exit' TERM; echo > {directory}/ready; while :; do"
+            " sleep 0.05; done"
+        )
         with detached(me, "--", "sh", "-c", tidy) as number:
             while not (directory / "ready").exists():
                 time.sleep(0.01)
@@ -209,7 +268,9 @@ def test_stop_is_sigterm_first(me: Person) -> None:
 
 
 def test_stop_of_a_run_that_is_not_detached_and_of_a_mount(me: Person) -> None:
-    with ended(me.start("fakesysfs", "run", "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60")) as process:
+    with ended(
+        me.start("fakesysfs", "run", "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60")
+    ) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
         assert me.run("fakesysfs", "stop", "--instance", name).returncode == 0
@@ -219,7 +280,8 @@ def test_stop_of_a_run_that_is_not_detached_and_of_a_mount(me: Person) -> None:
         result = me.run("fakesysfs", "exec", "--instance", str(directory), "--", "true")
         assert result.returncode == 1
         assert lines(result.stderr) == [
-            f"fakesysfs: a mount has no namespaces to run a command in; its files are below {directory}"
+            "fakesysfs: a mount has no namespaces to run a command in; its files are below"
+            f" {directory}"
         ]
         assert me.run("fakesysfs", "stop", "--instance", str(directory)).returncode == 0
         assert not me.sees_mount(directory)
@@ -227,7 +289,12 @@ def test_stop_of_a_run_that_is_not_detached_and_of_a_mount(me: Person) -> None:
 
 def test_a_detached_run_holds_neither_terminal_nor_streams(me: Person) -> None:
     """Its output can be caught by a shell, which waits until nobody has the pipe any more."""
-    result = me.run("sh", "-c", "out=$(fakesysfs run -d -- sh -c 'echo lost; echo lost >&2; exec sleep 60' 2>&1); echo $out")
+    result = me.run(
+        "sh",
+        "-c",
+        "out=$(fakesysfs run -d -- sh -c 'echo lost; echo lost >&2; exec sleep 60' 2>&1); echo"
+        " $out",
+    )
     number = result.stdout.split()[0].rpartition("/")[2]
     try:
         assert "lost" not in result.stdout
@@ -247,7 +314,9 @@ def test_a_detached_run_holds_neither_terminal_nor_streams(me: Person) -> None:
         (("--nosuch",), 2, "fakesysfs: No such option"),
     ],
 )
-def test_a_detached_run_that_cannot_start_says_why(me: Person, arguments: tuple[str, ...], status: int, message: str) -> None:
+def test_a_detached_run_that_cannot_start_says_why(
+    me: Person, arguments: tuple[str, ...], status: int, message: str
+) -> None:
     result = me.run("fakesysfs", "run", "-d", *arguments)
     assert (result.returncode, result.stdout) == (status, "")
     assert len(lines(result.stderr)) == 1
@@ -256,15 +325,25 @@ def test_a_detached_run_that_cannot_start_says_why(me: Person, arguments: tuple[
 
 def test_into_nothing_and_into_two(me: Person) -> None:
     two = "fakesysfs run -d > a; fakesysfs run -d > b; "
-    each = "for f in a b; do fakesysfs stop --instance $(sed -n 's/^.*instance //p' $f | tail -n 1); done"
+    each = (
+        "for f in a b; do fakesysfs stop --instance $(sed -n 's/^.*instance //p' $f | tail -n 1);"
+        " done"
+    )
     with me.directory() as directory:
         for verb in ("exec -- true", "stop"):
             result = me.run(*ALONE, "sh", "-c", f"fakesysfs {verb}", cwd=str(directory))
             assert (result.returncode, result.stdout) == (1, "")
             assert lines(result.stderr) == [
-                "fakesysfs: no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR"
+                "fakesysfs: no instance is running; start one: fakesysfs run -- bash, or fakesysfs"
+                " mount DIR"
             ]
-            result = me.run(*ALONE, "sh", "-c", f"{two} fakesysfs {verb}; s=$?; {each}; exit $s", cwd=str(directory))
+            result = me.run(
+                *ALONE,
+                "sh",
+                "-c",
+                f"{two} fakesysfs {verb}; s=$?; {each}; exit $s",
+                cwd=str(directory),
+            )
             assert (result.returncode, result.stdout) == (1, "")
             assert re.fullmatch(
                 r"fakesysfs: several instances are running, choose one with --instance; running: "

@@ -1,4 +1,6 @@
-"""Signals and the terminal of `fakesysfs exec`, which are as those of `run`; and who ends with whom."""
+"""Signals and the terminal of `fakesysfs exec`, which are as those of `run`; and who ends with
+whom.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,14 @@ def enter(me: Person) -> Iterator[tuple[str, ...]]:
 @pytest.mark.parametrize("number", [1, 2, 10, 15, 28])
 def test_a_signal_reaches_the_command_once(me: Person, enter: tuple[str, ...], number: int) -> None:
     for whole_group in (False, True):
-        with ended(me.start(*enter, sys.executable, "-c", COUNTER, start_new_session=True)) as process:
+        with ended(
+            me.start(*enter, sys.executable, "-c", COUNTER, start_new_session=True)
+        ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            me.run("kill", f"-{number}", "--", f"-{process.pid}" if whole_group else f"{process.pid}")
+            me.run(
+                "kill", f"-{number}", "--", f"-{process.pid}" if whole_group else f"{process.pid}"
+            )
             assert process.communicate(timeout=20)[0] == f"{{{number}: 1}}\n"
 
 
@@ -43,7 +49,9 @@ def test_a_signal_ends_it_and_its_number_is_the_status(me: Person, enter: tuple[
         assert process.wait(20) == 128 + signal.SIGTERM
 
 
-def test_of_a_caller_that_ignores_the_signal_it_is_told_by(me: Person, enter: tuple[str, ...]) -> None:
+def test_of_a_caller_that_ignores_the_signal_it_is_told_by(
+    me: Person, enter: tuple[str, ...]
+) -> None:
     result = me.run("sh", "-c", """trap '' IO; exec "$@" """, "sh", *enter, "sh", "-c", "exit 3")
     assert (result.returncode, result.stderr) == (3, "")
 
@@ -61,7 +69,9 @@ signal.pause()
 
 def test_whoever_asked_is_killed_before_the_command_starts() -> None:
     """The minder ends, and nobody else of its process group is killed."""
-    ends = subprocess.run([sys.executable, "-c", DESERTED], start_new_session=True, timeout=20, check=False)
+    ends = subprocess.run(
+        [sys.executable, "-c", DESERTED], start_new_session=True, timeout=20, check=False
+    )
     assert ends.returncode == 137
 
 
@@ -83,7 +93,8 @@ def test_the_terminal(terminal: Terminal, enter: tuple[str, ...]) -> None:
     assert "status 130" in terminal.expect("status [0-9]+.*%%% $")
     terminal.type(f"{start} sh -c 'echo rea''dy; sleep 1; echo do''ne'\n")
     terminal.expect("ready\r\n")
-    time.sleep(0.2)  # a shell that is stopped while it starts a child by vfork() is not seen to stop
+    # a shell that is stopped while it starts a child by vfork() is not seen to stop
+    time.sleep(0.2)
     terminal.type("\x1a")
     terminal.expect("Stopped.*%%% $")
     terminal.type("fg\n")
@@ -122,19 +133,33 @@ def test_a_shell_with_jobs_of_its_own(terminal: Terminal, enter: tuple[str, ...]
     assert "status 3" in terminal.expect("status [0-9]+")
 
 
-def test_whoever_of_an_exec_is_killed_the_others_end_and_the_instance_goes_on(person: Person) -> None:
+def test_whoever_of_an_exec_is_killed_the_others_end_and_the_instance_goes_on(
+    person: Person,
+) -> None:
     lost = "fakesysfs: the instance ended, or the simulation was killed, and with it the command\n"
     with detached(person) as number:
         for victim, status, said in ((0, -9, ""), (1, 137, lost), (2, 137, "")):
             mark = f"{random.random()}"
-            command = ("fakesysfs", "exec", "--instance", number, "--", "sh", "-c", "echo ready; exec sleep 60")
+            command = (
+                "fakesysfs",
+                "exec",
+                "--instance",
+                number,
+                "--",
+                "sh",
+                "-c",
+                "echo ready; exec sleep 60",
+            )
             with ended(person.start(*command, env={"MARK": mark})) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"
-                while len(there := marked(mark)) < 3:  # the environment of one that becomes another cannot be read
+                # the environment of one that becomes another cannot be read
+                while len(there := marked(mark)) < 3:
                     time.sleep(0.01)
                 # The process outside, the minder, the command.
-                chain = sorted(there, key=lambda pid: (pid != process.pid, there[pid] == "sleep 60"))
+                chain = sorted(
+                    there, key=lambda pid: (pid != process.pid, there[pid] == "sleep 60")
+                )
                 person.run("kill", "-9", str(chain[victim]))
                 assert process.communicate(timeout=20)[0] == said
                 assert process.returncode == status
@@ -142,13 +167,24 @@ def test_whoever_of_an_exec_is_killed_the_others_end_and_the_instance_goes_on(pe
                 while marked(mark) and time.monotonic() < end:
                     time.sleep(0.01)
                 assert not marked(mark)
-            assert person.run("fakesysfs", "exec", "--instance", number, "--", "true").returncode == 0
+            assert (
+                person.run("fakesysfs", "exec", "--instance", number, "--", "true").returncode == 0
+            )
 
 
 def test_an_exec_that_is_stopped_does_not_hold_up_the_end(me: Person) -> None:
     """The whole job is, as by `kill -STOP %1`: the process outside cannot bury what is inside."""
     with detached(me) as number:
-        command = ("fakesysfs", "exec", "--instance", number, "--", "sh", "-c", "echo ready; sleep 60; true")
+        command = (
+            "fakesysfs",
+            "exec",
+            "--instance",
+            number,
+            "--",
+            "sh",
+            "-c",
+            "echo ready; sleep 60; true",
+        )
         with ended(me.start(*command, start_new_session=True)) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -180,7 +216,9 @@ test $KILLED = True && sleep 60
 exit 3"""
     faults = ("--fault", "read memory5/state hang", "--fault", "write memory6/state hang")
     command = ("fakesysfs", "run", *faults, "--", "sh", "-c", script)
-    with ended(person.start(*command, env={"MARK": mark, "KILLED": f"{killed}"}, start_new_session=True)) as process:
+    with ended(
+        person.start(*command, env={"MARK": mark, "KILLED": f"{killed}"}, start_new_session=True)
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         begin = time.monotonic()

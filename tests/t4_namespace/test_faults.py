@@ -1,4 +1,6 @@
-"""Fault rules in a `run`: tools that meet them, uevents that go astray on the real socket, rules that come and go."""
+"""Fault rules in a `run`: tools that meet them, uevents that go astray on the real socket, rules
+that come and go.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,14 @@ import sys
 import pytest
 from t3_mount.host import MEMORY, Person, lines
 
-PLUG = "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=512M' 'device_add pc-dimm,id=d0,memdev=m0'"
+PLUG = (
+    "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=512M' 'device_add"
+    " pc-dimm,id=d0,memdev=m0'"
+)
 
-# Plugs four blocks and prints the uevents of adding them: all that have come by the end of the plug, a line with how it
-# looked then, and for SECONDS what comes later. A block whose file `state` is not there when its event comes gets a `!`.
+# Plugs four blocks and prints the uevents of adding them: all that have come by the end of the
+# plug, a line with how it looked then, and for SECONDS what comes later. A block whose file `state`
+# is not there when its event comes gets a `!`.
 LISTENER = """
 import os, socket, subprocess, sys, time
 s = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 15)
@@ -52,7 +58,9 @@ ALL = "memory32 memory33 memory34 memory35"
 )
 def test_uevents_that_go_astray(person: Person, rule: str, seconds: float, told: str) -> None:
     options = ["--fault", rule] if rule else []
-    result = person.run("fakesysfs", "run", *options, "--", sys.executable, "-c", LISTENER, str(seconds))
+    result = person.run(
+        "fakesysfs", "run", *options, "--", sys.executable, "-c", LISTENER, str(seconds)
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.strip() == told.strip()
 
@@ -60,15 +68,22 @@ def test_uevents_that_go_astray(person: Person, rule: str, seconds: float, told:
 def test_files_come_after_their_event(me: Person) -> None:
     script = f"{PLUG}; cat {MEMORY}/memory33/state; sleep 1; cat {MEMORY}/memory33/state"
     result = me.inside(f"exec 2>&1; {script}", "--fault", "uevent add memory33 early 500ms")
-    assert lines(result.stdout) == [f"cat: {MEMORY}/memory33/state: No such file or directory", "offline"]
+    assert lines(result.stdout) == [
+        f"cat: {MEMORY}/memory33/state: No such file or directory",
+        "offline",
+    ]
 
 
 def test_what_happened_is_in_the_log_and_what_was_told_too(me: Person) -> None:
-    result = me.inside(f"{PLUG}; fakesysfs events; fakesysfs fault list", "--fault", "uevent add memory33 drop")
+    result = me.inside(
+        f"{PLUG}; fakesysfs events; fakesysfs fault list", "--fault", "uevent add memory33 drop"
+    )
     *logged, listed = lines(result.stdout)
     events = [json.loads(line) for line in logged]
     assert [e["path"][-2:] for e in events if e["kind"] == "uevent"] == ["32", "33", "34", "35"]
-    assert [(e["path"][-2:], e["data"]) for e in events if e["kind"] == "fault"] == [("33", "uevent add memory33 drop")]
+    assert [(e["path"][-2:], e["data"]) for e in events if e["kind"] == "fault"] == [
+        ("33", "uevent add memory33 drop")
+    ]
     assert listed == "1  uevent add memory33 drop  1 of 1"
 
 
@@ -99,8 +114,10 @@ fakesysfs fault add write memory5/state sometimes; echo $?"""
         "bash: line 1: echo: write error: Cannot allocate memory",
         "fakesysfs: there is no fault rule number 2",
         "2",
-        "fakesysfs: fault rule 'write memory5/state sometimes': "
-        "`sometimes` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P",
+        (
+            "fakesysfs: fault rule 'write memory5/state sometimes': "
+            "`sometimes` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P"
+        ),
         "2",
     ]
 
@@ -114,6 +131,8 @@ def test_nothing_outlives_a_run_whose_processes_hang(person: Person) -> None:
 def test_a_rule_that_is_none_starts_nothing(person: Person) -> None:
     result = person.run("fakesysfs", "run", "--fault", "write memory40/state", "--", "echo", "ran")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == (
-        "fakesysfs: fault rule 'write memory40/state': what is to happen? an errno such as EBUSY, delay TIME, or hang\n"
+    assert (
+        result.stderr
+        == "fakesysfs: fault rule 'write memory40/state': what is to happen? an errno such as"
+        " EBUSY, delay TIME, or hang\n"
     )

@@ -1,11 +1,12 @@
-"""Whichever process of a `run` is killed, at whatever moment: no process, mount, socket or file is left.
+"""Whichever process of a `run` is killed, at whatever moment: no process, mount, socket or file is
+left.
 
 launcher ── unshare ── inside ──┬── mounter
                                 ├── udevd
                                 └── command
 
-The moments are chosen by chance, 40 of them; FAKESYSFS_KILLS says how many, `make kills` tries 500. FAKESYSFS_KILLS_FROM
-is the number of the first, to try others.
+The moments are chosen by chance, 40 of them; FAKESYSFS_KILLS says how many, `make kills` tries 500.
+FAKESYSFS_KILLS_FROM is the number of the first, to try others.
 """
 
 from __future__ import annotations
@@ -49,21 +50,27 @@ def chain(pid: int) -> list[int]:
 
 
 def marked(mark: str) -> dict[int, str]:
-    """Processes with an environment variable MARK of that value, zombies aside: process id -> command line."""
+    """Processes with an environment variable MARK of that value, zombies aside: process id ->
+    command line.
+    """
     found = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if f"MARK={mark}".encode() not in (directory / "environ").read_bytes().split(b"\0"):
                 continue
             if "\nState:\tZ" not in (directory / "status").read_text():
-                found[int(directory.name)] = (directory / "cmdline").read_text().replace("\0", " ").strip()
+                found[int(directory.name)] = (
+                    (directory / "cmdline").read_text().replace("\0", " ").strip()
+                )
         except OSError:
             continue
     return found
 
 
 def nothing_left(mark: str, launchers: Collection[int]) -> list[str]:
-    """What is left when nothing changes any more: processes with the mark, and instances of those launchers."""
+    """What is left when nothing changes any more: processes with the mark, and instances of those
+    launchers.
+    """
     left: list[str] = []
     calm = 0
     end = time.monotonic() + 20
@@ -125,7 +132,19 @@ class Moment:
         how = {"env": {"MARK": self._mark}, "start_new_session": True}
         with person.directory() as directory, ExitStack() as stack:
             qmp = str(directory / "qmp")
-            command = ("fakesysfs", "run", *options, "--qmp", qmp, "--hmp", f"{directory / 'hmp'}", "--", "sh", "-c", BUSY)
+            command = (
+                "fakesysfs",
+                "run",
+                *options,
+                "--qmp",
+                qmp,
+                "--hmp",
+                f"{directory / 'hmp'}",
+                "--",
+                "sh",
+                "-c",
+                BUSY,
+            )
             process = stack.enter_context(ended(person.start(*command, **how)))  # type: ignore[arg-type]
             others = {process.pid} if options == ("--detach",) else set()
             if self.kind == "run -d and exec":
@@ -152,7 +171,9 @@ class Moment:
                 person.run("kill", "-9", str(pid))
 
     def _launchers(self, others: Collection[int]) -> list[int]:
-        """Those who lead a session and are no others: of processes that are there, the one that all depends on."""
+        """Those who lead a session and are no others: of processes that are there, the one that all
+        depends on.
+        """
         found = []
         for pid in marked(self._mark):
             try:
@@ -172,7 +193,11 @@ class Moment:
             return "exec" if " exec " in command else "who started it"
         if "udevd" in command:
             return "udevd"
-        return "a process of fakesysfs" if "fakesysfs" in command.partition(" sh -c")[0] else "a client"
+        return (
+            "a process of fakesysfs"
+            if "fakesysfs" in command.partition(" sh -c")[0]
+            else "a client"
+        )
 
 
 @pytest.mark.timeout(60 + 4 * MOMENTS)
@@ -186,7 +211,9 @@ def test_random_moments() -> None:
     moments = [Moment(number, whom, usual) for number in range(FIRST, FIRST + MOMENTS)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(Moment.happen, moments))
-    for what, times in sorted(Counter(f"{moment.kind}: {moment.victim}" for moment in moments).items()):
+    for what, times in sorted(
+        Counter(f"{moment.kind}: {moment.victim}" for moment in moments).items()
+    ):
         print(f"{times:4}  {what}")
     assert [f"{moment}; left: {moment.left}" for moment in moments if moment.left] == []
 
@@ -206,5 +233,8 @@ def test_what_is_said_when_the_simulation_is_killed(me: Person) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         os.kill(chain(process.pid)[2], signal.SIGKILL)
-        assert process.communicate(timeout=20)[0] == "fakesysfs: the simulation was killed, and with it the command\n"
+        assert (
+            process.communicate(timeout=20)[0]
+            == "fakesysfs: the simulation was killed, and with it the command\n"
+        )
         assert process.returncode == 137

@@ -1,4 +1,6 @@
-"""Who holds memory, changed from the command line of a running instance, and what that does to an offline."""
+"""Who holds memory, changed from the command line of a running instance, and what that does to an
+offline.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,10 @@ import pytest
 from t3_mount.host import Person
 
 MEMORY = "/sys/devices/system/memory"
-PLUG = "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=512M' 'device_add pc-dimm,id=d0,memdev=m0'"
+PLUG = (
+    "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=512M' 'device_add"
+    " pc-dimm,id=d0,memdev=m0'"
+)
 
 # A child writes `offline`; it is seen going offline, then a signal comes.
 INTERRUPTED = f"""
@@ -33,7 +38,9 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), state())
 
 
 def shell(person: Person, script: str, *options: str) -> list[str]:
-    result = person.run("fakesysfs", "run", *options, "--", "sh", "-c", f"{PLUG}; {script}", sys.executable)
+    result = person.run(
+        "fakesysfs", "run", *options, "--", "sh", "-c", f"{PLUG}; {script}", sys.executable
+    )
     assert result.returncode == 0, result.stderr
     return str(result.stdout).splitlines()
 
@@ -41,7 +48,8 @@ def shell(person: Person, script: str, *options: str) -> list[str]:
 def test_pinned_page_holds_an_offline_up_until_a_signal(person: Person) -> None:
     out = shell(
         person,
-        f"echo online_movable > {MEMORY}/memory33/state; fakesysfs load pinned=+4K --block 33; $0 -c '{INTERRUPTED}'",
+        f"echo online_movable > {MEMORY}/memory33/state; fakesysfs load pinned=+4K --block 33; $0"
+        f" -c '{INTERRUPTED}'",
     )
     assert out == ["pinned +4 kB", "going-offline", "4 online"]
 
@@ -70,7 +78,12 @@ def test_load_on_a_machine(person: Person) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
-    [("anon=64M", "no change"), ("fish=+4K", "fish"), ("anon=+1T", "more than are free"), ("--block 99 anon=+4K", "memory99")],
+    [
+        ("anon=64M", "no change"),
+        ("fish=+4K", "fish"),
+        ("anon=+1T", "more than are free"),
+        ("--block 99 anon=+4K", "memory99"),
+    ],
 )
 def test_load_that_cannot_be(person: Person, arguments: str, word: str) -> None:
     result = person.run("fakesysfs", "run", "--", "sh", "-c", f"fakesysfs load {arguments}")
@@ -78,7 +91,10 @@ def test_load_that_cannot_be(person: Person, arguments: str, word: str) -> None:
     assert re.fullmatch(rf"fakesysfs: .*{word}.*\n", result.stderr)
 
 
-RULE = 'SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline", ATTR{state}="online"\n'
+RULE = (
+    'SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline",'
+    ' ATTR{state}="online"\n'
+)
 
 
 def test_udevd_with_a_rule_brings_blocks_online(person: Person) -> None:
@@ -86,7 +102,12 @@ def test_udevd_with_a_rule_brings_blocks_online(person: Person) -> None:
         pytest.skip("udevadm is not installed")
     with person.directory() as directory:
         (directory / "80-hotplug.rules").write_text(RULE)
-        out = shell(person, f"udevadm settle; cat {MEMORY}/memory3[2-5]/state", "--udev", f"--rules={directory}")
+        out = shell(
+            person,
+            f"udevadm settle; cat {MEMORY}/memory3[2-5]/state",
+            "--udev",
+            f"--rules={directory}",
+        )
     assert out == ["online"] * 4
 
 

@@ -1,4 +1,6 @@
-"""A manager outside against an agent inside: DIMMs by QMP, set online by udevd or a script, and asked back."""
+"""A manager outside against an agent inside: DIMMs by QMP, set online by udevd or a script, and
+asked back.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,12 @@ class Manager:
         await self._client.disconnect()
 
     async def plug(self, number: int) -> None:
-        await self._client.execute("object-add", {"qom-type": "memory-backend-ram", "id": f"m{number}", "size": 256 << 20})
-        await self._client.execute("device_add", {"driver": "pc-dimm", "id": f"d{number}", "memdev": f"m{number}"})
+        await self._client.execute(
+            "object-add", {"qom-type": "memory-backend-ram", "id": f"m{number}", "size": 256 << 20}
+        )
+        await self._client.execute(
+            "device_add", {"driver": "pc-dimm", "id": f"d{number}", "memdev": f"m{number}"}
+        )
 
     async def ask_back(self, number: int) -> None:
         await self._client.execute("device_del", {"id": f"d{number}"})
@@ -122,7 +128,16 @@ def test_a_slab_page_in_normal_keeps_the_dimm(me: Person) -> None:
 
     with me.directory() as directory:
         path = directory / "qmp"
-        command = ("fakesysfs", "run", "--qmp", f"{path}", "--", "sh", "-c", ONLY_COVERED + STUBBORN)
+        command = (
+            "fakesysfs",
+            "run",
+            "--qmp",
+            f"{path}",
+            "--",
+            "sh",
+            "-c",
+            ONLY_COVERED + STUBBORN,
+        )
         with ended(me.start(*command, stdin=subprocess.PIPE)) as process:
             assert process.stdout is not None
             assert process.stdin is not None

@@ -14,14 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from t3_mount.host import ORDINARY_UID, Person, ended, environment, lines, people, why_no_mount, why_no_namespaces
+from t3_mount.host import (
+    ORDINARY_UID,
+    Person,
+    ended,
+    environment,
+    lines,
+    people,
+    why_no_mount,
+    why_no_namespaces,
+)
 
 from fakesysfs.control import printable
 
 STRANGER_UID = 1001
 SECONDS = 2.0
 
-# Listens at names, and prints a line about everything that it is asked. First argument: what it does; then the names.
+# Listens at names, and prints a line about everything that it is asked. First argument: what it
+# does; then the names.
 STRANGER = r"""
 import json, os, socket, sys, threading, time
 what, names = sys.argv[1], sys.argv[2:]
@@ -75,12 +85,16 @@ time.sleep(120)
 def as_user(uid: int) -> Person:
     """An ordinary user of that number."""
     user = people()[1]
-    return Person(f"user{uid}", tuple(str(uid) if word == str(ORDINARY_UID) else word for word in user.prefix))
+    return Person(
+        f"user{uid}", tuple(str(uid) if word == str(ORDINARY_UID) else word for word in user.prefix)
+    )
 
 
 pytestmark = [
     pytest.mark.may_skip("only root can be somebody else"),
-    pytest.mark.skipif(len(people()) < 2 or people()[0].name != "root", reason="needs root and ordinary users"),
+    pytest.mark.skipif(
+        len(people()) < 2 or people()[0].name != "root", reason="needs root and ordinary users"
+    ),
 ]
 
 
@@ -110,7 +124,12 @@ class Network:
         """The stranger listens; with a file of what it was asked."""
         with self.person.directory() as directory:
             said = directory / "said"
-            with said.open("w") as file, ended(self.stranger.start(sys.executable, "-c", STRANGER, what, *names, stdout=file)):
+            with (
+                said.open("w") as file,
+                ended(
+                    self.stranger.start(sys.executable, "-c", STRANGER, what, *names, stdout=file)
+                ),
+            ):
                 end = time.monotonic() + 20
                 while "ready" not in said.read_text():
                     assert time.monotonic() < end, said.read_text()
@@ -129,8 +148,12 @@ def network(request: pytest.FixtureRequest) -> Iterator[Network]:
         yield Network(holder.pid, person, uid)
 
 
-def quickly(person: Person, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A command that ends within the time; others that use this host may be in its way, but not three times."""
+def quickly(
+    person: Person, *command: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command that ends within the time; others that use this host may be in its way, but not
+    three times.
+    """
     for _ in range(3):
         begin = time.monotonic()
         result = person.run("fakesysfs", *command, env=env)
@@ -149,7 +172,15 @@ def refused(person: Person, *command: str, env: dict[str, str] | None = None) ->
 
 
 NONE = "no instance is running; start one: fakesysfs run -- bash, or fakesysfs mount DIR"
-COMMANDS = (("exec", "--", "id"), ("dmesg",), ("stop",), ("map",), ("events",), ("load", "anon=+4M"), ("monitor", "info status"))
+COMMANDS = (
+    ("exec", "--", "id"),
+    ("dmesg",),
+    ("stop",),
+    ("map",),
+    ("events",),
+    ("load", "anon=+4M"),
+    ("monitor", "info status"),
+)
 
 
 def with_instance(command: Sequence[str], which: str) -> tuple[str, ...]:
@@ -168,7 +199,10 @@ def test_a_stranger_who_listens(network: Network, what: str) -> None:
                 for which in (name, f"@{name}", name.rpartition("/")[2]):
                     problem = refused(network.me, *with_instance(command, which))
                     assert problem == f"instance {name} belongs to another user"
-                assert refused(network.me, *command, env={"FAKESYSFS": name}) == f"instance {name} belongs to another user"
+                assert (
+                    refused(network.me, *command, env={"FAKESYSFS": name})
+                    == f"instance {name} belongs to another user"
+                )
             # Where the stranger says that it is.
             problem = refused(network.me, *with_instance(command, "/tmp/nosuch-qmp"))
             assert problem == "there is no instance /tmp/nosuch-qmp; none is running"
@@ -182,7 +216,10 @@ def test_names_whose_queue_a_stranger_keeps_full(network: Network) -> None:
         for command in COMMANDS[:3]:
             assert refused(network.me, *command) == f"instance {name} does not answer"
         for which in (name, "500"):
-            assert refused(network.me, "exec", "--instance", which, "id") == f"instance {name} does not answer"
+            assert (
+                refused(network.me, "exec", "--instance", which, "id")
+                == f"instance {name} does not answer"
+            )
         problem = refused(network.me, "exec", "--instance", "/nosuch", "id")
         assert problem == "there is no instance /nosuch; running: none that answers"
 
@@ -192,7 +229,11 @@ def test_sixty_names_of_a_stranger_beside_an_instance_of_mine(network: Network, 
     me = network.me
     with me.directory() as directory:
         qmp = str(directory / "qmp")
-        names = [f"fakesysfs/{uid}/{number}" for number in range(500, 530) for uid in (network.uid, STRANGER_UID)]
+        names = [
+            f"fakesysfs/{uid}/{number}"
+            for number in range(500, 530)
+            for uid in (network.uid, STRANGER_UID)
+        ]
         with network.listening(what, names) as said:
             started = me.run("fakesysfs", "run", "-d", "--qmp", qmp)
             assert (started.returncode, started.stderr) == (0, "")
@@ -201,7 +242,11 @@ def test_sixty_names_of_a_stranger_beside_an_instance_of_mine(network: Network, 
             # A number that the stranger has, too, is the one of mine.
             with network.listening("hand", (f"fakesysfs/{STRANGER_UID}/{number}",)) as also_said:
                 for which in (None, qmp, name, number):
-                    for command in (("exec", "--", "cat", "/sys/devices/system/memory/memory7/state"), ("dmesg",), ("map",)):
+                    for command in (
+                        ("exec", "--", "cat", "/sys/devices/system/memory/memory7/state"),
+                        ("dmesg",),
+                        ("map",),
+                    ):
                         result = quickly(me, *(with_instance(command, which) if which else command))
                         assert (result.returncode, result.stderr) == (0, ""), (command, which)
                         assert command[0] != "exec" or result.stdout == "online\n"
@@ -218,7 +263,11 @@ def test_an_instance_of_somebody_else_is_left_alone(network: Network) -> None:
         directory.chmod(0o777)
         qmp = str(directory / "qmp")
         options = ("--qmp", qmp)
-        with ended(theirs.start("fakesysfs", "run", *options, "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60")) as process:
+        with ended(
+            theirs.start(
+                "fakesysfs", "run", *options, "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60"
+            )
+        ) as process:
             assert process.stdout is not None
             name = process.stdout.readline().strip()
             before = theirs.run("fakesysfs", "load").stdout
@@ -248,13 +297,26 @@ print(s.makefile().readline().strip())"""
         name = process.stdout.readline().strip()
         said = json.loads(network.me.run(sys.executable, "-c", ask, name).stdout)
         assert said == {"error": {"type": "InstanceError", "text": "belongs to another user"}}
-        assert json.loads(network.stranger.run(sys.executable, "-c", ask, name).stdout) == {"fakesysfs": 1}
+        assert json.loads(network.stranger.run(sys.executable, "-c", ask, name).stdout) == {
+            "fakesysfs": 1
+        }
 
 
 def test_without_the_variable_commands_inside_find_their_own_instance(network: Network) -> None:
     for options in ((), ("--keep-uid",), ("--net=host",)):
         result = network.me.run(
-            "fakesysfs", "run", *options, "--", "env", "-u", "FAKESYSFS", "fakesysfs", "exec", "--", "fakesysfs", "dmesg"
+            "fakesysfs",
+            "run",
+            *options,
+            "--",
+            "env",
+            "-u",
+            "FAKESYSFS",
+            "fakesysfs",
+            "exec",
+            "--",
+            "fakesysfs",
+            "dmesg",
         )
         assert (result.returncode, result.stderr) == (0, "")
         assert result.stdout.startswith("[    0.")
@@ -264,7 +326,10 @@ def test_what_others_wrote_is_escaped(network: Network) -> None:
     rude = "\33]0;owned\7\n\33[31m\udcff"
     problem = refused(network.me, "dmesg", "--instance", rude)
     assert problem == "there is no instance \\x1b]0;owned\\x07\\n\\x1b[31m\\udcff; none is running"
-    runs = [("fakesysfs", "run", "--", "sh", "-c", f"echo $FAKESYSFS; exec sleep 60 # {rude[:-1]}") for _ in range(2)]
+    runs = [
+        ("fakesysfs", "run", "--", "sh", "-c", f"echo $FAKESYSFS; exec sleep 60 # {rude[:-1]}")
+        for _ in range(2)
+    ]
     with ended(network.me.start(*runs[0])) as one, ended(network.me.start(*runs[1])) as other:
         for process in (one, other):
             assert process.stdout is not None
@@ -274,7 +339,7 @@ def test_what_others_wrote_is_escaped(network: Network) -> None:
         assert problem.count("# \\x1b]0;owned\\x07\\n\\x1b[31m") == 2
 
 
-# ------------------------------------------------------------------------------------------- namespaces handed over
+# --------------------------------------------------------------------------- namespaces handed over
 
 # Listens as this user does, hands over what it opens by these names, and has `exec` enter it.
 HAND_OVER = r"""
@@ -298,7 +363,12 @@ NS = "/proc/self/ns/"
 
 def handed_over(person: Person, **files: str) -> str:
     """What `exec` says to these files."""
-    result = person.run(sys.executable, "-c", HAND_OVER, *(f"{name.partition('_')[0]}={path}" for name, path in files.items()))
+    result = person.run(
+        sys.executable,
+        "-c",
+        HAND_OVER,
+        *(f"{name.partition('_')[0]}={path}" for name, path in files.items()),
+    )
     assert (result.returncode, result.stdout) == (1, ""), (files, result)
     assert len(lines(result.stderr)) == 1
     return result.stderr.removeprefix("fakesysfs: ").removesuffix("\n")
@@ -321,11 +391,22 @@ def elsewhere(person: Person, *options: str) -> Iterator[str]:
 def test_files_that_are_no_namespaces(network: Network) -> None:
     with network.person.directory() as directory:
         (directory / "mnt:[4026531841]").touch()
-        for wrong in ("/dev/null", "/etc/passwd", "/", str(directory / "mnt:[4026531841]"), f"{NS}net", f"{NS}user", f"{NS}uts"):
+        for wrong in (
+            "/dev/null",
+            "/etc/passwd",
+            "/",
+            str(directory / "mnt:[4026531841]"),
+            f"{NS}net",
+            f"{NS}user",
+            f"{NS}uts",
+        ):
             for name in ("mnt", "user"):
                 if wrong != f"{NS}{name}":
                     problem = handed_over(network.me, **own(**{name: wrong}))
-                    assert problem == f"what the instance gives is no {name} namespace; nothing is entered"
+                    assert (
+                        problem
+                        == f"what the instance gives is no {name} namespace; nothing is entered"
+                    )
         problem = handed_over(network.me, **own(command=f"{NS}mnt"))
         assert problem == "what the instance gives is no command namespace; nothing is entered"
 
@@ -343,26 +424,44 @@ def test_too_few_and_too_many_files(network: Network) -> None:
 
 @pytest.mark.parametrize("network", ["root"], indirect=True)
 def test_namespaces_of_a_stranger(network: Network) -> None:
-    """Root is handed them by a process of its own: the check does not rest on who hands them over alone."""
+    """Root is handed them by a process of its own: the check does not rest on who hands them over
+    alone.
+    """
     root, stranger = network.me, network.stranger
     with (
         elsewhere(stranger, "--user", "--map-root-user", "--mount", "--net") as theirs,
-        elsewhere(root, "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child") as mine,
+        elsewhere(
+            root, "--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"
+        ) as mine,
     ):
         for name in ("mnt", "net"):
             problem = handed_over(root, **own(**{name: theirs + name}))
-            assert problem == f"the {name} namespace of the instance is not of its user; nothing is entered"
+            assert (
+                problem
+                == f"the {name} namespace of the instance is not of its user; nothing is entered"
+            )
             # In a user namespace that I made.
             problem = handed_over(root, **own(user=mine + "user", **{name: theirs + name}))
-            assert problem.endswith(" namespace of the instance is not of its user; nothing is entered")
-        problem = handed_over(root, **own(user=theirs + "user", mnt=theirs + "mnt", net=theirs + "net"))
-        assert problem == "the user namespace of the instance is not of its user; nothing is entered"
+            assert problem.endswith(
+                " namespace of the instance is not of its user; nothing is entered"
+            )
+        problem = handed_over(
+            root, **own(user=theirs + "user", mnt=theirs + "mnt", net=theirs + "net")
+        )
+        assert (
+            problem == "the user namespace of the instance is not of its user; nothing is entered"
+        )
         problem = handed_over(root, **own(command=theirs + "user"))
-        assert problem == "the command namespace of the instance is not of its user; nothing is entered"
+        assert (
+            problem
+            == "the command namespace of the instance is not of its user; nothing is entered"
+        )
 
 
 @pytest.mark.parametrize("network", ["user"], indirect=True)
-def test_an_ordinary_user_enters_no_namespaces_of_the_first_user_namespace(network: Network) -> None:
+def test_an_ordinary_user_enters_no_namespaces_of_the_first_user_namespace(
+    network: Network,
+) -> None:
     with elsewhere(people()[0], "--mount") as roots:
         # The user's process cannot open root's, so it is handed them by somebody who can.
         with ended(subprocess.Popen(
@@ -371,11 +470,15 @@ def test_an_ordinary_user_enters_no_namespaces_of_the_first_user_namespace(netwo
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(),
         )) as process:  # fmt: skip
             out, _ = process.communicate(timeout=20)
-        assert out == "fakesysfs: nobody but root makes namespaces in the user namespace there is; nothing is entered\n"
+        assert (
+            out
+            == "fakesysfs: nobody but root makes namespaces in the user namespace there is; nothing"
+            " is entered\n"
+        )
         assert process.returncode == 1
 
 
-# ------------------------------------------------------------------------------------------------ requests and replies
+# ----------------------------------------------------------------------------- requests and replies
 
 ODD = r"""
 import itertools, json, os, socket, sys
@@ -493,7 +596,10 @@ def test_odd_answers_of_a_process_of_ones_own(network: Network) -> None:
 
 def test_a_user_without_a_number_is_nobody_in_particular(network: Network) -> None:
     """In a user namespace all who have no number there look alike: that one is nobody's."""
-    code = "import os; from fakesysfs.control import is_own; print(os.geteuid(), is_own(os.geteuid()), is_own(12345))"
+    code = (
+        "import os; from fakesysfs.control import is_own; print(os.geteuid(), is_own(os.geteuid()),"
+        " is_own(12345))"
+    )
     result = network.me.run(sys.executable, "-c", code)
     assert result.stdout.split() == [f"{network.uid}", "True", "False"]
     result = network.me.run("unshare", "--user", sys.executable, "-c", code)

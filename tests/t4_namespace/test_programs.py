@@ -1,9 +1,11 @@
-"""Programs as distributions ship them, unmodified in `fakesysfs run`: what they say of the simulated machine.
+"""Programs as distributions ship them, unmodified in `fakesysfs run`: what they say of the
+simulated machine.
 
-Those that only look run one after the other in a single `run` for each person; the ordinary user stays one there
-(--keep-uid). What they ought to say is computed from the machine's options, or from the files they read. Two look past
-what is served: busybox `free` and `lshw` also ask sysinfo(2), which is the host's; so the machine for lshw is one that is
-larger than any host of tests, since lshw prints the largest it finds.
+Those that only look run one after the other in a single `run` for each person; the ordinary user
+stays one there (--keep-uid). What they ought to say is computed from the machine's options, or from
+the files they read. Two look past what is served: busybox `free` and `lshw` also ask sysinfo(2),
+which is the host's; so the machine for lshw is one that is larger than any host of tests, since
+lshw prints the largest it finds.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from t3_mount.host import FUSE_MAGIC, MEMORY, SECONDS, Person, lines
 PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 MACHINE = ("--memory", "4G,slots=4,maxmem=16G", "--node", "memory=3G,cpus=0", "--node", "memory=1G,cpus=1",
            "--distance", "0,1,21")  # fmt: skip
-NODES = ((*range(16), *range(32, 40)), tuple(range(40, 48)))  # memory blocks of each node: above 2 GiB it goes on at 4
+# memory blocks of each node: above 2 GiB it goes on at 4
+NODES = ((*range(16), *range(32, 40)), tuple(range(40, 48)))
 BLOCKS = (*NODES[0], *NODES[1])
 LOOKING = {
-    "lsmem": "lsmem --bytes --noheadings --summary=never --output RANGE,SIZE,STATE,REMOVABLE,BLOCK,NODE",
+    "lsmem": (
+        "lsmem --bytes --noheadings --summary=never --output RANGE,SIZE,STATE,REMOVABLE,BLOCK,NODE"
+    ),
     "lsmem split": "lsmem --split=ZONES --noheadings --summary=never --output SIZE,BLOCK,ZONES",
     "lsmem json": "lsmem --json --bytes --all --output BLOCK,STATE,NODE,ZONES",
     "lscpu": "lscpu",
@@ -40,13 +45,23 @@ LOOKING = {
     "numastat": "numastat",
     "lstopo": "lstopo-no-graphics --disallowed --no-caches --no-io --of xml",
     "hwinfo": "hwinfo --memory",
-    "busybox": """busybox sh -c 'for d in /sys/bus/memory/devices/memory*; do busybox cat $d/online; done |
-        busybox sort | busybox uniq -c'""",
-    "perl": """perl -e 'for (glob "/sys/devices/system/memory/memory*/phys_index") { open my $f, "<", $_ or die; $n += hex <$f> }
-        print "$n\\n"'""",
-    "awk": "awk '/^Node .* Movable|MemFree/ {print FILENAME, $(NF-1)}' /sys/devices/system/node/node*/meminfo",
+    "busybox": (
+        """busybox sh -c 'for d in /sys/bus/memory/devices/memory*; do busybox cat $d/online; done |
+        busybox sort | busybox uniq -c'"""
+    ),
+    "perl": (
+        """perl -e 'for (glob "/sys/devices/system/memory/memory*/phys_index") { open my $f, "<", $_ or die; $n += hex <$f> }
+        print "$n\\n"'"""
+    ),
+    "awk": (
+        "awk '/^Node .* Movable|MemFree/ {print FILENAME, $(NF-1)}'"
+        " /sys/devices/system/node/node*/meminfo"
+    ),
     "find": "find /sys/devices/system/memory -maxdepth 2 -name state -newermt 2000-01-01",
-    "tar": "tar -C /sys/devices/system -cf - memory/memory3/state memory/memory3/subsystem | tar -tvf -",
+    "tar": (
+        "tar -C /sys/devices/system -cf - memory/memory3/state memory/memory3/subsystem | tar"
+        " -tvf -"
+    ),
     "files": "cat /proc/meminfo /sys/devices/system/node/node*/meminfo",
     "id": "id -u",
 }
@@ -74,14 +89,27 @@ class Said:
     @property
     def numbers(self) -> dict[str, int]:
         """Lines like "MemTotal: 1000 kB" as a dictionary."""
-        return {key: int(n) for key, n in re.findall(r"^(?:Node \d+ )?([^:\n]+):\s+(\d+)", self.stdout, re.MULTILINE)}
+        return {
+            key: int(n)
+            for key, n in re.findall(
+                r"^(?:Node \d+ )?([^:\n]+):\s+(\d+)", self.stdout, re.MULTILINE
+            )
+        }
 
 
 @functools.cache
 def look(person: Person) -> dict[str, Said]:
     """What all the programs that only look said to that person."""
     result = person.run(
-        "fakesysfs", "run", "--keep-uid", *MACHINE, "--", sys.executable, "-c", DRIVER, json.dumps(LOOKING)
+        "fakesysfs",
+        "run",
+        "--keep-uid",
+        *MACHINE,
+        "--",
+        sys.executable,
+        "-c",
+        DRIVER,
+        json.dumps(LOOKING),
     )
     assert result.returncode == 0, result.stderr
     return {name: Said(*said) for name, said in json.loads(result.stdout).items()}
@@ -103,7 +131,9 @@ def said(person: Person, name: str, *, noise: str = "") -> str:
 
 def needs(program: str, package: str) -> pytest.MarkDecorator:
     """Skip where a program is missing."""
-    return pytest.mark.skipif(not shutil.which(program, path=PATH), reason=f"no {program} here (package {package})")
+    return pytest.mark.skipif(
+        not shutil.which(program, path=PATH), reason=f"no {program} here (package {package})"
+    )
 
 
 def files(person: Person) -> tuple[dict[str, int], list[dict[str, int]]]:
@@ -141,14 +171,18 @@ def test_lsmem(person: Person) -> None:
 def test_free_and_vmstat(person: Person) -> None:
     meminfo, _ = files(person)
     assert 3_900_000 < meminfo["MemTotal"] < 4 << 20
-    memory = next(line for line in lines(said(person, "free")) if line.startswith("Mem:")).split()[1:]
+    memory = next(line for line in lines(said(person, "free")) if line.startswith("Mem:")).split()[
+        1:
+    ]
     cache = meminfo["Cached"] + meminfo["SReclaimable"]
     total, _, free, shared, buffers, cached, available = map(int, memory)
     assert (total, free, shared, buffers, cached) == (
         meminfo["MemTotal"], meminfo["MemFree"], meminfo["Shmem"], meminfo["Buffers"], cache,
     )  # fmt: skip
     assert available == meminfo["MemAvailable"]
-    vmstat = {rest: int(n) for n, rest in (line.split(" ", 1) for line in lines(said(person, "vmstat")))}
+    vmstat = {
+        rest: int(n) for n, rest in (line.split(" ", 1) for line in lines(said(person, "vmstat")))
+    }
     wanted = {"total": "MemTotal", "free": "MemFree", "inactive": "Inactive", "active": "Active"}
     assert {key: vmstat[f"k {key} memory"] for key in wanted} == {
         # -S k: thousands of bytes, of a single precision number
@@ -182,13 +216,17 @@ def test_lscpu_and_lstopo(person: Person) -> None:
         assert re.search(f"^ *{line}$", stdout, re.MULTILINE), line
     # --disallowed: node 1 is none that the host would let this process use.
     _, nodes = files(person)
-    found = re.findall(r'<object type="NUMANode" os_index="(\d+)".*? local_memory="(\d+)"', said(person, "lstopo"))
+    found = re.findall(
+        r'<object type="NUMANode" os_index="(\d+)".*? local_memory="(\d+)"', said(person, "lstopo")
+    )
     assert found == [(f"{nid}", f"{node['MemTotal'] << 10}") for nid, node in enumerate(nodes)]
 
 
 def test_hwinfo(person: Person) -> None:
     # It rounds what meminfo says to a sixteenth.
-    assert re.search(r"Memory Size: (3 GB \+ 8\d\d|4) [MG]B", said(person, "hwinfo", noise="super-user")), look(person)["hwinfo"]
+    assert re.search(
+        r"Memory Size: (3 GB \+ 8\d\d|4) [MG]B", said(person, "hwinfo", noise="super-user")
+    ), look(person)["hwinfo"]
 
 
 def test_without_a_dynamic_linker(person: Person) -> None:
@@ -201,8 +239,12 @@ def test_without_a_dynamic_linker(person: Person) -> None:
 def test_other_languages_and_tools(person: Person) -> None:
     assert int(said(person, "perl")) == sum(BLOCKS)
     _, nodes = files(person)
-    assert [line.split()[1] for line in lines(said(person, "awk"))] == [str(node["MemFree"]) for node in nodes]
-    assert sorted(lines(said(person, "find"))) == sorted(f"{MEMORY}/memory{n}/state" for n in BLOCKS)
+    assert [line.split()[1] for line in lines(said(person, "awk"))] == [
+        str(node["MemFree"]) for node in nodes
+    ]
+    assert sorted(lines(said(person, "find"))) == sorted(
+        f"{MEMORY}/memory{n}/state" for n in BLOCKS
+    )
     state, link = lines(said(person, "tar", noise="File shrank by 4089 bytes; padding with zeros"))
     assert state.startswith("-rw-r--r--")
     assert state.endswith("memory/memory3/state")
@@ -224,11 +266,14 @@ def test_perf(person: Person) -> None:
     script = """
 cd $D && perf record --quiet --output p --event dummy:u true && perf report --input p --header-only -I --stdio"""
     with person.directory() as directory:
-        if person.run("perf", "record", "--quiet", "--output", f"{directory}/p", "--event", "dummy:u", "true").returncode:
+        if person.run(
+            "perf", "record", "--quiet", "--output", f"{directory}/p", "--event", "dummy:u", "true"
+        ).returncode:
             pytest.skip("perf record is not possible here, `run` or not")
         result = person.inside(script, *MACHINE, env={"D": str(directory)})
     assert re.search(
-        r"^# memory nodes \(nr 2, block size 0x8000000\):\n# +0 \[3G\]: 0-15,32-39\n# +1 \[1024M\]: 40-47$",
+        r"^# memory nodes \(nr 2, block size 0x8000000\):\n# +0 \[3G\]: 0-15,32-39\n# +1 \[1024M\]:"
+        r" 40-47$",
         result.stdout,
         re.MULTILINE,
     ), result
@@ -332,7 +377,8 @@ exec {sys.executable} -c '{code}'"""
         {"phys-index": 32, "response": "success"},
         {"phys-index": 33, "response": "success"},  # it is offline
         {"phys-index": 99, "response": "not-found", "error-code": errno.ENOENT},
-        {"phys-index": 0, "response": "operation-failed", "error-code": errno.EINVAL},  # has the hole below 1 MiB
+        # has the hole below 1 MiB
+        {"phys-index": 0, "response": "operation-failed", "error-code": errno.EINVAL},
         {"phys-index": 5, "response": "operation-failed", "error-code": errno.EBUSY},
     ]
     assert {block["phys-index"]: block["online"] for block in after} == online | {32: True}
@@ -373,13 +419,17 @@ def is_dynamic(program: Path) -> bool:
     """Whether an ELF file of 64 bits names a dynamic linker."""
     data = program.read_bytes()
     assert data[:5] == b"\x7fELF\2", program
-    (start,), (size, count) = struct.unpack_from("<Q", data, 32), struct.unpack_from("<HH", data, 54)
+    (start,), (size, count) = (
+        struct.unpack_from("<Q", data, 32),
+        struct.unpack_from("<HH", data, 54),
+    )
     interp = 3
     return any(struct.unpack_from("<I", data, start + i * size)[0] == interp for i in range(count))
 
 
-# A dax device of the host's making, in place of the real ones: as device-dax and dax_kmem present persistent memory that is
-# used as RAM. What is not simulated is put there by hand; the memory behind it is the machine's.
+# A dax device of the host's making, in place of the real ones: as device-dax and dax_kmem present
+# persistent memory that is used as RAM. What is not simulated is put there by hand; the memory
+# behind it is the machine's.
 DAX = f"""
 [ -d /sys/bus/dax ] || exit 77
 echo 0x100000000 > {MEMORY}/probe; echo 0x108000000 > {MEMORY}/probe
@@ -414,5 +464,12 @@ daxctl offline-memory dax0.0 2>&1; look
         # Kernel memory has settled there at once.
         "offlined memory for 0 devices", "status 240", "Normal",
     ]  # fmt: skip
-    assert [line for line in lines(result.stdout) if re.match("o..?lined memory for|status|Normal|Movable", line)] == steps
-    assert "Failed to offline /sys/devices/system/node/node0/memory32/state: Device or resource busy" in result.stdout
+    assert [
+        line
+        for line in lines(result.stdout)
+        if re.match("o..?lined memory for|status|Normal|Movable", line)
+    ] == steps
+    assert (
+        "Failed to offline /sys/devices/system/node/node0/memory32/state: Device or resource busy"
+        in result.stdout
+    )

@@ -37,7 +37,9 @@ class Terminal:
         """What appeared until `text` did, without it."""
         end = time.monotonic() + SECONDS
         while text not in self.screen:
-            assert select.select([self._fd], [], [], max(0.0, end - time.monotonic()))[0], self.screen
+            assert select.select([self._fd], [], [], max(0.0, end - time.monotonic()))[0], (
+                self.screen
+            )
             try:
                 data = os.read(self._fd, 4096)
             except OSError:  # nobody is at the other end any more
@@ -50,13 +52,17 @@ class Terminal:
 
 
 @contextmanager
-def terminal(person: Person, *command: str, state: Path) -> Iterator[tuple[Terminal, subprocess.Popen[str]]]:
+def terminal(
+    person: Person, *command: str, state: Path
+) -> Iterator[tuple[Terminal, subprocess.Popen[str]]]:
     ours, theirs = pty.openpty()
     env = {"TERM": "dumb", "XDG_STATE_HOME": f"{state}", "INPUTRC": "/dev/null"}
     try:
         # It is the terminal's session, so that Ctrl-C is a signal.
         pipes = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        with ended(person.start("setsid", "--ctty", "--wait", *command, env=env, **pipes)) as process:
+        with ended(
+            person.start("setsid", "--ctty", "--wait", *command, env=env, **pipes)
+        ) as process:
             yield Terminal(ours), process
     finally:
         os.close(ours)
@@ -65,7 +71,10 @@ def terminal(person: Person, *command: str, state: Path) -> Iterator[tuple[Termi
 
 def test_prompt(me: Person) -> None:
     with me.directory() as state:
-        with terminal(me, "fakesysfs", "run", "--", "fakesysfs", "monitor", state=state) as (screen, process):
+        with terminal(me, "fakesysfs", "run", "--", "fakesysfs", "monitor", state=state) as (
+            screen,
+            process,
+        ):
             screen.wait_for("(qemu) ")
             screen.type("info memory_s\t\n")
             assert screen.wait_for("(qemu) ").splitlines() == [
@@ -74,14 +83,20 @@ def test_prompt(me: Person) -> None:
                 "plugged memory: 0",
             ]
             screen.type("object_add memory-backend-r\tid=m0,si\t512M\n")
-            assert screen.wait_for("(qemu) ").splitlines() == ["object_add memory-backend-ram,id=m0,size=512M"]
+            assert screen.wait_for("(qemu) ").splitlines() == [
+                "object_add memory-backend-ram,id=m0,size=512M"
+            ]
             screen.type("object_d\tm\t\n")
             assert screen.wait_for("(qemu) ").splitlines() == ["object_del m0"]
             screen.type("\x1b[A\n")  # the line before
-            assert screen.wait_for("(qemu) ").splitlines() == ["object_del m0", "Error: object 'm0' not found"]
+            assert screen.wait_for("(qemu) ").splitlines() == [
+                "object_del m0",
+                "Error: object 'm0' not found",
+            ]
             screen.type("half a line")
             screen.wait_for("half a line")
-            # Python's readline misses a signal that comes just before it waits for a key; a person presses again.
+            # Python's readline misses a signal that comes just before it waits for a key; a person
+            # presses again.
             screen.press_until("\x03", "(qemu) ")
             screen.type("\x04")
             assert process.wait(SECONDS) == 0
@@ -91,7 +106,10 @@ def test_prompt(me: Person) -> None:
             "object_add memory-backend-ram,id=m0,size=512M",
             "object_del m0",
         ]
-        with terminal(me, "fakesysfs", "run", "--", "fakesysfs", "monitor", state=state) as (screen, process):
+        with terminal(me, "fakesysfs", "run", "--", "fakesysfs", "monitor", state=state) as (
+            screen,
+            process,
+        ):
             screen.wait_for("(qemu) ")
             screen.type("\x10" * 3 + "\n")  # of the session before
             screen.wait_for("base memory: 1073741824")  # the prompt may be drawn again meanwhile
@@ -110,7 +128,11 @@ info memory_size_summary
 def test_script(me: Person, tmp_path: Path) -> None:
     run = ("fakesysfs", "run", "--", "fakesysfs", "monitor")
     done = me.run(*run, "--script", "-", stdin=SCRIPT)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "base memory: 1073741824\nplugged memory: 0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "base memory: 1073741824\nplugged memory: 0\n",
+        "",
+    )
     assert me.run(*run, stdin=SCRIPT).stdout == done.stdout
     file = tmp_path / "script"
     file.write_text(f"{SCRIPT}object_add\ninfo status\n")
@@ -124,5 +146,13 @@ def test_script(me: Person, tmp_path: Path) -> None:
 
 
 def test_refused_line_is_the_exit_status(me: Person) -> None:
-    for line, status in (("info status", 0), ("nope", 1), ("object_del m0", 1), ("object_del", 1), ("help nope", 0)):
-        assert me.run("fakesysfs", "run", "--", "fakesysfs", "monitor", line).returncode == status, line
+    for line, status in (
+        ("info status", 0),
+        ("nope", 1),
+        ("object_del m0", 1),
+        ("object_del", 1),
+        ("help nope", 0),
+    ):
+        assert (
+            me.run("fakesysfs", "run", "--", "fakesysfs", "monitor", line).returncode == status
+        ), line

@@ -1,4 +1,6 @@
-"""`run --qmp`: a manager outside, with QEMU's own client library, and an agent inside, which sets online what it is given."""
+"""`run --qmp`: a manager outside, with QEMU's own client library, and an agent inside, which sets
+online what it is given.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ async def manage(path: str, agent_says: Any) -> list[str]:
     client = QMPClient("manager")
     await client.connect(path)
     try:
-        await client.execute("object-add", {"qom-type": "memory-backend-ram", "id": "m0", "size": 256 << 20})
+        await client.execute(
+            "object-add", {"qom-type": "memory-backend-ram", "id": "m0", "size": 256 << 20}
+        )
         await client.execute("device_add", {"driver": "pc-dimm", "id": "d0", "memdev": "m0"})
         assert await asyncio.to_thread(agent_says) == "online\n"
         heard: list[str] = []
@@ -72,7 +76,18 @@ def test_quit_by_qmp_ends_the_run(me: Person) -> None:
 
     with me.directory() as directory:
         path = directory / "qmp"
-        with ended(me.start("fakesysfs", "run", "--qmp", f"{path}", "--", "sh", "-c", "echo ready; exec sleep 60")) as process:
+        with ended(
+            me.start(
+                "fakesysfs",
+                "run",
+                "--qmp",
+                f"{path}",
+                "--",
+                "sh",
+                "-c",
+                "echo ready; exec sleep 60",
+            )
+        ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             asyncio.run(quit_it(f"{path}"))
@@ -85,7 +100,9 @@ def test_file_in_the_way_is_left_alone(me: Person) -> None:
         path.write_text("precious")
         result = me.run("fakesysfs", "run", "--qmp", f"{path}", "--", "true")
         assert result.returncode == 1
-        assert result.stderr == (
-            f"fakesysfs: cannot make the QMP socket {path}: a file of that name exists; remove it or choose another --qmp path\n"
+        assert (
+            result.stderr
+            == f"fakesysfs: cannot make the QMP socket {path}: a file of that name exists; remove"
+            " it or choose another --qmp path\n"
         )
         assert path.read_text() == "precious"

@@ -31,7 +31,11 @@ PARAMETERS = [path for story in STORIES for path in sorted(RECORDINGS.glob(f"{st
 @pytest.mark.parametrize("recording", PARAMETERS, ids=lambda path: path.stem)
 def test_replay(me: Person, recording: Path) -> None:
     options = subprocess.run(
-        [sys.executable, str(REPLAY), "--options", str(recording)], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, str(REPLAY), "--options", str(recording)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
     ).stdout
     with me.directory() as directory:
         socket = str(directory / "qmp")

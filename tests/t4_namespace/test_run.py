@@ -1,4 +1,6 @@
-"""`fakesysfs run`: what the command finds, what it returns, and that nothing of it can be seen elsewhere."""
+"""`fakesysfs run`: what the command finds, what it returns, and that nothing of it can be seen
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,22 @@ cat /sys/bus/memory/devices/memory7/state"""
 def test_exactly_those_paths_are_covered(person: Person) -> None:
     result = person.inside("awk '$3 == \"fuse.fakesysfs\" {print $2}' /proc/mounts")
     mounted = {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
-    covered = {path for path in set(result.stdout.split()) - mounted if not path.startswith((ACPI_DEVICES, ACPI_LINKS))}
+    covered = {
+        path
+        for path in set(result.stdout.split()) - mounted
+        if not path.startswith((ACPI_DEVICES, ACPI_LINKS))
+    }
     assert sorted(covered) == COVERED.split()
     # What is next to them is as outside, but for debugfs, of which only root sees anything.
-    for directory in ("/sys", "/sys/bus", "/sys/devices/system", "/sys/module", "/sys/firmware", "/sys/fs", "/sys/kernel"):
+    for directory in (
+        "/sys",
+        "/sys/bus",
+        "/sys/devices/system",
+        "/sys/module",
+        "/sys/firmware",
+        "/sys/fs",
+        "/sys/kernel",
+    ):
         here = sorted(os.listdir(directory))
         there = person.inside(f"ls -1A {directory}").stdout.split()
         assert set(here) <= set(there), directory
@@ -70,7 +84,9 @@ cat trace"""
 
 
 def test_slots_stand_among_the_hosts_acpi_devices(person: Person) -> None:
-    """Those of the host that are not memory stay, and can be used; links between blocks and slots lead somewhere."""
+    """Those of the host that are not memory stay, and can be used; links between blocks and slots
+    lead somewhere.
+    """
     result = person.inside(
         f"""
 ls {ACPI_LINKS}; echo; ls {os.path.dirname(ACPI_DEVICES)}; echo
@@ -86,9 +102,15 @@ fakesysfs monitor 'info memory-devices'""",
     assert (result.returncode, result.stderr) == (0, "")
     links, devices, rest = result.stdout.split("\n\n")
     slots = {f"PNP0C80:0{slot}" for slot in range(3)}
-    for shown, directory, added in ((links, ACPI_LINKS, slots), (devices, os.path.dirname(ACPI_DEVICES), {"PNP0A06:04"})):
+    for shown, directory, added in (
+        (links, ACPI_LINKS, slots),
+        (devices, os.path.dirname(ACPI_DEVICES), {"PNP0A06:04"}),
+    ):
         there = set(os.listdir(directory)) if os.path.isdir(directory) else set()
-        assert set(shown.split()) == {name for name in there if not name.startswith("PNP0C80:")} | added
+        assert (
+            set(shown.split())
+            == {name for name in there if not name.startswith("PNP0C80:")} | added
+        )
     assert rest.split() == [
         "\\_SB_.MHPC.MP02", "offline", *2 * [f"{ACPI_DEVICES}/PNP0C80:02"], f"{MEMORY}/memory32",
     ]  # fmt: skip
@@ -96,10 +118,14 @@ fakesysfs monitor 'info memory-devices'""",
 
 def test_nothing_is_seen_outside(me: Person) -> None:
     before = Path("/proc/self/mountinfo").read_text()
-    with ended(me.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")) as process:
+    with ended(
+        me.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        kind = subprocess.run(["stat", "-f", "-c", "%t", MEMORY], capture_output=True, text=True, check=False)
+        kind = subprocess.run(
+            ["stat", "-f", "-c", "%t", MEMORY], capture_output=True, text=True, check=False
+        )
         assert FUSE_MAGIC not in kind.stdout
         assert Path("/proc/self/mountinfo").read_text() == before
     assert Path("/proc/self/mountinfo").read_text() == before
@@ -117,7 +143,9 @@ def test_nothing_is_seen_outside(me: Person) -> None:
         (("sh", "-c", "kill -2 $$"), 130),
     ],
 )
-def test_the_exit_status_is_the_commands(person: Person, command: tuple[str, ...], status: int) -> None:
+def test_the_exit_status_is_the_commands(
+    person: Person, command: tuple[str, ...], status: int
+) -> None:
     result = person.run("fakesysfs", "run", "--", *command)
     assert (result.returncode, result.stderr) == (status, "")
 
@@ -137,7 +165,11 @@ def test_a_command_that_cannot_be_started(
     person: Person, command: str, status: int, message: str, options: tuple[str, ...]
 ) -> None:
     result = person.run("fakesysfs", "run", *options, "--", command)
-    assert (result.returncode, result.stdout, result.stderr) == (status, "", f"fakesysfs: {message}\n")
+    assert (result.returncode, result.stdout, result.stderr) == (
+        status,
+        "",
+        f"fakesysfs: {message}\n",
+    )
 
 
 def test_scripts(me: Person) -> None:
@@ -159,7 +191,11 @@ def test_scripts(me: Person) -> None:
         (("--memory", "much", "--", "true"), 2, "fakesysfs: --memory"),
         (("--nosuch", "--", "true"), 2, "fakesysfs: No such option"),
         ((), 2, "fakesysfs: Missing argument 'COMMAND...'; see `fakesysfs run --help`"),
-        (("--qmp", "/nosuch/qmp", "--", "true"), 1, "fakesysfs: cannot make the QMP socket /nosuch/qmp"),
+        (
+            ("--qmp", "/nosuch/qmp", "--", "true"),
+            1,
+            "fakesysfs: cannot make the QMP socket /nosuch/qmp",
+        ),
     ],
 )
 def test_wrong_options(person: Person, options: tuple[str, ...], status: int, message: str) -> None:
@@ -171,7 +207,11 @@ def test_wrong_options(person: Person, options: tuple[str, ...], status: int, me
 
 def test_options_that_are_not_given_are_false_but_for_a_few() -> None:
     """A `run` without options does not ask the command line what they are by default."""
-    given = {name: value for name, value in parse_run(["--", "true"]).items() if value and name != "command"}
+    given = {
+        name: value
+        for name, value in parse_run(["--", "true"]).items()
+        if value and name != "command"
+    }
     assert given == DEFAULTS
 
 
@@ -183,8 +223,8 @@ def test_without_namespaces_there_is_one_line(me: Person) -> None:
     result = me.run(*forbidden, FORBID + "fakesysfs run -- true")
     assert result.returncode == 1
     assert lines(result.stderr) == [
-        "fakesysfs: no namespace of its own can be made for the command (unshare failed: No space left on device); "
-        "`fakesysfs doctor` says what to do; `fakesysfs mount DIR` needs none"
+        "fakesysfs: no namespace of its own can be made for the command (unshare failed: No space"
+        " left on device); `fakesysfs doctor` says what to do; `fakesysfs mount DIR` needs none"
     ]
     result = me.run(*forbidden, FORBID + "fakesysfs doctor")
     assert result.returncode == 1
@@ -204,7 +244,9 @@ def test_standard_streams_and_other_descriptors(me: Person, tmp_path: Path) -> N
     result = me.run("fakesysfs", "run", "--", "sh", "-c", "cat; echo error >&2", stdin="input\n")
     assert (result.returncode, result.stdout, result.stderr) == (0, "input\n", "error\n")
     (tmp_path / "file").write_text("seven\n")
-    result = me.run("sh", "-c", f"exec fakesysfs run -- sh -c 'cat <&7; ls /proc/self/fd' 7< {tmp_path}/file")
+    result = me.run(
+        "sh", "-c", f"exec fakesysfs run -- sh -c 'cat <&7; ls /proc/self/fd' 7< {tmp_path}/file"
+    )
     assert result.stdout == "seven\n0\n1\n2\n3\n7\n"
 
 
@@ -219,21 +261,34 @@ def test_with_closed_streams(me: Person, closed: str) -> None:
 
 
 def test_the_environment(person: Person) -> None:
-    result = person.inside("echo $FAKESYSFS $SYSTEMD_DEVICE_VERIFY_SYSFS $MINE", env={"MINE": "mine"})
+    result = person.inside(
+        "echo $FAKESYSFS $SYSTEMD_DEVICE_VERIFY_SYSFS $MINE", env={"MINE": "mine"}
+    )
     uid = 0 if person.name == "root" else person.run("id", "-u").stdout.strip()
     name, *rest = result.stdout.split()
     assert name.startswith(f"fakesysfs/{uid}/")
     assert rest == ["0", "mine"]
 
 
-@pytest.mark.parametrize(("options", "root"), [((), True), (("--root",), True), (("--keep-uid",), False)])
+@pytest.mark.parametrize(
+    ("options", "root"), [((), True), (("--root",), True), (("--keep-uid",), False)]
+)
 def test_who_one_is(person: Person, options: tuple[str, ...], root: bool) -> None:
-    """Whoever that is may write to files of mode 0644; with --keep-uid it may not do what takes more."""
+    """Whoever that is may write to files of mode 0644; with --keep-uid it may not do what takes
+    more.
+    """
     uid = person.run("id", "-u").stdout.strip()
     mine = "0" if root or person.name == "root" else uid
-    write = f"id -u; stat -c %a {MEMORY}/auto_online_blocks; echo online > {MEMORY}/auto_online_blocks"
-    plug = f"echo offline > {MEMORY}/auto_online_blocks; echo 0x100000000 > {MEMORY}/probe; chmem -e 128M"
-    result = person.inside(f"{write}; cat {MEMORY}/auto_online_blocks; {plug}; cat {MEMORY}/memory32/state", *options)
+    write = (
+        f"id -u; stat -c %a {MEMORY}/auto_online_blocks; echo online > {MEMORY}/auto_online_blocks"
+    )
+    plug = (
+        f"echo offline > {MEMORY}/auto_online_blocks; echo 0x100000000 > {MEMORY}/probe; chmem -e"
+        " 128M"
+    )
+    result = person.inside(
+        f"{write}; cat {MEMORY}/auto_online_blocks; {plug}; cat {MEMORY}/memory32/state", *options
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.split() == [mine, "644", "online", "online"]
     capable = person.inside("mount -t tmpfs tmpfs /mnt", *options)
@@ -262,7 +317,9 @@ lines' '*'"""
 
 
 def test_in_a_directory_that_is_covered(me: Person) -> None:
-    result = me.run("fakesysfs", "run", "--", "sh", "-c", "pwd; stat -f -c %t .; cat memory7/state", cwd=MEMORY)
+    result = me.run(
+        "fakesysfs", "run", "--", "sh", "-c", "pwd; stat -f -c %t .; cat memory7/state", cwd=MEMORY
+    )
     assert result.stdout.split() == [MEMORY, FUSE_MAGIC, "online"]
 
 
@@ -274,8 +331,15 @@ def test_what_the_command_leaves_behind_is_ended(person: Person) -> None:
 
 
 def test_processes_and_network_are_its_own(person: Person) -> None:
-    assert person.inside("cat /proc/1/comm; ls -1 /sys/class/net").stdout.split()[0].startswith("python")
-    code = "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname())"
+    assert (
+        person.inside("cat /proc/1/comm; ls -1 /sys/class/net")
+        .stdout.split()[0]
+        .startswith("python")
+    )
+    code = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0));"
+        " socket.create_connection(s.getsockname())"
+    )
     assert person.run("fakesysfs", "run", "--", sys.executable, "-c", code).returncode == 0
 
 
@@ -283,13 +347,19 @@ def test_processes_and_network_are_its_own(person: Person) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_where_proc_cannot_be_mounted(me: Person) -> None:
     """As in many containers, where a part of /proc is covered: a new one would show what is below."""
-    forbid = "mount -t tmpfs tmpfs /proc/tty && exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin"
+    forbid = (
+        "mount -t tmpfs tmpfs /proc/tty && exec setpriv --bounding-set=-sys_admin"
+        " --inh-caps=-sys_admin"
+    )
     look = "head -n 1 /proc/meminfo; sleep 300 & exit 3"
-    result = me.run("unshare", "--mount", "sh", "-c", f"{forbid} fakesysfs run --verbose -- sh -c '{look}'")
+    result = me.run(
+        "unshare", "--mount", "sh", "-c", f"{forbid} fakesysfs run --verbose -- sh -c '{look}'"
+    )
     assert result.returncode == 3
     assert result.stdout.startswith("MemTotal:        100")
     assert lines(result.stderr) == [
-        "fakesysfs: /proc stays the one outside, so process numbers do not fit: Operation not permitted"
+        "fakesysfs: /proc stays the one outside, so process numbers do not fit: Operation not"
+        " permitted"
     ]
 
 
@@ -300,7 +370,10 @@ def test_with_the_hosts_network(me: Person) -> None:
 
 
 def test_one_in_another(me: Person) -> None:
-    inner = "fakesysfs run --memory 2G -- sh -c 'lsmem --summary=only | grep online'; lsmem --summary=only | grep online"
+    inner = (
+        "fakesysfs run --memory 2G -- sh -c 'lsmem --summary=only | grep online'; lsmem"
+        " --summary=only | grep online"
+    )
     result = me.inside(inner)
     assert [line.split()[-1] for line in lines(result.stdout)] == ["2G", "1G"], result.stderr
 
@@ -313,7 +386,9 @@ import json, socket
 s = socket.socket(socket.AF_UNIX); s.connect({str(socket)!r}); f = s.makefile()
 print(json.loads(f.readline())["QMP"]["version"]["qemu"]["major"])"""
         for _ in range(2):
-            result = person.run("fakesysfs", "run", "--qmp", str(socket), "--", sys.executable, "-c", ask)
+            result = person.run(
+                "fakesysfs", "run", "--qmp", str(socket), "--", sys.executable, "-c", ask
+            )
             assert (result.returncode, result.stdout, result.stderr) == (0, "7\n", "")
             assert os.listdir(directory) == []
         socket.write_text("mine")
@@ -324,18 +399,28 @@ print(json.loads(f.readline())["QMP"]["version"]["qemu"]["major"])"""
 
 
 def test_hmp_socket(person: Person) -> None:
-    """A script outside plugs a DIMM as with `socat - UNIX-CONNECT:PATH`; a second one is told what there is."""
+    """A script outside plugs a DIMM as with `socat - UNIX-CONNECT:PATH`; a second one is told what
+    there is.
+    """
     with person.directory() as directory:
         path = directory / "hmp"
         speak = f"""
 import socket, sys
 s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); s.sendall(sys.argv[1].encode()); s.shutdown(socket.SHUT_WR)
 while data := s.recv(65536): sys.stdout.buffer.write(data)"""
-        wait = "echo ready; cd /sys/devices/system/memory; while [ ! -e memory33 ]; do sleep 0.05; done; echo seen; sleep 60"
-        with ended(person.start("fakesysfs", "run", "--hmp", str(path), "--", "sh", "-c", wait)) as process:
+        wait = (
+            "echo ready; cd /sys/devices/system/memory; while [ ! -e memory33 ]; do sleep 0.05;"
+            " done; echo seen; sleep 60"
+        )
+        with ended(
+            person.start("fakesysfs", "run", "--hmp", str(path), "--", "sh", "-c", wait)
+        ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            said = "object_add memory-backend-ram,id=m0,size=256M\ndevice_add pc-dimm,id=d0,memdev=m0\n"
+            said = (
+                "object_add memory-backend-ram,id=m0,size=256M\ndevice_add"
+                " pc-dimm,id=d0,memdev=m0\n"
+            )
             shown = person.run(sys.executable, "-c", speak, said).stdout
             assert shown.startswith("QEMU 7.2")
             assert "rror" not in shown

@@ -1,4 +1,6 @@
-"""Signals and the terminal: a command behaves as if it had been started without `fakesysfs run` in front."""
+"""Signals and the terminal: a command behaves as if it had been started without `fakesysfs run` in
+front.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_a_signal_to_the_group_reaches_the_command_once(person: Person, number: 
 
 
 def test_a_signal_ends_the_command_and_its_number_is_the_status(person: Person) -> None:
-    with ended(person.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")) as process:
+    with ended(
+        person.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.terminate()
@@ -69,11 +73,15 @@ def test_a_signal_before_the_command_has_started(me: Person, delay: float) -> No
     with ended(me.start("fakesysfs", "run", "--", "sleep", "60")) as process:
         time.sleep(delay)
         process.terminate()
-        assert process.wait(20) in (128 + signal.SIGTERM, -signal.SIGTERM)  # the latter: Python had not begun
+        # the latter: Python had not begun
+        assert process.wait(20) in (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
 def test_what_was_ignored_stays_ignored(me: Person) -> None:
-    script = "trap '' HUP; exec fakesysfs run -- sh -c 'kill -HUP $$; echo alive; grep SigIgn /proc/self/status'"
+    script = (
+        "trap '' HUP; exec fakesysfs run -- sh -c 'kill -HUP $$; echo alive; grep SigIgn"
+        " /proc/self/status'"
+    )
     result = me.run("sh", "-c", script)
     alive, _, ignored = result.stdout.split()
     assert alive == "alive"
@@ -86,7 +94,11 @@ class Terminal:
     def __init__(self) -> None:
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
-            os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], environment({"PS1": "%%% ", "TERM": "dumb"}))
+            os.execvpe(
+                "bash",
+                ["bash", "--norc", "--noprofile", "-i"],
+                environment({"PS1": "%%% ", "TERM": "dumb"}),
+            )
         self.expect("%%% $")
         self.type("bind 'set enable-bracketed-paste off'; PS1='%%% '\n")
         self.expect("%%% $")
@@ -128,7 +140,8 @@ def terminal(me: Person) -> Iterator[Terminal]:
 
 
 def test_ctrl_c(terminal: Terminal) -> None:
-    # exec: a shell that is just starting a child may miss the signal, and so may the child, with no fakesysfs around.
+    # exec: a shell that is just starting a child may miss the signal, and so may the child, with no
+    # fakesysfs around.
     terminal.type("fakesysfs run -- sh -c 'echo rea''dy; exec sleep 60'\n")
     terminal.expect("ready\r\n")
     terminal.type("\x03")
@@ -137,7 +150,9 @@ def test_ctrl_c(terminal: Terminal) -> None:
     assert "status 130" in terminal.expect("status [0-9]+")
 
 
-def test_ctrl_c_reaches_a_command_that_catches_it_once(terminal: Terminal, tmp_path: object) -> None:
+def test_ctrl_c_reaches_a_command_that_catches_it_once(
+    terminal: Terminal, tmp_path: object
+) -> None:
     with open(f"{tmp_path}/counter.py", "w", encoding="utf-8") as file:
         file.write(COUNTER)
     terminal.type(f"fakesysfs run -- {sys.executable} {tmp_path}/counter.py\n")
@@ -149,7 +164,8 @@ def test_ctrl_c_reaches_a_command_that_catches_it_once(terminal: Terminal, tmp_p
 def test_ctrl_z_and_fg(terminal: Terminal) -> None:
     terminal.type("fakesysfs run -- sh -c 'echo rea''dy; sleep 1; echo do''ne'\n")
     terminal.expect("ready\r\n")
-    time.sleep(0.2)  # a shell that is stopped while it starts a child by vfork() is not seen to stop
+    # a shell that is stopped while it starts a child by vfork() is not seen to stop
+    time.sleep(0.2)
     terminal.type("\x1a")
     terminal.expect("Stopped.*%%% $")
     terminal.type("jobs\n")
@@ -201,7 +217,11 @@ def test_reading_in_the_background_stops(terminal: Terminal) -> None:
 def test_a_stop_sent_to_the_process_outside_stops_the_command_too(me: Person, way: str) -> None:
     """By `kill -TSTP`, not by the terminal; and SIGCONT lets both go on."""
     command = ("sh", "-c", "echo ready; exec sleep 60")
-    start = ("fakesysfs", "run", "--") if way == "run" else ("fakesysfs", "run", "--", "fakesysfs", "exec", "--")
+    start = (
+        ("fakesysfs", "run", "--")
+        if way == "run"
+        else ("fakesysfs", "run", "--", "fakesysfs", "exec", "--")
+    )
     mark = f"{random.random()}"
 
     def states() -> set[str]:
@@ -214,7 +234,8 @@ def test_a_stop_sent_to_the_process_outside_stops_the_command_too(me: Person, wa
             time.sleep(0.01)
         assert states() == {wanted}
 
-    # A process group of its own in this session: in one of a session of its own SIGTSTP does nothing.
+    # A process group of its own in this session: in one of a session of its own SIGTSTP does
+    # nothing.
     with ended(me.start(*start, *command, env={"MARK": mark}, process_group=0)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -1,9 +1,11 @@
-"""udev rules as distributions ship them, in the hands of a real systemd-udevd: rule, machine, outcome.
+"""udev rules as distributions ship them, in the hands of a real systemd-udevd: rule, machine,
+outcome.
 
-A DIMM of two blocks is plugged by the monitor and nobody writes but udevd. What a rule asks of its surroundings is staged
-inside the run, by mounts that only the run sees: the DMI vendor, `uname` and `systemd-detect-virt` where a rule calls them.
-CONST{virt} cannot be staged, because udevd asks the processor: a row for each side of that test, in one of which the word
-compared is what this host is, stands for the other side.
+A DIMM of two blocks is plugged by the monitor and nobody writes but udevd. What a rule asks of its
+surroundings is staged inside the run, by mounts that only the run sees: the DMI vendor, `uname` and
+`systemd-detect-virt` where a rule calls them. CONST{virt} cannot be staged, because udevd asks the
+processor: a row for each side of that test, in one of which the word compared is what this host is,
+stands for the other side.
 
 udevadm in a run is tested here as well: info, trigger, settle, monitor, test.
 """
@@ -21,9 +23,14 @@ from pathlib import Path
 import pytest
 from t3_mount.host import MEMORY, Person, lines
 
-pytestmark = pytest.mark.skipif(not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)")
+pytestmark = pytest.mark.skipif(
+    not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)"
+)
 
-PLUG = "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=256M' 'device_add pc-dimm,id=d0,memdev=m0'\n"
+PLUG = (
+    "fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=256M' 'device_add"
+    " pc-dimm,id=d0,memdev=m0'\n"
+)
 
 # Proxmox, SLES (80-hotplug-cpu-mem.rules), cloud images
 GENERIC = """
@@ -41,7 +48,7 @@ GOTO="end"
 LABEL="apply"
 SUBSYSTEM=="memory", ACTION=="add", DEVPATH=="/devices/system/memory/memory[0-9]*", TEST=="state", ATTR{state}!="online", ATTR{state}="online"
 LABEL="end"
-"""  # noqa: E501
+"""
 # RHEL 8 and later (40-redhat.rules)
 RHEL = """
 SUBSYSTEM!="memory", GOTO="end"
@@ -53,7 +60,8 @@ CONST{virt}=="none", ENV{.state}="online_movable"
 ATTR{state}=="offline", ATTR{state}="$env{.state}"
 LABEL="end"
 """
-# RHEL 7, and SLES for a while: programs are asked, and one that fails does not match, whatever it prints
+# RHEL 7, and SLES for a while: programs are asked, and one that fails does not match, whatever it
+# prints
 RHEL_7 = """
 SUBSYSTEM!="memory", GOTO="end"
 ACTION!="add", GOTO="end"
@@ -129,32 +137,96 @@ ONLINING = [
     Row("generic", GENERIC, (), "Normal", "online"),
     Row("generic-movable-node", GENERIC, ("--append=movable_node",), "Movable", "online"),
     Row("generic-policy-online", GENERIC, (ONLINE_AT_ONCE,), "Normal", ""),
-    Row("generic-policy-offline", GENERIC, ("--append=memhp_default_state=offline",), "Normal", "online"),
-    Row("generic-policy-movable", GENERIC, ("--kernel=6.12", "--append=memhp_default_state=online_movable"), "Movable", ""),
+    Row(
+        "generic-policy-offline",
+        GENERIC,
+        ("--append=memhp_default_state=offline",),
+        "Normal",
+        "online",
+    ),
+    Row(
+        "generic-policy-movable",
+        GENERIC,
+        ("--kernel=6.12", "--append=memhp_default_state=online_movable"),
+        "Movable",
+        "",
+    ),
     Row("no-rule", "", (), "offline", ""),
     Row("hyper-v", BALLOON, (), "Normal", "online"),
     Row("hyper-v-policy-online", BALLOON, (ONLINE_AT_ONCE,), "Normal", "online EINVAL"),
-    Row("ubuntu-on-hyper-v", UBUNTU, (), "Normal", "online", dmi("Microsoft Corporation", "Virtual Machine")),
-    Row("ubuntu-on-surface", UBUNTU, (), "offline", "", dmi("Microsoft Corporation", "Surface Book")),
+    Row(
+        "ubuntu-on-hyper-v",
+        UBUNTU,
+        (),
+        "Normal",
+        "online",
+        dmi("Microsoft Corporation", "Virtual Machine"),
+    ),
+    Row(
+        "ubuntu-on-surface", UBUNTU, (), "offline", "", dmi("Microsoft Corporation", "Surface Book")
+    ),
     Row("ubuntu-on-xen", UBUNTU, (), "Normal", "online", dmi("Xen", "HVM domU")),
     Row("ubuntu-on-kvm", UBUNTU, (), "offline", "", dmi("QEMU", "Standard PC (Q35 + ICH9, 2009)")),
-    Row(f"rhel-virt-{HOST_VIRT}", RHEL, (), REAL_VIRT, "online_movable" if REAL_VIRT == "Movable" else "online"),
-    Row("rhel-virt-test-true", RHEL.replace('"none"', f'"{HOST_VIRT}"'), (), "Movable", "online_movable"),
+    Row(
+        f"rhel-virt-{HOST_VIRT}",
+        RHEL,
+        (),
+        REAL_VIRT,
+        "online_movable" if REAL_VIRT == "Movable" else "online",
+    ),
+    Row(
+        "rhel-virt-test-true",
+        RHEL.replace('"none"', f'"{HOST_VIRT}"'),
+        (),
+        "Movable",
+        "online_movable",
+    ),
     Row("rhel-virt-test-false", RHEL.replace('"none"', '"other"'), (), "Normal", "online"),
-    Row("rhel7-in-kvm", RHEL_7, (), "Normal", "online", program("/usr/bin/systemd-detect-virt", "kvm", 0)),
-    Row("rhel7-bare", RHEL_7, (), "Movable", "online_movable", program("/usr/bin/systemd-detect-virt", "none", 0)),
+    Row(
+        "rhel7-in-kvm",
+        RHEL_7,
+        (),
+        "Normal",
+        "online",
+        program("/usr/bin/systemd-detect-virt", "kvm", 0),
+    ),
+    Row(
+        "rhel7-bare",
+        RHEL_7,
+        (),
+        "Movable",
+        "online_movable",
+        program("/usr/bin/systemd-detect-virt", "none", 0),
+    ),
     # What it really does on bare metal: exit status 1, so the rule misses what it asked for.
-    Row("rhel7-bare-as-it-is", RHEL_7, (), "Normal", "online", program("/usr/bin/systemd-detect-virt", "none", 1)),
+    Row(
+        "rhel7-bare-as-it-is",
+        RHEL_7,
+        (),
+        "Normal",
+        "online",
+        program("/usr/bin/systemd-detect-virt", "none", 1),
+    ),
     Row("rhel7-s390x", RHEL_7, (), "offline", "", program("/bin/uname", "s390x", 0)),
 ]
 
 
 def run(person: Person, rules: str, script: str, *options: str) -> list[str]:
-    """The lines that a script prints in a run with udevd and these rules; $D is a directory for notes."""
+    """The lines that a script prints in a run with udevd and these rules; $D is a directory for
+    notes.
+    """
     with person.directory() as directory:
         (directory / "50-test.rules").write_text(rules.replace("@D@", str(directory)))
-        (directory / "kdump").write_text(f'echo "$1 $ACTION ${{DEVPATH##*/}}" >> {directory}/notes\n')
-        result = person.inside(script, "--udev", f"--rules={directory}/50-test.rules", *options, env={"D": str(directory)})
+        (directory / "kdump").write_text(
+            f'echo "$1 $ACTION ${{DEVPATH##*/}}" >> {directory}/notes\n'
+        )
+        result = person.inside(
+            script,
+            "--udev",
+            f"--rules={directory}/50-test.rules",
+            *options,
+            env={"D": str(directory)},
+        )
     assert result.returncode == 0, result.stderr
     return list(lines(result.stdout))
 
@@ -172,7 +244,9 @@ fakesysfs events"""
     word, _, error = row.wrote.partition(" ")
     stores = [event for event in told if event["kind"] == "store"]
     assert sorted((e["path"], e["data"], e["errno"]) for e in stores) == [
-        (f"{MEMORY}/memory{block}/state", word, getattr(errno, error) if error else 0) for block in (32, 33) if word
+        (f"{MEMORY}/memory{block}/state", word, getattr(errno, error) if error else 0)
+        for block in (32, 33)
+        if word
     ]
     assert all("udev" in event["cause"]["comm"] for event in stores)
 
@@ -186,7 +260,9 @@ KDUMP = [
 ]
 
 
-@pytest.mark.parametrize(("rules", "options", "noted"), [row[1:] for row in KDUMP], ids=[row[0] for row in KDUMP])
+@pytest.mark.parametrize(
+    ("rules", "options", "noted"), [row[1:] for row in KDUMP], ids=[row[0] for row in KDUMP]
+)
 def test_kdump(me: Person, rules: str, options: tuple[str, ...], noted: list[str]) -> None:
     script = f"""{PLUG}udevadm settle
 for word in online_movable offline; do
@@ -194,7 +270,9 @@ for word in online_movable offline; do
 done
 fakesysfs monitor 'device_del d0'; udevadm settle
 [ ! -e $D/notes ] || cat $D/notes"""
-    assert sorted(run(me, rules, script, *options)) == sorted(f"{note} memory{n}" for note in noted for n in (32, 33))
+    assert sorted(run(me, rules, script, *options)) == sorted(
+        f"{note} memory{n}" for note in noted for n in (32, 33)
+    )
 
 
 def test_onlining_and_kdump_together(person: Person) -> None:
@@ -238,7 +316,10 @@ def test_several_places_with_rules(me: Person) -> None:
         for name, variable in (("dir/50-one", "ONE"), ("dir/60-two", "TWO"), ("60-two", "LAST")):
             (directory / f"{name}.rules").write_text(mark.format(variable))
         (directory / "dir/README").write_text("no rules\n")
-        script = f"udevadm trigger --settle {MEMORY}/memory7; udevadm info --query=property {MEMORY}/memory7 | grep =yes"
+        script = (
+            f"udevadm trigger --settle {MEMORY}/memory7; udevadm info --query=property"
+            f" {MEMORY}/memory7 | grep =yes"
+        )
         result = me.inside(script, f"--rules={directory}/dir", f"--rules={directory}/60-two.rules")
     assert sorted(result.stdout.split()) == ["LAST=yes", "ONE=yes"]
 
@@ -246,9 +327,15 @@ def test_several_places_with_rules(me: Person) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--udev", "--net=host"), "--udev does not go with --net=host: it would hear the host's uevents"),
+        (
+            ("--udev", "--net=host"),
+            "--udev does not go with --net=host: it would hear the host's uevents",
+        ),
         (("--rules=/nosuch.rules",), "--rules /nosuch.rules: No such file or directory"),
-        (("--rules=/etc",), "--rules /etc: udev reads files whose name ends in .rules; there is none"),
+        (
+            ("--rules=/etc",),
+            "--rules /etc: udev reads files whose name ends in .rules; there is none",
+        ),
         (("--rules=host", "--rules=/etc"), "--rules=host takes the host's rules and no others"),
     ],
 )
@@ -263,7 +350,10 @@ def test_what_cannot_be(me: Person, options: tuple[str, ...], said: str) -> None
 
 
 def test_udevadm_info(person: Person) -> None:
-    script = f"udevadm info --attribute-walk {MEMORY}/memory7; udevadm info --export-db | grep -c P:.*/memory/memory"
+    script = (
+        f"udevadm info --attribute-walk {MEMORY}/memory7; udevadm info --export-db | grep -c"
+        " P:.*/memory/memory"
+    )
     *walk, exported = run(person, GENERIC, script)
     device, parent = "\n".join(walk).split("looking at parent device '/devices/system/memory'")
     for fact in (
@@ -272,7 +362,11 @@ def test_udevadm_info(person: Person) -> None:
         'ATTR{valid_zones}=="DMA32"', 'ATTR{removable}=="1"', 'ATTR{power/control}=="auto"',
     ):  # fmt: skip
         assert fact in device
-    for fact in ('KERNELS=="memory"', 'ATTRS{block_size_bytes}=="8000000"', 'ATTRS{auto_online_blocks}=="offline"'):
+    for fact in (
+        'KERNELS=="memory"',
+        'ATTRS{block_size_bytes}=="8000000"',
+        'ATTRS{auto_online_blocks}=="offline"',
+    ):
         assert fact in parent
     assert exported == "8"
 
@@ -314,19 +408,36 @@ kill $!; cat $D/heard"""
     heard = run(person, GENERIC + 'SUBSYSTEM=="memory", ENV{MARK}="mine"\n', script)
     events = [line.split() for line in heard if line.startswith(("KERNEL[", "UDEV  ["))]
     per_block = {
-        block: [(line[0].partition("[")[0], *line[-3:-2]) for line in events if line[-2].endswith(f"/memory{block}")]
+        block: [
+            (line[0].partition("[")[0], *line[-3:-2])
+            for line in events
+            if line[-2].endswith(f"/memory{block}")
+        ]
         for block in (32, 33)
     }
     for block, seen in per_block.items():
-        assert sorted(seen) == [("KERNEL", "add"), ("KERNEL", "online"), ("UDEV", "add"), ("UDEV", "online")], block
-        assert seen.index(("KERNEL", "add")) < seen.index(("KERNEL", "online")) < seen.index(("UDEV", "online"))
+        assert sorted(seen) == [
+            ("KERNEL", "add"),
+            ("KERNEL", "online"),
+            ("UDEV", "add"),
+            ("UDEV", "online"),
+        ], block
+        assert (
+            seen.index(("KERNEL", "add"))
+            < seen.index(("KERNEL", "online"))
+            < seen.index(("UDEV", "online"))
+        )
     assert heard.count("MARK=mine") == sum(line[0].startswith("UDEV") for line in events)
 
 
 def test_udevadm_test(person: Person) -> None:
     script = f"""{PLUG}udevadm settle
 udevadm test --action=add {MEMORY}/memory33 2>&1"""
-    said = run(person, GENERIC + 'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="online", ENV{SEEN}="yes"\n', script)
+    said = run(
+        person,
+        GENERIC + 'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="online", ENV{SEEN}="yes"\n',
+        script,
+    )
     assert "SEEN=yes" in said
     assert any("50-test.rules" in line for line in said)
     assert not any("fail" in line.lower() and "memory33" in line for line in said)

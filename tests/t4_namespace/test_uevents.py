@@ -1,4 +1,6 @@
-"""Uevents inside a `run`: from the kernel's own socket, in order, before the write that caused them returns."""
+"""Uevents inside a `run`: from the kernel's own socket, in order, before the write that caused them
+returns.
+"""
 
 from __future__ import annotations
 
@@ -55,20 +57,24 @@ def test_of_a_write(person: Person) -> None:
 write("probe", "0x100000000")
 write("memory32/state", "online_movable")
 write("memory32/state", "offline")"""
-    assert listen(person, script) == [expected(action, 32) for action in ("add", "online", "offline")]
+    assert listen(person, script) == [
+        expected(action, 32) for action in ("add", "online", "offline")
+    ]
 
 
 def test_of_a_dimm(person: Person) -> None:
     script = """
 monitor("object_add memory-backend-ram,id=m0,size=512M", "device_add pc-dimm,id=d0,memdev=m0")
 monitor("device_del d0")"""
-    assert listen(person, script) == [expected(action, block) for action in ("add", "remove") for block in range(32, 36)]
+    assert listen(person, script) == [
+        expected(action, block) for action in ("add", "remove") for block in range(32, 36)
+    ]
 
 
 def test_asked_for_by_the_uevent_file(person: Person) -> None:
     assert listen(person, 'write("memory1/uevent", "change")') == [
-        "0 change@/devices/system/memory/memory1 ACTION=change DEVPATH=/devices/system/memory/memory1 "
-        "SUBSYSTEM=memory SYNTH_UUID=0 True"
+        "0 change@/devices/system/memory/memory1 ACTION=change"
+        " DEVPATH=/devices/system/memory/memory1 SUBSYSTEM=memory SYNTH_UUID=0 True"
     ]
 
 
@@ -90,13 +96,17 @@ echo 0x100000000 > /sys/devices/system/memory/probe
 for i in 1 2 3 4 5 6 7 8 9 10; do grep -q memory32 $D/out && break; sleep 0.1; done
 kill %1; cat $D/out; udevadm info --query=path /sys/devices/system/memory/memory32"""
     with person.directory() as directory:
-        result = person.run("fakesysfs", "run", "--", "bash", "-c", script, env={"D": str(directory)})
+        result = person.run(
+            "fakesysfs", "run", "--", "bash", "-c", script, env={"D": str(directory)}
+        )
     assert "add      /devices/system/memory/memory32 (memory)" in result.stdout
     assert "SUBSYSTEM=memory" in result.stdout
     assert lines(result.stdout)[-1] == "/devices/system/memory/memory32"
 
 
-@pytest.mark.skipif(not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)")
+@pytest.mark.skipif(
+    not shutil.which("udevadm"), reason="systemd-udevd is not installed (package udev)"
+)
 def test_a_rule_of_a_real_udevd_sets_the_block_online(person: Person) -> None:
     rule = 'SUBSYSTEM=="memory", ACTION=="add", ATTR{state}=="offline", ATTR{state}="online"'
     script = f"""

@@ -42,7 +42,11 @@ def test_examples(command: str, tmp_path: Path) -> None:
         for example in examples(ME, command):
             # What they make in /tmp may be there already, and somebody's.
             result = ME.run("sh", "-c", example.replace("/tmp/", f"{tmp_path}/"), cwd=str(tmp_path))
-            complaints = [line for line in result.stderr.splitlines() if not line.startswith("fakesysfs: note: ")]
+            complaints = [
+                line
+                for line in result.stderr.splitlines()
+                if not line.startswith("fakesysfs: note: ")
+            ]
             assert (result.returncode, complaints) == (0, []), f"{example}\n{result.stdout}"
     finally:
         if os.path.ismount(machine):
@@ -56,7 +60,10 @@ def test_usage_errors_are_one_line() -> None:
         (["mount"], "fakesysfs: Missing argument 'DIRECTORY'; see `fakesysfs mount --help`\n"),
         (
             ["run", "--seed", "x"],
-            "fakesysfs: Invalid value for '--seed': 'x' is not a valid integer; see `fakesysfs run --help`\n",
+            (
+                "fakesysfs: Invalid value for '--seed': 'x' is not a valid integer; see `fakesysfs"
+                " run --help`\n"
+            ),
         ),
     ):
         result = ME.run("fakesysfs", *arguments)

@@ -1,8 +1,9 @@
 /*
- * fault.c - named points at which the engine can be told to fail, so that every undo path can be walked.
+ * fault.c - named points at which the engine can be told to fail, so that every undo path can be
+ * walked.
  *
- * Owns: the list of points and when each fires: on its nth pass from now, `times` times. Does not own: what failing
- * means there (the caller's undo labels), nor fault rules on files.
+ * Owns: the list of points and when each fires: on its nth pass from now, `times` times. Does not
+ * own: what failing means there (the caller's undo labels), nor fault rules on files.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,22 +19,23 @@ struct fault {
 };
 
 static const char *const points[] = {
-    "range_add/resource",   /* register_memory_resource(): no memory for the resource */
-    "range_add/section",    /* sparse_add_section() */
-    "range_add/memmap",     /* ... no memory for one piece of a section's memmap */
-    "memory_add/node",      /* __try_online_node() */
-    "memory_add/block",     /* create_memory_block_devices() */
-    "online/notifier",      /* MEM_GOING_ONLINE refused */
-    "online/memmap",        /* mhp_init_memmap_on_memory() */
-    "offline/isolate",      /* start_isolate_page_range() */
-    "offline/pageblock",    /* set_migratetype_isolate() of one pageblock, where not all of the range is isolated at once */
-    "offline/notifier",     /* MEM_GOING_OFFLINE refused */
-    "offline/dissolve",     /* dissolve_free_huge_pages() */
-    "migrate/alloc",        /* no target page */
-    "virtio_mem/plug",      /* the host refuses to plug, or is busy */
-    "virtio_mem/unplug",    /* ... to unplug */
-    "virtio_mem/contig",    /* alloc_contig_range() of what is to be unplugged */
-    "migrate/move",         /* the page itself cannot move */
+    "range_add/resource", /* register_memory_resource(): no memory for the resource */
+    "range_add/section",  /* sparse_add_section() */
+    "range_add/memmap",   /* ... no memory for one piece of a section's memmap */
+    "memory_add/node",    /* __try_online_node() */
+    "memory_add/block",   /* create_memory_block_devices() */
+    "online/notifier",    /* MEM_GOING_ONLINE refused */
+    "online/memmap",      /* mhp_init_memmap_on_memory() */
+    "offline/isolate",    /* start_isolate_page_range() */
+    "offline/pageblock",  /* set_migratetype_isolate() of one pageblock, where not all of the range
+                             is isolated at once */
+    "offline/notifier",   /* MEM_GOING_OFFLINE refused */
+    "offline/dissolve",   /* dissolve_free_huge_pages() */
+    "migrate/alloc",      /* no target page */
+    "virtio_mem/plug",    /* the host refuses to plug, or is busy */
+    "virtio_mem/unplug",  /* ... to unplug */
+    "virtio_mem/contig",  /* alloc_contig_range() of what is to be unplugged */
+    "migrate/move",       /* the page itself cannot move */
 };
 enum { NR_POINTS = sizeof points / sizeof *points };
 
@@ -71,7 +73,8 @@ int fault_at(struct machine *m, const char *point)
     return fail(m, fault->err, "fault injected at %s", point);
 }
 
-int fault_set(struct machine *m, struct task *task, const char *point, int err, uint64_t nth, uint64_t times)
+int fault_set(struct machine *m, struct task *task, const char *point, int err, uint64_t nth,
+              uint64_t times)
 {
     int ret = 0;
 
@@ -82,7 +85,8 @@ int fault_set(struct machine *m, struct task *task, const char *point, int err, 
     else if (err > 0 || err < -4095)
         ret = fail(m, -EINVAL, "an errno between -4095 and 0 is needed, not %d", err);
     else
-        *fault = (struct fault){.point = fault->point, .err = err, .nth = nth, .times = times, .hits = fault->hits};
+        *fault = (struct fault){
+            .point = fault->point, .err = err, .nth = nth, .times = times, .hits = fault->hits};
     machine_unlock(m);
     return ret;
 }

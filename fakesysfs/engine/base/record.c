@@ -1,9 +1,10 @@
 /*
- * record.c - what happened, for whoever asks: reasons, the kernel log, events, the trace; and the locks and small
- * tools every other file needs.
+ * record.c - what happened, for whoever asks: reasons, the kernel log, events, the trace; and the
+ * locks and small tools every other file needs.
  *
- * Owns: the rings and queues (they are read, nothing is called out), the virtual clock, the random generator, the
- * mutex and the hotplug flag, the bounded printer. Does not own: any memory, any file.
+ * Owns: the rings and queues (they are read, nothing is called out), the virtual clock, the random
+ * generator, the mutex and the hotplug flag, the bounded printer. Does not own: any memory, any
+ * file.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ enum { TRACE_RING = 1 << 15, TRACE_DEPTH = 100, KLOG_LIMIT = 1 << 16, NAP_US = 2
 struct trace_entry {
     const char *name; /* NULL: a leave */
     uint32_t depth;
-    uint32_t ticks;   /* entries written before this one: the trace's clock */
+    uint32_t ticks; /* entries written before this one: the trace's clock */
 };
 
 /* ---- memory of our own ---- */
@@ -75,7 +76,8 @@ void *xreserve(size_t *size)
 
 void xcommit(void *start, size_t size)
 {
-    size_t before = (uintptr_t)start % (size_t)sysconf(_SC_PAGESIZE); /* of a page that is committed already */
+    size_t before = (uintptr_t)start %
+                    (size_t)sysconf(_SC_PAGESIZE); /* of a page that is committed already */
 
     if (mprotect((char *)start - before, before + size, PROT_READ | PROT_WRITE) != 0)
         or_die(NULL, size);
@@ -185,7 +187,8 @@ void klog(struct machine *m, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    /* Like the kernel's ring, the log forgets its oldest half when it is full; numbers of lines go on. */
+    /* Like the kernel's ring, the log forgets its oldest half when it is full; numbers of lines go
+     * on. */
     if (m->nr_klog - m->klog_dropped >= KLOG_LIMIT) {
         size_t drop = KLOG_LIMIT / 2;
         for (size_t i = 0; i < drop; i++)
@@ -230,7 +233,8 @@ void warn_on(struct machine *m, bool bad, const char *what)
 
 /* ---- events ---- */
 
-static struct event *event_new(struct machine *m, enum event_kind kind, int err, const char *path, const char *data)
+static struct event *event_new(struct machine *m, enum event_kind kind, int err, const char *path,
+                               const char *data)
 {
     if (m->nr_events == m->cap_events) {
         m->cap_events = m->cap_events != 0 ? m->cap_events * 2 : 64;
@@ -271,7 +275,8 @@ void uevent_add(struct machine *m, const char *action, const char *devpath, cons
         text_append(&out, *env, strlen(*env) + 1);
     text_append(&out, "", 1);
     event_new(m, EVENT_UEVENT, 0, devpath, action)->payload = out.data;
-    if (m->nr_rules != 0 && env == NULL) /* with more to say it is somebody's echo, of a device that has been there */
+    if (m->nr_rules != 0 &&
+        env == NULL) /* with more to say it is somebody's echo, of a device that has been there */
         rules_uevent(m, action, devpath);
 }
 
@@ -300,8 +305,8 @@ static void trace_record(struct machine *m, const char *name)
 {
     if (m->trace == NULL)
         m->trace = xcalloc(TRACE_RING, sizeof *m->trace);
-    m->trace[m->nr_trace % TRACE_RING] =
-        (struct trace_entry){.name = name, .depth = m->trace_depth, .ticks = (uint32_t)m->nr_trace};
+    m->trace[m->nr_trace % TRACE_RING] = (struct trace_entry){
+        .name = name, .depth = m->trace_depth, .ticks = (uint32_t)m->nr_trace};
     m->nr_trace++;
 }
 
@@ -350,18 +355,21 @@ void trace_print(struct machine *m, uint64_t from, uint64_t to, struct text *out
     uint32_t start[TRACE_DEPTH + 1] = {0};
 
     if (from == 0)
-        text_printf(out, "# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n"
-                          "# |     |   |                     |   |   |   |\n");
+        text_printf(out,
+                    "# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n"
+                    "# |     |   |                     |   |   |   |\n");
     if (from < trace_first(m))
         from = trace_first(m);
     if (to > m->nr_trace)
         to = m->nr_trace;
-    while (from < to && (m->trace[from % TRACE_RING].depth != 0 || m->trace[from % TRACE_RING].name == NULL))
+    while (from < to &&
+           (m->trace[from % TRACE_RING].depth != 0 || m->trace[from % TRACE_RING].name == NULL))
         from++; /* the ring may begin in the middle of an operation: start with the next one */
     for (uint64_t i = from; i < to; i++) {
         const struct trace_entry *entry = &m->trace[i % TRACE_RING];
         uint32_t depth = entry->depth < TRACE_DEPTH ? entry->depth : TRACE_DEPTH;
-        bool leaf = entry->name != NULL && i + 1 < to && m->trace[(i + 1) % TRACE_RING].name == NULL;
+        bool leaf = entry->name != NULL && i + 1 < to &&
+                    m->trace[(i + 1) % TRACE_RING].name == NULL;
         if (leaf) {
             trace_duration(out, 1);
             text_printf(out, "%*s%s();\n", (int)(2 * depth), "", entry->name);
@@ -380,7 +388,8 @@ uint64_t trace_end(struct machine *m)
 {
     machine_lock(m, NULL);
     uint64_t end = m->nr_trace, first = trace_first(m);
-    while (end > first && (m->trace[(end - 1) % TRACE_RING].depth != 0 || m->trace[(end - 1) % TRACE_RING].name != NULL))
+    while (end > first && (m->trace[(end - 1) % TRACE_RING].depth != 0 ||
+                           m->trace[(end - 1) % TRACE_RING].name != NULL))
         end--;
     machine_unlock(m);
     return end;
@@ -420,7 +429,8 @@ void machine_unlock(struct machine *m)
     pthread_mutex_unlock(&m->mutex);
 }
 
-/* The question is asked with the mutex given up: it may take a lock of its own (an interpreter's, for instance). */
+/* The question is asked with the mutex given up: it may take a lock of its own (an interpreter's,
+ * for instance). */
 static bool ask_interrupted(struct task *task)
 {
     return task != NULL && task->interrupted != NULL && task->interrupted() != 0;
@@ -442,7 +452,8 @@ bool task_interrupted(struct machine *m)
 
 static void nap(uint64_t us)
 {
-    struct timespec pause = {.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
+    struct timespec pause = {.tv_sec = (time_t)(us / 1000000),
+                             .tv_nsec = (long)(us % 1000000) * 1000};
 
     nanosleep(&pause, NULL);
 }
@@ -483,8 +494,11 @@ void wait_slice(struct machine *m, uint64_t us)
 
 int wait_changed(struct machine *m)
 {
-    wait_slice(m, 5000); /* an interrupt does not wake the condition: look for one every 5 ms, as the kernel does */
-    return task_interrupted(m) ? fail(m, -EINTR, "interrupted by a signal while waiting for another operation") : 0;
+    wait_slice(m, 5000); /* an interrupt does not wake the condition: look for one every 5 ms, as
+                            the kernel does */
+    return task_interrupted(m)
+               ? fail(m, -EINTR, "interrupted by a signal while waiting for another operation")
+               : 0;
 }
 
 int hotplug_lock(struct machine *m)

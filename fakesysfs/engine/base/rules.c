@@ -1,33 +1,36 @@
 /*
- * rules.c - faults on purpose: rules by which opening, reading, writing or listing a file of the tree fails, or
- * takes long, or by which files are missing; what is to happen to uevents on their way to the listeners; and how the
- * guest answers when the host wants a DIMM back.
+ * rules.c - faults on purpose: rules by which opening, reading, writing or listing a file of the
+ * tree fails, or takes long, or by which files are missing; what is to happen to uevents on their
+ * way to the listeners; and how the guest answers when the host wants a DIMM back.
  *
- * Owns: the words of a rule, which rule fires on which pass, the waits, the veils over devices whose event comes early.
- * Does not own: the points inside the engine that can fail (fault.c), what a file says or does, delivery of uevents.
+ * Owns: the words of a rule, which rule fires on which pass, the waits, the veils over devices
+ * whose event comes early. Does not own: the points inside the engine that can fail (fault.c), what
+ * a file says or does, delivery of uevents.
  *
  *     open|read|write FILE [delay TIME | hang] [ERRNO] [nth=N] [xN | always] [p=P]
  *     list DIRECTORY ERRNO [nth=N] [xN | always] [p=P]
  *     hide|vanish FILE
- *     uevent [ACTION] DEVICE (drop | duplicate | reorder | delay TIME | early [TIME]) [nth=N] [xN | always] [p=P]
- *     unplug DIMM (never | refuse | stay | twice | delay TIME) [nth=N] [xN | always] [p=P]
+ *     uevent [ACTION] DEVICE (drop | duplicate | reorder | delay TIME | early [TIME]) [nth=N] [xN |
+ * always] [p=P] unplug DIMM (never | refuse | stay | twice | delay TIME) [nth=N] [xN | always]
+ * [p=P]
  *
- * FILE and DEVICE are patterns as of a shell, except that * and ? also stand for a slash: relative to
- * /sys/devices/system/memory, or from / on. They are compared with the name that no link is part of. DIMM is a pattern
- * of names that the host has given.
+ * FILE and DEVICE are patterns as of a shell, except that * and ? also stand for a slash: relative
+ * to /sys/devices/system/memory, or from / on. They are compared with the name that no link is part
+ * of. DIMM is a pattern of names that the host has given.
  *
- * A pass is an access that would otherwise be carried out: for `read` one show(), which is what a program that reads
- * the whole file causes, however many read(2) it takes. All rules see a pass, oldest first, until one gives an errno.
- * A rule fires from its nth pass on, on each with probability p, xN times; without xN once if nth is given, else
- * always.
+ * A pass is an access that would otherwise be carried out: for `read` one show(), which is what a
+ * program that reads the whole file causes, however many read(2) it takes. All rules see a pass,
+ * oldest first, until one gives an errno. A rule fires from its nth pass on, on each with
+ * probability p, xN times; without xN once if nth is given, else always.
  *
- * `hide`: there is no such file. `vanish`: its directory still names it, but it is gone when somebody looks.
- * A listing does not wait, because a mount would make everybody wait who looks a name up in that directory.
- * `unplug`: of a request to eject a DIMM, by whomever. The guest does not answer; it refuses without having tried; it
- * says that it has let go and has not; it says everything it has to say in the end twice; it answers late. Of a request
- * to make a virtio-mem device smaller: it stays as it is, or shrinks late.
- * A wait gives the mutex up; it ends in time, or when the rule is cleared, with EINTR by a signal, with ENODEV when the
- * machine ends. Chance is each rule's own and comes from the machine's seed, so that accesses move no page elsewhere.
+ * `hide`: there is no such file. `vanish`: its directory still names it, but it is gone when
+ * somebody looks. A listing does not wait, because a mount would make everybody wait who looks a
+ * name up in that directory. `unplug`: of a request to eject a DIMM, by whomever. The guest does
+ * not answer; it refuses without having tried; it says that it has let go and has not; it says
+ * everything it has to say in the end twice; it answers late. Of a request to make a virtio-mem
+ * device smaller: it stays as it is, or shrinks late. A wait gives the mutex up; it ends in time,
+ * or when the rule is cleared, with EINTR by a signal, with ENODEV when the machine ends. Chance is
+ * each rule's own and comes from the machine's seed, so that accesses move no page elsewhere.
  */
 #include <errno.h>
 #include <fnmatch.h>
@@ -44,9 +47,11 @@ enum {
     MAX_WORDS = 16,
     MAX_ERRNO = 511, /* what the kernel takes from a FUSE server */
     NANO = 1000000000,
-    LEAST_SLICE_US = 5000, MOST_SLICE_US = 50000, /* of a wait; between two, it is asked for a signal */
+    LEAST_SLICE_US = 5000,
+    MOST_SLICE_US = 50000, /* of a wait; between two, it is asked for a signal */
     EARLY_US = 100000,
-    UNTOLD_EVENTS = 100000, /* of accesses that nobody takes: reads make events, but do not deliver them */
+    UNTOLD_EVENTS =
+        100000, /* of accesses that nobody takes: reads make events, but do not deliver them */
 };
 #define DAY_US 86400000000u
 #define ALWAYS UINT64_MAX
@@ -77,29 +82,35 @@ static const struct errno_name {
     const char *name; /* without its E */
     int number;
 } errno_names[] = {
-    E(PERM), E(NOENT), E(SRCH), E(INTR), E(IO), E(NXIO), E(2BIG), E(NOEXEC), E(BADF), E(CHILD), E(AGAIN), E(WOULDBLOCK),
-    E(NOMEM), E(ACCES), E(FAULT), E(NOTBLK), E(BUSY), E(EXIST), E(XDEV), E(NODEV), E(NOTDIR), E(ISDIR), E(INVAL),
-    E(NFILE), E(MFILE), E(NOTTY), E(TXTBSY), E(FBIG), E(NOSPC), E(SPIPE), E(ROFS), E(MLINK), E(PIPE), E(DOM), E(RANGE),
-    E(DEADLK), E(NAMETOOLONG), E(NOLCK), E(NOSYS), E(NOTEMPTY), E(LOOP), E(NOMSG), E(IDRM), E(NODATA), E(TIME),
-    E(NOLINK), E(PROTO), E(BADMSG), E(OVERFLOW), E(ILSEQ), E(USERS), E(NOTSUP), E(OPNOTSUPP), E(TIMEDOUT),
-    E(CONNREFUSED), E(HOSTDOWN), E(ALREADY), E(INPROGRESS), E(STALE), E(DQUOT), E(CANCELED), E(HWPOISON), E(NOTCONN),
-    E(SHUTDOWN), E(CONNRESET), E(CONNABORTED), E(NOBUFS), E(REMOTEIO), E(UCLEAN), E(ISNAM), E(NOMEDIUM), E(MEDIUMTYPE),
-    E(NOKEY), E(OWNERDEAD), E(NOTRECOVERABLE),
+    E(PERM),        E(NOENT),     E(SRCH),           E(INTR),       E(IO),        E(NXIO),
+    E(2BIG),        E(NOEXEC),    E(BADF),           E(CHILD),      E(AGAIN),     E(WOULDBLOCK),
+    E(NOMEM),       E(ACCES),     E(FAULT),          E(NOTBLK),     E(BUSY),      E(EXIST),
+    E(XDEV),        E(NODEV),     E(NOTDIR),         E(ISDIR),      E(INVAL),     E(NFILE),
+    E(MFILE),       E(NOTTY),     E(TXTBSY),         E(FBIG),       E(NOSPC),     E(SPIPE),
+    E(ROFS),        E(MLINK),     E(PIPE),           E(DOM),        E(RANGE),     E(DEADLK),
+    E(NAMETOOLONG), E(NOLCK),     E(NOSYS),          E(NOTEMPTY),   E(LOOP),      E(NOMSG),
+    E(IDRM),        E(NODATA),    E(TIME),           E(NOLINK),     E(PROTO),     E(BADMSG),
+    E(OVERFLOW),    E(ILSEQ),     E(USERS),          E(NOTSUP),     E(OPNOTSUPP), E(TIMEDOUT),
+    E(CONNREFUSED), E(HOSTDOWN),  E(ALREADY),        E(INPROGRESS), E(STALE),     E(DQUOT),
+    E(CANCELED),    E(HWPOISON),  E(NOTCONN),        E(SHUTDOWN),   E(CONNRESET), E(CONNABORTED),
+    E(NOBUFS),      E(REMOTEIO),  E(UCLEAN),         E(ISNAM),      E(NOMEDIUM),  E(MEDIUMTYPE),
+    E(NOKEY),       E(OWNERDEAD), E(NOTRECOVERABLE),
 };
 #undef E
 
 static const char *const op_words[] = {
-    [RULE_OPEN] = "open", [RULE_READ] = "read",     [RULE_WRITE] = "write",   [RULE_LIST] = "list",
-    [RULE_HIDE] = "hide", [RULE_VANISH] = "vanish", [RULE_UEVENT] = "uevent",
-    [RULE_UNPLUG] = "unplug",
+    [RULE_OPEN] = "open",     [RULE_READ] = "read",     [RULE_WRITE] = "write",
+    [RULE_LIST] = "list",     [RULE_HIDE] = "hide",     [RULE_VANISH] = "vanish",
+    [RULE_UEVENT] = "uevent", [RULE_UNPLUG] = "unplug",
 };
 static const char *const effect_words[] = {
-    [UEVENT_PASS] = "",          [UEVENT_DROP] = "drop",   [UEVENT_DUPLICATE] = "duplicate",
-    [UEVENT_REORDER] = "reorder", [UEVENT_DELAY] = "delay", [UEVENT_EARLY] = "early",
-    [UNPLUG_NEVER] = "never",    [UNPLUG_REFUSE] = "refuse", [UNPLUG_STAY] = "stay",
+    [UEVENT_PASS] = "",           [UEVENT_DROP] = "drop",     [UEVENT_DUPLICATE] = "duplicate",
+    [UEVENT_REORDER] = "reorder", [UEVENT_DELAY] = "delay",   [UEVENT_EARLY] = "early",
+    [UNPLUG_NEVER] = "never",     [UNPLUG_REFUSE] = "refuse", [UNPLUG_STAY] = "stay",
     [UNPLUG_TWICE] = "twice",
 };
-static const char *const actions[] = {"add", "remove", "change", "move", "online", "offline", "bind", "unbind"};
+static const char *const actions[] = {"add",    "remove",  "change", "move",
+                                      "online", "offline", "bind",   "unbind"};
 #define COUNT_OF(list) (sizeof(list) / sizeof *(list))
 
 static int word_index(const char *word, const char *const *words, size_t nr)
@@ -158,7 +169,8 @@ static bool parse_time(const char *word, uint64_t *us)
     for (size_t i = 0; unit != NULL && i < COUNT_OF(units); i++)
         if (strcmp(unit, units[i].unit) == 0) {
             uint64_t whole = nano / NANO, part = nano % NANO;
-            *us = whole <= DAY_US / units[i].us ? whole * units[i].us + part * units[i].us / NANO : UINT64_MAX;
+            *us = whole <= DAY_US / units[i].us ? whole * units[i].us + part * units[i].us / NANO
+                                                : UINT64_MAX;
             return *us <= DAY_US;
         }
     return false;
@@ -181,8 +193,9 @@ static int parse_errno(const char *word)
 static bool is_keyword(const char *word)
 {
     return strcmp(word, "hang") == 0 || strcmp(word, "always") == 0 ||
-           word_index(word, effect_words, COUNT_OF(effect_words)) >= 0 || parse_errno(word) != 0 || all_digits(word) ||
-           (word[0] == 'x' && all_digits(word + 1)) || strncmp(word, "nth=", 4) == 0 || strncmp(word, "p=", 2) == 0;
+           word_index(word, effect_words, COUNT_OF(effect_words)) >= 0 || parse_errno(word) != 0 ||
+           all_digits(word) || (word[0] == 'x' && all_digits(word + 1)) ||
+           strncmp(word, "nth=", 4) == 0 || strncmp(word, "p=", 2) == 0;
 }
 
 /* ---- a rule from its words ---- */
@@ -218,7 +231,9 @@ static int words_read(struct machine *m, struct words *w, const char *text)
         for (const char *c = w->word[i]; *c != '\0'; c++)
             if ((unsigned char)*c < ' ' || *c == 0x7f)
                 return fail(m, -EINVAL, "this is not text");
-    return w->nr != 0 ? 0 : fail(m, -EINVAL, "it is empty; write for instance `write memory40/state EBUSY`");
+    return w->nr != 0
+               ? 0
+               : fail(m, -EINVAL, "it is empty; write for instance `write memory40/state EBUSY`");
 }
 
 static const char *word_next(struct words *w)
@@ -236,7 +251,8 @@ static int rule_pattern(struct machine *m, struct rule *rule, const char *word)
         for (const char *s = word; *s != '\0'; s += strspn(s, "/")) {
             size_t len = strcspn(s, "/");
             if ((len == 1 || len == 2) && strncmp(s, "..", len) == 0)
-                return fail(m, -EINVAL, "`%.60s`: no name has . or .. in it; write it from / on", word);
+                return fail(m, -EINVAL, "`%.60s`: no name has . or .. in it; write it from / on",
+                            word);
             s += len;
         }
     if (!absolute)
@@ -251,7 +267,8 @@ static int rule_pattern(struct machine *m, struct rule *rule, const char *word)
     return 0;
 }
 
-/* Read ACTION DEVICE, or DEVICE alone, which may not be the name of an action: then *device stays NULL. */
+/* Read ACTION DEVICE, or DEVICE alone, which may not be the name of an action: then *device stays
+ * NULL. */
 static int rule_device(struct machine *m, struct rule *rule, struct words *w, const char **device)
 {
     const char *first = word_next(w), *second = w->next < w->nr ? w->word[w->next] : NULL;
@@ -263,8 +280,11 @@ static int rule_device(struct machine *m, struct rule *rule, struct words *w, co
         return 0;
     }
     if (!action && strcmp(first, "*") != 0)
-        return fail(m, -EINVAL, "`%.60s` is no action of a uevent; write add, remove, change, online, offline, move, "
-                                "bind, unbind or *", first);
+        return fail(
+            m, -EINVAL,
+            "`%.60s` is no action of a uevent; write add, remove, change, online, offline, move, "
+            "bind, unbind or *",
+            first);
     rule->action = action ? xstrdup(first) : NULL;
     *device = word_next(w);
     return 0;
@@ -278,7 +298,8 @@ static int rule_said_twice(struct machine *m, const char *word)
 static int rule_time(struct machine *m, struct rule *rule, const char *word)
 {
     if (word == NULL || !parse_time(word, &rule->wait_us))
-        return fail(m, -EINVAL, "how long? `%.60s` is no time of a day at most; write 2s, 250ms or 1500us",
+        return fail(m, -EINVAL,
+                    "how long? `%.60s` is no time of a day at most; write 2s, 250ms or 1500us",
                     word != NULL ? word : "delay");
     return 0;
 }
@@ -305,7 +326,8 @@ static int rule_option(struct machine *m, struct rule *rule, const char *word)
             return rule_said_twice(m, word);
         const char *end = parse_decimal(word + 2, &nano);
         if (end == NULL || *end != '\0' || nano == 0 || nano > NANO)
-            return fail(m, -EINVAL, "`%.60s`: a probability is more than 0 and at most 1, as p=0.1", word);
+            return fail(m, -EINVAL, "`%.60s`: a probability is more than 0 and at most 1, as p=0.1",
+                        word);
         rule->chance = (uint32_t)nano;
     } else {
         return 1;
@@ -325,10 +347,14 @@ static int rule_fault(struct machine *m, struct rule *rule, struct words *w, con
         return 0;
     }
     if (strcmp(word, "delay") != 0 && strcmp(word, "hang") != 0)
-        return fail(m, -EINVAL, "`%.60s` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P", word);
+        return fail(m, -EINVAL,
+                    "`%.60s` is neither an errno, nor delay TIME, hang, xN, always, nth=N or p=P",
+                    word);
     if (rule->op == RULE_LIST)
-        return fail(m, -EINVAL, "`%s`: a listing cannot wait, because all who look into the directory would; "
-                                "it can only fail", word);
+        return fail(m, -EINVAL,
+                    "`%s`: a listing cannot wait, because all who look into the directory would; "
+                    "it can only fail",
+                    word);
     if (rule->delayed || rule->hang)
         return rule_said_twice(m, word);
     rule->hang = word[0] == 'h';
@@ -345,11 +371,17 @@ static int rule_effect(struct machine *m, struct rule *rule, struct words *w, co
     if (effect != UEVENT_DELAY && unplug != (effect > UEVENT_EARLY))
         effect = -1; /* a word of the other's */
     if (effect < 0 && unplug)
-        return fail(m, -EINVAL, "`%.60s` is neither never, refuse, stay, twice nor delay TIME; nor xN, always, nth=N or "
-                                "p=P", word);
+        return fail(
+            m, -EINVAL,
+            "`%.60s` is neither never, refuse, stay, twice nor delay TIME; nor xN, always, nth=N or "
+            "p=P",
+            word);
     if (effect < 0)
-        return fail(m, -EINVAL, "`%.60s` is neither drop, duplicate, reorder, early nor delay TIME; nor xN, always, "
-                                "nth=N or p=P", word);
+        return fail(
+            m, -EINVAL,
+            "`%.60s` is neither drop, duplicate, reorder, early nor delay TIME; nor xN, always, "
+            "nth=N or p=P",
+            word);
     if (rule->effect != UEVENT_PASS)
         return rule_said_twice(m, word);
     rule->effect = (enum uevent_effect)effect;
@@ -370,7 +402,10 @@ static int rule_parse(struct machine *m, struct rule *rule, struct words *w)
     int op = word_index(word, op_words, COUNT_OF(op_words)), err = 0;
 
     if (op < 0)
-        return fail(m, -EINVAL, "`%.60s`: a rule begins with open, read, write, list, hide, vanish, uevent or unplug", word);
+        return fail(
+            m, -EINVAL,
+            "`%.60s`: a rule begins with open, read, write, list, hide, vanish, uevent or unplug",
+            word);
     rule->op = (enum rule_op)op;
     rule->chance = NANO;
     if (op != RULE_UEVENT)
@@ -378,17 +413,20 @@ static int rule_parse(struct machine *m, struct rule *rule, struct words *w)
     else if ((err = rule_device(m, rule, w, &word)) != 0)
         return err;
     if (word == NULL || is_keyword(word))
-        return fail(m, -EINVAL, op == RULE_UEVENT   ? "of which device? write for instance `uevent add memory33 drop`"
-                                : op == RULE_UNPLUG ? "which DIMM? write for instance `unplug d0 refuse`"
-                                                    : "which file? write for instance `write memory40/state EBUSY`");
+        return fail(
+            m, -EINVAL,
+            op == RULE_UEVENT   ? "of which device? write for instance `uevent add memory33 drop`"
+            : op == RULE_UNPLUG ? "which DIMM? write for instance `unplug d0 refuse`"
+                                : "which file? write for instance `write memory40/state EBUSY`");
     if (op == RULE_UNPLUG)
         rule->pattern = xstrdup(word);
     else
         err = rule_pattern(m, rule, word);
     while (err == 0 && (word = word_next(w)) != NULL) {
         if (op == RULE_HIDE || op == RULE_VANISH)
-            return fail(m, -EINVAL, "`%.60s`: `%s` takes a file and no more; it holds until it is cleared", word,
-                        op_words[op]);
+            return fail(m, -EINVAL,
+                        "`%.60s`: `%s` takes a file and no more; it holds until it is cleared",
+                        word, op_words[op]);
         err = rule_option(m, rule, word);
         if (err == 1)
             err = op >= RULE_UEVENT ? rule_effect(m, rule, w, word) : rule_fault(m, rule, w, word);
@@ -496,7 +534,8 @@ char *rules_text(struct machine *m, size_t *size)
 void rules_end(struct machine *m)
 {
     atomic_store(&m->ending, true);
-    pthread_cond_broadcast(&m->changed); /* without the mutex: who misses it looks after a slice of time */
+    pthread_cond_broadcast(
+        &m->changed); /* without the mutex: who misses it looks after a slice of time */
 }
 
 void rules_destroy(struct machine *m)
@@ -614,7 +653,8 @@ static const char *last_name(const char *path)
 /* Links to a device are made together with it. */
 static bool veil_covers(const struct veil *veil, const char *path, bool link)
 {
-    return strcmp(veil->path, path) == 0 || (link && strcmp(last_name(veil->path), last_name(path)) == 0);
+    return strcmp(veil->path, path) == 0 ||
+           (link && strcmp(last_name(veil->path), last_name(path)) == 0);
 }
 
 bool rules_hidden(struct machine *m, const char *path, bool link, bool listing)
@@ -641,7 +681,8 @@ bool rules_hidden(struct machine *m, const char *path, bool link, bool listing)
 
 static bool uevent_matches(const struct rule *rule, const char *action, const char *path)
 {
-    return rule->op == RULE_UEVENT && (rule->action == NULL || fnmatch(rule->action, action, 0) == 0) &&
+    return rule->op == RULE_UEVENT &&
+           (rule->action == NULL || fnmatch(rule->action, action, 0) == 0) &&
            pattern_matches(rule, path);
 }
 
@@ -662,7 +703,8 @@ void rules_uevent(struct machine *m, const char *action, const char *devpath)
 
     for (i = 0; early == NULL && i < m->nr_rules; i++) {
         struct rule *rule = &m->rules[i];
-        if (rule->effect == UEVENT_EARLY && uevent_matches(rule, action, path) && rule_fires(m, rule, devpath))
+        if (rule->effect == UEVENT_EARLY && uevent_matches(rule, action, path) &&
+            rule_fires(m, rule, devpath))
             early = rule;
     }
     if (early == NULL) {
@@ -674,11 +716,13 @@ void rules_uevent(struct machine *m, const char *action, const char *devpath)
     if (i < m->nr_veils)
         veil_lift(m, i); /* it went and came again */
     m->veils = xrealloc(m->veils, m->nr_veils + 1, sizeof *m->veils);
-    m->veils[m->nr_veils++] = (struct veil){.rule = early->number, .path = path, .hold_us = early->wait_us};
+    m->veils[m->nr_veils++] = (struct veil){
+        .rule = early->number, .path = path, .hold_us = early->wait_us};
     m->nr_hiding++;
 }
 
-const char *uevent_fault(struct machine *m, const char *action, const char *devpath, uint64_t *delay_us)
+const char *uevent_fault(struct machine *m, const char *action, const char *devpath,
+                         uint64_t *delay_us)
 {
     enum uevent_effect effect = UEVENT_PASS;
 
@@ -687,7 +731,8 @@ const char *uevent_fault(struct machine *m, const char *action, const char *devp
     char *path = m->nr_rules != 0 ? sys_path(devpath) : NULL;
     for (size_t i = 0; effect == UEVENT_PASS && i < m->nr_rules; i++) {
         struct rule *rule = &m->rules[i];
-        if (rule->effect == UEVENT_EARLY || !uevent_matches(rule, action, path) || !rule_fires(m, rule, devpath))
+        if (rule->effect == UEVENT_EARLY || !uevent_matches(rule, action, path) ||
+            !rule_fires(m, rule, devpath))
             continue;
         effect = rule->effect;
         *delay_us = rule->wait_us;
@@ -705,7 +750,8 @@ const char *unplug_fault(struct machine *m, const char *device, uint64_t *delay_
     *delay_us = 0;
     for (size_t i = 0; effect == UEVENT_PASS && i < m->nr_rules; i++) {
         struct rule *rule = &m->rules[i];
-        if (rule->op != RULE_UNPLUG || !pattern_matches(rule, device) || !rule_fires(m, rule, device))
+        if (rule->op != RULE_UNPLUG || !pattern_matches(rule, device) ||
+            !rule_fires(m, rule, device))
             continue;
         effect = rule->effect;
         *delay_us = rule->wait_us;

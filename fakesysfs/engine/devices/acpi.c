@@ -1,10 +1,11 @@
 /*
- * acpi.c - the guest's side of a DIMM slot: what Linux does when the firmware says that one was plugged, or should
- * go.
+ * acpi.c - the guest's side of a DIMM slot: what Linux does when the firmware says that one was
+ * plugged, or should go.
  *
- * Owns: what is in a slot, memory groups of DIMMs, the order of offlining at an eject with its roll-back. Does not own:
- * the board with its slots and QEMU's words (board.py), memory blocks (memory_block.c), files of a slot (acpi_tree.c).
- * Linux: drivers/acpi/scan.c acpi_device_hotplug(), acpi_scan_try_to_offline(); drivers/acpi/acpi_memhotplug.c.
+ * Owns: what is in a slot, memory groups of DIMMs, the order of offlining at an eject with its
+ * roll-back. Does not own: the board with its slots and QEMU's words (board.py), memory blocks
+ * (memory_block.c), files of a slot (acpi_tree.c). Linux: drivers/acpi/scan.c
+ * acpi_device_hotplug(), acpi_scan_try_to_offline(); drivers/acpi/acpi_memhotplug.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,7 +42,8 @@ static void group_drop(struct machine *m, int group)
 
 /* ---- plug ---- */
 
-/* Linux: acpi_memory_device_add(). Memory that is there already (probed, say) is bound to the DIMM all the same. */
+/* Linux: acpi_memory_device_add(). Memory that is there already (probed, say) is bound to the DIMM
+ * all the same. */
 static int device_attach(struct machine *m, unsigned slot)
 {
     struct acpi_dimm *dimm = &m->dimms[slot];
@@ -110,7 +112,8 @@ static int device_check(struct machine *m, unsigned slot)
     TRACE_LEAF(m, "acpi_dev_ready_for_enumeration");
     TRACE_LEAF(m, "acpi_device_is_present");
     TRACE_LEAF(m, "acpi_scan_match_handler");
-    /* Later kernels scan the whole bus: every DIMM that failed before is tried once more, and fails once more. */
+    /* Later kernels scan the whole bus: every DIMM that failed before is tried once more, and fails
+     * once more. */
     for (unsigned other = 0; other < m->nr_dimms; other++)
         if (other == slot || (has(m, F_acpi_rescan_all) && m->dimms[other].present))
             if (!m->dimms[other].attached) {
@@ -121,7 +124,8 @@ static int device_check(struct machine *m, unsigned slot)
     return err;
 }
 
-static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t start, uint64_t size_bytes)
+static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t start,
+                          uint64_t size_bytes)
 {
     int err;
 
@@ -152,7 +156,8 @@ static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t st
     return err != 0 && has(m, F_acpi_add_failure_status) ? OST_FAILURE : OST_SUCCESS;
 }
 
-int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start, uint64_t size_bytes)
+int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start,
+                      uint64_t size_bytes)
 {
     machine_lock(m, task);
     int ret = hotplug_insert(m, slot, nid, start, size_bytes);
@@ -163,11 +168,13 @@ int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int n
 /* ---- eject ---- */
 
 /*
- * Switch every block of the DIMM off, in two passes: the first goes on at a failure, because a block that comes later
- * may be what the failed one waits for; the second tries only those that failed, and gives up at the first.
- * put_online remembers those that this operation really switched off.
+ * Switch every block of the DIMM off, in two passes: the first goes on at a failure, because a
+ * block that comes later may be what the failed one waits for; the second tries only those that
+ * failed, and gives up at the first. put_online remembers those that this operation really switched
+ * off.
  */
-static int offline_blocks(struct machine *m, unsigned slot, uint64_t first, uint64_t end, bool *put_online)
+static int offline_blocks(struct machine *m, unsigned slot, uint64_t first, uint64_t end,
+                          bool *put_online)
 {
     uint64_t failed = UINT64_MAX;
 
@@ -204,13 +211,16 @@ static void bring_back(struct machine *m, uint64_t first, uint64_t end, const bo
 {
     for (uint64_t id = first; id < end; id++)
         if (put_online[id - first] && block_get(m, id) != NULL)
-            block_online(m, block_get(m, id)); /* plain online: the zone is chosen anew and may be another one */
+            block_online(
+                m, block_get(
+                       m, id)); /* plain online: the zone is chosen anew and may be another one */
 }
 
 static int eject(struct machine *m, unsigned slot)
 {
     struct acpi_dimm *dimm = &m->dimms[slot];
-    uint64_t first = dimm->start / m->block_bytes, end = (dimm->start + dimm->size_bytes) / m->block_bytes;
+    uint64_t first = dimm->start / m->block_bytes,
+             end = (dimm->start + dimm->size_bytes) / m->block_bytes;
     bool *put_online = xcalloc(end - first + 1, sizeof *put_online);
     int err = offline_blocks(m, slot, first, end, put_online);
 

@@ -1,10 +1,12 @@
 /*
- * acpi_tree.c - what sysfs shows of the DIMM slots: the devices PNP0C80:NN, and their links in /sys/bus/acpi.
+ * acpi_tree.c - what sysfs shows of the DIMM slots: the devices PNP0C80:NN, and their links in
+ * /sys/bus/acpi.
  *
- * Owns: their files and links, and what a write to `eject` asks for. Does not own: what the guest does with a DIMM
- * (acpi.c), the other end of the links (memory_block.c). There is a device for each slot of the machine from boot on,
- * as firmware describes all of them, and NN is the number of the slot.
- * Linux: drivers/acpi/device_sysfs.c, drivers/acpi/glue.c acpi_bind_one(); QEMU: hw/acpi/memory_hotplug.c.
+ * Owns: their files and links, and what a write to `eject` asks for. Does not own: what the guest
+ * does with a DIMM (acpi.c), the other end of the links (memory_block.c). There is a device for
+ * each slot of the machine from boot on, as firmware describes all of them, and NN is the number of
+ * the slot. Linux: drivers/acpi/device_sysfs.c, drivers/acpi/glue.c acpi_bind_one(); QEMU:
+ * hw/acpi/memory_hotplug.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -86,7 +88,8 @@ static int uevent_show(struct machine *m, const struct sysfs_node *node, struct 
     return 0;
 }
 
-static int64_t uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                            size_t count)
 {
     char path[NAME_BYTES], name[NAME_BYTES];
 
@@ -95,8 +98,10 @@ static int64_t uevent_store(struct machine *m, const struct sysfs_node *node, co
     return uevent_synthesize_alias(m, buf, count, path, "acpi", name, true, MODALIAS);
 }
 
-/* Only asks: the guest's kacpi_hotplug does it some time later, and reports to the board alone how it went. */
-static int64_t eject_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+/* Only asks: the guest's kacpi_hotplug does it some time later, and reports to the board alone how
+ * it went. */
+static int64_t eject_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     const struct acpi_dimm *dimm = dimm_in(m, node->id);
     char path[NAME_BYTES], data[NAME_BYTES];
@@ -104,7 +109,8 @@ static int64_t eject_store(struct machine *m, const struct sysfs_node *node, con
     if (buf[0] != '1')
         return fail(m, -EINVAL, "`eject` takes 1");
     if (dimm == NULL || !dimm->attached)
-        return fail(m, -ENODEV, "slot %u has no memory that the driver has taken", (unsigned)node->id);
+        return fail(m, -ENODEV, "slot %u has no memory that the driver has taken",
+                    (unsigned)node->id);
     device_name(path, CONTAINER "/", node->id);
     snprintf(data, sizeof data, "%u 0x%x", (unsigned)node->id, (unsigned)OST_OSPM_EJECT);
     event_add(m, EVENT_OST, 0, path, data);
@@ -136,7 +142,8 @@ static void link_target(struct machine *m, const struct sysfs_node *node, struct
         text_printf(out, "../../../../system/memory/memory%llu", (unsigned long long)node->id);
 }
 
-static const struct sysfs_class bus_link_class = {.name = "bus of an ACPI device", .target = link_target};
+static const struct sysfs_class bus_link_class = {.name = "bus of an ACPI device",
+                                                  .target = link_target};
 
 static bool bound_alive(struct machine *m, uint64_t id, uint64_t serial)
 {
@@ -148,7 +155,8 @@ static bool bound_alive(struct machine *m, uint64_t id, uint64_t serial)
 static const struct sysfs_class block_link_class = {
     .name = "memory of an ACPI device", .target = link_target, .alive = bound_alive};
 
-/* Number of the next block bound to this slot, from `id` on, that has the physical node number `want`; -1: any. */
+/* Number of the next block bound to this slot, from `id` on, that has the physical node number
+ * `want`; -1: any. */
 static struct memory_block *bound_next(struct machine *m, uint64_t slot, uint64_t id, int64_t want)
 {
     const struct acpi_dimm *dimm = dimm_in(m, slot);
@@ -156,7 +164,9 @@ static struct memory_block *bound_next(struct machine *m, uint64_t slot, uint64_
 
     if (dimm == NULL || !dimm->attached)
         return NULL;
-    for (; id * m->block_bytes < dimm->start + dimm->size_bytes && radix_next(&m->blocks, id, &id, &value); id++) {
+    for (; id * m->block_bytes < dimm->start + dimm->size_bytes &&
+           radix_next(&m->blocks, id, &id, &value);
+         id++) {
         struct memory_block *b = value;
         if (b->acpi_slot == (int64_t)slot && (want < 0 || b->physical_node == (uint64_t)want))
             return b;
@@ -181,11 +191,14 @@ static int device_lookup(struct machine *m, uint64_t slot, const char *name, str
         *out = sysfs_link_node(&bus_link_class, slot, LINK_BUS, 0);
         return 0;
     }
-    if (strcmp(name, "physical_node") != 0 && (!name_number(name, "physical_node", &number) || number == 0))
+    if (strcmp(name, "physical_node") != 0 &&
+        (!name_number(name, "physical_node", &number) || number == 0))
         return -ENOENT;
     const struct acpi_dimm *dimm = dimm_in(m, slot);
     const struct memory_block *b = NULL;
-    if (dimm != NULL && number <= dimm->size_bytes / m->block_bytes) /* as many are before it, or more that were not bound */
+    if (dimm != NULL &&
+        number <= dimm->size_bytes /
+                      m->block_bytes) /* as many are before it, or more that were not bound */
         b = bound_next(m, slot, dimm->start / m->block_bytes + number, (int64_t)number);
     if (b == NULL)
         return -ENOENT;
@@ -194,7 +207,8 @@ static int device_lookup(struct machine *m, uint64_t slot, const char *name, str
 }
 
 static void device_list(struct machine *m, uint64_t slot,
-                        void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                        void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                        void *ctx)
 {
     const struct acpi_dimm *dimm = dimm_in(m, slot);
     const struct memory_block *b;
@@ -205,8 +219,8 @@ static void device_list(struct machine *m, uint64_t slot,
     add(ctx, "power", &node);
     device_lookup(m, slot, "subsystem", &node);
     add(ctx, "subsystem", &node);
-    for (uint64_t id = dimm != NULL ? dimm->start / m->block_bytes : 0; (b = bound_next(m, slot, id, -1)) != NULL;
-         id = b->id + 1) {
+    for (uint64_t id = dimm != NULL ? dimm->start / m->block_bytes : 0;
+         (b = bound_next(m, slot, id, -1)) != NULL; id = b->id + 1) {
         if (b->physical_node != 0)
             snprintf(name, sizeof name, "physical_node%u", (unsigned)b->physical_node);
         node = bound_link(b);
@@ -230,7 +244,8 @@ static const struct sysfs_class device_class = {
 
 /* ---- the directories they are in ---- */
 
-static int container_lookup(struct machine *m, uint64_t unused, const char *name, struct sysfs_node *out)
+static int container_lookup(struct machine *m, uint64_t unused, const char *name,
+                            struct sysfs_node *out)
 {
     uint64_t slot;
 
@@ -241,8 +256,10 @@ static int container_lookup(struct machine *m, uint64_t unused, const char *name
     return 0;
 }
 
-static void slots_list(struct machine *m, int (*lookup)(struct machine *, uint64_t, const char *, struct sysfs_node *),
-                       void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+static void slots_list(struct machine *m,
+                       int (*lookup)(struct machine *, uint64_t, const char *, struct sysfs_node *),
+                       void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                       void *ctx)
 {
     for (uint64_t slot = 0; slot < m->nr_acpi_slots; slot++) {
         char name[NAME_BYTES];
@@ -254,7 +271,8 @@ static void slots_list(struct machine *m, int (*lookup)(struct machine *, uint64
 }
 
 static void container_list(struct machine *m, uint64_t unused,
-                           void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                           void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                           void *ctx)
 {
     (void)unused;
     slots_list(m, container_lookup, add, ctx);
@@ -266,8 +284,10 @@ static uint64_t container_nr_dirs(struct machine *m, uint64_t unused)
     return m->nr_acpi_slots;
 }
 
-static const struct sysfs_class container_class = {
-    .name = "ACPI container", .lookup = container_lookup, .list = container_list, .nr_dirs = container_nr_dirs};
+static const struct sysfs_class container_class = {.name = "ACPI container",
+                                                   .lookup = container_lookup,
+                                                   .list = container_list,
+                                                   .nr_dirs = container_nr_dirs};
 
 static void device_target(struct machine *m, const struct sysfs_node *node, struct text *out)
 {
@@ -278,7 +298,8 @@ static void device_target(struct machine *m, const struct sysfs_node *node, stru
     text_printf(out, "%s", path);
 }
 
-static const struct sysfs_class device_link_class = {.name = "device of bus/acpi", .target = device_target};
+static const struct sysfs_class device_link_class = {.name = "device of bus/acpi",
+                                                     .target = device_target};
 
 static int bus_lookup(struct machine *m, uint64_t unused, const char *name, struct sysfs_node *out)
 {
@@ -292,13 +313,15 @@ static int bus_lookup(struct machine *m, uint64_t unused, const char *name, stru
 }
 
 static void bus_list(struct machine *m, uint64_t unused,
-                     void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                     void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                     void *ctx)
 {
     (void)unused;
     slots_list(m, bus_lookup, add, ctx);
 }
 
-static const struct sysfs_class bus_class = {.name = "bus/acpi/devices", .lookup = bus_lookup, .list = bus_list};
+static const struct sysfs_class bus_class = {
+    .name = "bus/acpi/devices", .lookup = bus_lookup, .list = bus_list};
 
 void acpi_register(struct machine *m)
 {

@@ -1,11 +1,12 @@
 /*
  * boot.c - the memory of a machine as it is when Linux has booted.
  *
- * Owns: which sections and blocks exist at boot, where zones begin and end (kernelcore=, movablecore=), what is
- * reserved (kernel image, boot memmap), the hand-over of the rest to the buddy; blocks that are listed: machines that
- * were captured, memory on standby. Does not own: what happens later; the load of the booted machine (workload.c).
- * Work is proportional to the number of sections, nothing else.
- * Linux: mm/mm_init.c (formerly page_alloc.c) find_zone_movable_pfns_for_nodes(), memblock_free_all().
+ * Owns: which sections and blocks exist at boot, where zones begin and end (kernelcore=,
+ * movablecore=), what is reserved (kernel image, boot memmap), the hand-over of the rest to the
+ * buddy; blocks that are listed: machines that were captured, memory on standby. Does not own: what
+ * happens later; the load of the booted machine (workload.c). Work is proportional to the number of
+ * sections, nothing else. Linux: mm/mm_init.c (formerly page_alloc.c)
+ * find_zone_movable_pfns_for_nodes(), memblock_free_all().
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@ struct span { /* page frames, end exclusive */
     int nid;
 };
 
-struct layout { /* while booting: RAM and what of it is reserved, both ascending and without overlap */
+struct layout { /* while booting: RAM and what of it is reserved, both ascending and without overlap
+                 */
     struct span *ram, *reserved;
     size_t nr_ram, nr_reserved;
     uint64_t movable_pfn[MAX_NODES]; /* where Movable begins on each node; 0: nowhere */
@@ -35,7 +37,8 @@ static void reserve(struct layout *layout, uint64_t start, uint64_t end)
 {
     if (start >= end)
         return;
-    layout->reserved = xrealloc(layout->reserved, layout->nr_reserved + 1, sizeof *layout->reserved);
+    layout->reserved = xrealloc(layout->reserved, layout->nr_reserved + 1,
+                                sizeof *layout->reserved);
     layout->reserved[layout->nr_reserved++] = (struct span){start, end, 0};
 }
 
@@ -55,7 +58,8 @@ static uint64_t memmap_pages(const struct machine *m, const struct layout *layou
     return sections * (m->pages_per_section * m->struct_page_bytes / m->page_bytes);
 }
 
-/* The memmap of boot memory stands at the top of each node's RAM, as memblock allocates from the top down. */
+/* The memmap of boot memory stands at the top of each node's RAM, as memblock allocates from the
+ * top down. */
 static void reserve_memmap(struct machine *m, struct layout *layout)
 {
     for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
@@ -72,21 +76,23 @@ static void reserve_memmap(struct machine *m, struct layout *layout)
     }
 }
 
-/* Of a node whose blocks are listed, from the top down: `left` pages of those that are (not) said to be removable. None
- * of Movable: that memory came later. dry: only count. Returns pages. */
-static uint64_t reserve_listed(struct machine *m, struct layout *layout, unsigned nid, bool removable, uint64_t left,
-                               bool dry)
+/* Of a node whose blocks are listed, from the top down: `left` pages of those that are (not) said
+ * to be removable. None of Movable: that memory came later. dry: only count. Returns pages. */
+static uint64_t reserve_listed(struct machine *m, struct layout *layout, unsigned nid,
+                               bool removable, uint64_t left, bool dry)
 {
     uint64_t taken = 0;
 
     for (size_t i = layout->nr_ram; i-- > 0;) {
         const struct span ram = layout->ram[i];
-        for (uint64_t end = ram.end, start; end > ram.start && ram.nid == (int)nid && taken < left; end = start) {
+        for (uint64_t end = ram.end, start; end > ram.start && ram.nid == (int)nid && taken < left;
+             end = start) {
             const struct memory_block *b = block_get(m, (end - 1) / m->block_pages);
             const struct zone *z = b != NULL ? zone_by_index(m, b->zone) : NULL;
             start = (end - 1) / m->block_pages * m->block_pages;
             start = start > ram.start ? start : ram.start;
-            if ((z != NULL && z->type == ZONE_MOVABLE) || (b != NULL && b->removable != 0) != removable)
+            if ((z != NULL && z->type == ZONE_MOVABLE) ||
+                (b != NULL && b->removable != 0) != removable)
                 continue;
             uint64_t take = end - start < left - taken ? end - start : left - taken;
             taken += take;
@@ -106,13 +112,15 @@ static void reserve_listed_memmap(struct machine *m, struct layout *layout)
         left += memmap_pages(m, layout, nid);
         uint64_t room = reserve_listed(m, layout, nid, false, UINT64_MAX, true) +
                         reserve_listed(m, layout, nid, true, UINT64_MAX, true);
-        uint64_t take = left < room / 2 ? left : room / 2, done = reserve_listed(m, layout, nid, false, take, false);
+        uint64_t take = left < room / 2 ? left : room / 2,
+                 done = reserve_listed(m, layout, nid, false, take, false);
         reserve_listed(m, layout, nid, true, take - done, false);
         left -= take;
     }
 }
 
-static void layout_make(struct machine *m, const struct machine_config *config, struct layout *layout)
+static void layout_make(struct machine *m, const struct machine_config *config,
+                        struct layout *layout)
 {
     memset(layout, 0, sizeof *layout);
     layout->ram = xcalloc(config->nr_memory + 1, sizeof *layout->ram);
@@ -155,16 +163,19 @@ static void zone_limits(const struct machine *m, enum zone_type type, uint64_t *
     *high = type == ZONE_DMA ? dma : type == ZONE_DMA32 ? dma32 : UINT64_MAX;
 }
 
-/* Linux: find_zone_movable_pfns_for_nodes(). kernelcore= pages are spread evenly over the nodes, lowest first, and
- * never below the highest zone that has memory; what is left of that zone becomes Movable. */
-static void find_movable(struct machine *m, const struct machine_config *config, struct layout *layout)
+/* Linux: find_zone_movable_pfns_for_nodes(). kernelcore= pages are spread evenly over the nodes,
+ * lowest first, and never below the highest zone that has memory; what is left of that zone becomes
+ * Movable. */
+static void find_movable(struct machine *m, const struct machine_config *config,
+                         struct layout *layout)
 {
     uint64_t total = 0, required, usable_start = 0, left[MAX_NODES] = {0};
     unsigned nr_nodes = 0;
 
     for (size_t i = 0; i < layout->nr_ram; i++)
         total += layout->ram[i].end - layout->ram[i].start;
-    required = config->kernelcore_percent != 0 ? total * config->kernelcore_percent / 100 : config->kernelcore >> m->page_shift;
+    required = config->kernelcore_percent != 0 ? total * config->kernelcore_percent / 100
+                                               : config->kernelcore >> m->page_shift;
     uint64_t movable = config->movablecore_percent != 0 ? total * config->movablecore_percent / 100
                                                         : config->movablecore >> m->page_shift;
     if (movable != 0) {
@@ -173,7 +184,8 @@ static void find_movable(struct machine *m, const struct machine_config *config,
         uint64_t core = total - (movable < total ? movable : total);
         required = core > required ? core : required;
     }
-    if (required == 0 || required >= total || m->movable_node) /* with movable_node the firmware decides: none */
+    if (required == 0 || required >= total ||
+        m->movable_node) /* with movable_node the firmware decides: none */
         return;
     for (int type = ZONE_NORMAL; type >= 0 && usable_start == 0; type--) {
         uint64_t low, high;
@@ -230,21 +242,25 @@ static void find_movable(struct machine *m, const struct machine_config *config,
     }
 }
 
-static struct zone *zone_by_address(struct machine *m, const struct layout *layout, int nid, uint64_t pfn)
+static struct zone *zone_by_address(struct machine *m, const struct layout *layout, int nid,
+                                    uint64_t pfn)
 {
     struct node *node = &m->nodes[nid];
 
     for (int type = ZONE_DMA; type < ZONE_NORMAL; type++) {
         uint64_t low, high;
         zone_limits(m, (enum zone_type)type, &low, &high);
-        if (pfn >= low && pfn < high && (layout->movable_pfn[nid] == 0 || pfn < layout->movable_pfn[nid]))
+        if (pfn >= low && pfn < high &&
+            (layout->movable_pfn[nid] == 0 || pfn < layout->movable_pfn[nid]))
             return &node->zones[type];
     }
-    return &node->zones[layout->movable_pfn[nid] != 0 && pfn >= layout->movable_pfn[nid] ? ZONE_MOVABLE : ZONE_NORMAL];
+    return &node->zones[layout->movable_pfn[nid] != 0 && pfn >= layout->movable_pfn[nid]
+                            ? ZONE_MOVABLE
+                            : ZONE_NORMAL];
 }
 
-/* A block that is listed knows its zone. One that lies in several does not say where they meet: where addresses say, else
- * in its middle, so that each half is like the block that it touches. */
+/* A block that is listed knows its zone. One that lies in several does not say where they meet:
+ * where addresses say, else in its middle, so that each half is like the block that it touches. */
 static struct zone *boot_zone(struct machine *m, const struct layout *layout, int nid, uint64_t pfn)
 {
     const struct memory_block *b = block_get(m, pfn / m->block_pages);
@@ -257,7 +273,8 @@ static struct zone *boot_zone(struct machine *m, const struct layout *layout, in
     uint64_t first = b->id * m->block_pages, last = first + m->block_pages - 1;
     if (zone_by_address(m, layout, nid, first) != zone_by_address(m, layout, nid, last))
         return z;
-    b = pfn - first < m->block_pages / 2 ? b->id > 0 ? block_get(m, b->id - 1) : NULL : block_get(m, b->id + 1);
+    b = pfn - first < m->block_pages / 2 ? b->id > 0 ? block_get(m, b->id - 1) : NULL
+                                         : block_get(m, b->id + 1);
     return b != NULL && b->zone >= 0 && b->nid == nid ? zone_by_index(m, b->zone) : z;
 }
 
@@ -295,8 +312,10 @@ static void set_spans(struct machine *m, const struct layout *layout)
 
 /* ---- sections ---- */
 
-/* First pfn at or after `pfn` where something changes: RAM begins or ends, a reservation begins or ends. */
-static uint64_t next_change(const struct layout *layout, size_t ram, size_t reserved, uint64_t pfn, uint64_t end)
+/* First pfn at or after `pfn` where something changes: RAM begins or ends, a reservation begins or
+ * ends. */
+static uint64_t next_change(const struct layout *layout, size_t ram, size_t reserved, uint64_t pfn,
+                            uint64_t end)
 {
     if (ram < layout->nr_ram) {
         const struct span *s = &layout->ram[ram];
@@ -311,12 +330,13 @@ static uint64_t next_change(const struct layout *layout, size_t ram, size_t rese
     return end;
 }
 
-static void link_chunks(struct machine *m, struct section *s, uint64_t offset, uint64_t end, unsigned kind)
+static void link_chunks(struct machine *m, struct section *s, uint64_t offset, uint64_t end,
+                        unsigned kind)
 {
     while (offset < end) {
         unsigned order = 0;
-        while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 && offset + (2ull << order) <= end &&
-               (s->zones == NULL || order < m->pageblock_order))
+        while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 &&
+               offset + (2ull << order) <= end && (s->zones == NULL || order < m->pageblock_order))
             order++;
         folio_link(m, s, offset, kind, order);
         offset += 1ull << order;
@@ -331,7 +351,8 @@ static void count_present(struct machine *m, struct zone *z, uint64_t pfn, uint6
     m->nodes[z->nid].present += nr_pages;
 }
 
-static bool section_mixed(struct machine *m, const struct layout *layout, uint64_t first, size_t ram)
+static bool section_mixed(struct machine *m, const struct layout *layout, uint64_t first,
+                          size_t ram)
 {
     const struct zone *z = NULL;
 
@@ -346,8 +367,10 @@ static bool section_mixed(struct machine *m, const struct layout *layout, uint64
     return false;
 }
 
-/* One section: all RAM and all free (or all reserved) costs one entry; anything else is detailed. */
-static void boot_section(struct machine *m, const struct layout *layout, uint64_t nr, size_t *ram, size_t *reserved)
+/* One section: all RAM and all free (or all reserved) costs one entry; anything else is detailed.
+ */
+static void boot_section(struct machine *m, const struct layout *layout, uint64_t nr, size_t *ram,
+                         size_t *reserved)
 {
     uint64_t first = nr << m->section_page_shift, end = first + m->pages_per_section;
     const struct span *here = &layout->ram[*ram];
@@ -396,7 +419,8 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
             nr_reserved++;
         uint64_t next = next_change(layout, at, nr_reserved, pfn, end);
         bool is_ram = at < layout->nr_ram && pfn >= layout->ram[at].start;
-        bool is_held = nr_reserved < layout->nr_reserved && pfn >= layout->reserved[nr_reserved].start;
+        bool is_held = nr_reserved < layout->nr_reserved &&
+                       pfn >= layout->reserved[nr_reserved].start;
         if (s->zones != NULL && ((pfn | (m->pageblock_pages - 1)) + 1) < next)
             next = (pfn | (m->pageblock_pages - 1)) + 1; /* zones change at pageblocks only */
         if (is_ram)
@@ -411,7 +435,8 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
 
 /* ---- blocks ---- */
 
-/* Linux: early_node_zone_for_memory_block(): the one zone whose span meets the block, or none where several do. */
+/* Linux: early_node_zone_for_memory_block(): the one zone whose span meets the block, or none where
+ * several do. */
 static void boot_block(struct machine *m, uint64_t id)
 {
     uint64_t start_pfn = id * m->block_pages;
@@ -485,8 +510,8 @@ static void list_online_blocks(struct machine *m, const struct machine_config *c
     }
 }
 
-/* Linux: add_memory_resource() at some time before. Whoever added more than the rest has room for the memmap of had an
- * answer to that which nobody can see. */
+/* Linux: add_memory_resource() at some time before. Whoever added more than the rest has room for
+ * the memmap of had an answer to that which nobody can see. */
 void boot_offline_blocks(struct machine *m, const struct machine_config *config)
 {
     bool on_memory = memmap_on_memory_wanted(m, m->block_bytes);
@@ -495,7 +520,8 @@ void boot_offline_blocks(struct machine *m, const struct machine_config *config)
         const struct boot_block *row = &config->blocks[i];
         if (listed_online(row))
             continue;
-        if (on_memory || range_add(m, row->nid, row->id * m->block_bytes, m->block_bytes, false, NULL, NULL) != 0)
+        if (on_memory || range_add(m, row->nid, row->id * m->block_bytes, m->block_bytes, false,
+                                   NULL, NULL) != 0)
             range_add(m, row->nid, row->id * m->block_bytes, m->block_bytes, true, NULL, NULL);
         struct memory_block *b = list_block(m, row);
         b->nr_vmemmap = on_memory ? (uint32_t)vmemmap_pages(m) : 0;
@@ -511,24 +537,30 @@ int boot_check_blocks(struct machine *m, const struct machine_config *config)
         uint64_t start = row->id * m->block_bytes, end = start + m->block_bytes;
         int type = zone_type_by_name(row->zone);
         if (row->id > UINT64_MAX / m->block_bytes - 1 || (end - 1) >> m->max_phys_bits != 0)
-            return fail(m, -EINVAL, "memory%llu is beyond the largest address", (unsigned long long)row->id);
+            return fail(m, -EINVAL, "memory%llu is beyond the largest address",
+                        (unsigned long long)row->id);
         if (i > 0 && row->id <= row[-1].id)
-            return fail(m, -EINVAL, "memory%llu is listed twice, or out of order", (unsigned long long)row->id);
+            return fail(m, -EINVAL, "memory%llu is listed twice, or out of order",
+                        (unsigned long long)row->id);
         if (row->nid < 0 || (unsigned)row->nid >= m->possible_nodes || !m->nodes[row->nid].online)
-            return fail(m, -EINVAL, "memory%llu is on no node that is online", (unsigned long long)row->id);
-        if (listed_online(row) && (type >= 0 ? !m->zone_exists[type] : strcmp(row->zone, "none") != 0))
-            return fail(m, -EINVAL, "memory%llu is in a zone that does not exist", (unsigned long long)row->id);
+            return fail(m, -EINVAL, "memory%llu is on no node that is online",
+                        (unsigned long long)row->id);
+        if (listed_online(row) &&
+            (type >= 0 ? !m->zone_exists[type] : strcmp(row->zone, "none") != 0))
+            return fail(m, -EINVAL, "memory%llu is in a zone that does not exist",
+                        (unsigned long long)row->id);
         while (ram < config->nr_memory && config->memory[ram].end <= start)
             ram++;
         bool there = ram < config->nr_memory && config->memory[ram].start < end;
         if (listed_online(row) != there)
-            return fail(m, -EINVAL, "memory%llu is listed %s and has %s", (unsigned long long)row->id, row->state,
-                        there ? "RAM in use" : "no RAM");
+            return fail(m, -EINVAL, "memory%llu is listed %s and has %s",
+                        (unsigned long long)row->id, row->state, there ? "RAM in use" : "no RAM");
     }
     for (size_t i = 0; i < config->nr_zone_spans; i++) {
         const struct boot_span *span = &config->zone_spans[i];
         int type = zone_type_by_name(span->zone);
-        if (type < 0 || !m->zone_exists[type] || (unsigned)span->nid >= m->possible_nodes || span->start >= span->end)
+        if (type < 0 || !m->zone_exists[type] || (unsigned)span->nid >= m->possible_nodes ||
+            span->start >= span->end)
             return fail(m, -EINVAL, "the span of a zone that does not exist, or an empty one");
     }
     return 0;
@@ -561,10 +593,11 @@ void boot_memory(struct machine *m, const struct machine_config *config)
         set_spans(m, &layout);
     for (size_t i = 0; i < config->nr_zone_spans; i++) {
         const struct boot_span *span = &config->zone_spans[i];
-        zone_grow_span(m, &m->nodes[span->nid].zones[zone_type_by_name(span->zone)], span->start >> m->page_shift,
-                       (span->end - span->start) >> m->page_shift);
+        zone_grow_span(m, &m->nodes[span->nid].zones[zone_type_by_name(span->zone)],
+                       span->start >> m->page_shift, (span->end - span->start) >> m->page_shift);
     }
-    for (uint64_t nr = 0; radix_next(&m->sections, nr, &nr, &value); nr = (id + 1) * m->sections_per_block) {
+    for (uint64_t nr = 0; radix_next(&m->sections, nr, &nr, &value);
+         nr = (id + 1) * m->sections_per_block) {
         id = nr / m->sections_per_block;
         boot_block(m, id);
     }

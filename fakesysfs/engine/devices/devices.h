@@ -9,38 +9,47 @@
 #include "mm/mm.h"
 #include "sysfs/sysfs.h"
 
-enum block_state { BLOCK_ONLINE = 1, BLOCK_GOING_OFFLINE = 2, BLOCK_OFFLINE = 4, BLOCK_GOING_ONLINE = 8 };
+enum block_state {
+    BLOCK_ONLINE = 1,
+    BLOCK_GOING_OFFLINE = 2,
+    BLOCK_OFFLINE = 4,
+    BLOCK_GOING_ONLINE = 8
+};
 
 struct memory_block {
     uint64_t id;
-    uint64_t serial;     /* grows with every block made: tells a block from its successor of the same number */
+    uint64_t serial; /* grows with every block made: tells a block from its successor of the same
+                        number */
     enum block_state state;
     enum online_type online_type;
-    bool dev_offline;    /* what `online` shows, inverted; follows state after the uevent */
-    bool busy;           /* device_lock: an online or offline of it is under way */
+    bool dev_offline; /* what `online` shows, inverted; follows state after the uevent */
+    bool busy;        /* device_lock: an online or offline of it is under way */
     int16_t nid;
-    int16_t zone;        /* index of the zone it went online in; -1: none or several */
-    int16_t group;       /* memory group, -1: none */
-    int16_t acpi_slot;   /* DIMM it belongs to, -1: none */
+    int16_t zone;           /* index of the zone it went online in; -1: none or several */
+    int16_t group;          /* memory group, -1: none */
+    int16_t acpi_slot;      /* DIMM it belongs to, -1: none */
     uint32_t physical_node; /* how many blocks of the DIMM were bound to it before */
     int phys_device;
-    bool unlinked;       /* found without a link to its node */
-    int8_t removable;    /* what `removable` says until the state changes: as it was found; -1: what there is to see */
-    uint8_t nr_nodes;    /* 2 where nodes meet within it */
+    bool unlinked;    /* found without a link to its node */
+    int8_t removable; /* what `removable` says until the state changes: as it was found; -1: what
+                         there is to see */
+    uint8_t nr_nodes; /* 2 where nodes meet within it */
     int16_t second_nid;
-    int16_t last_zone;   /* where it was before it went offline: old kernels shrink that zone's span only at remove */
+    int16_t last_zone;   /* where it was before it went offline: old kernels shrink that zone's span
+                            only at remove */
     uint32_t nr_vmemmap; /* pages of memmap_on_memory at its start */
     uint32_t nr_poisoned;
 };
 
 /*
- * Invariants (machine_check): a memory_block with acpi_slot >= 0 lies within that DIMM, which is attached; physical_node
- * ascends with the blocks of one, and is at most the number of blocks of memory before it in the DIMM
+ * Invariants (machine_check): a memory_block with acpi_slot >= 0 lies within that DIMM, which is
+ * attached; physical_node ascends with the blocks of one, and is at most the number of blocks of
+ * memory before it in the DIMM
  */
 struct acpi_dimm { /* one PNP0C80 device */
-    bool present;   /* QEMU shows something in the slot */
-    bool attached;  /* the driver took it */
-    bool failed;    /* add_memory failed */
+    bool present;  /* QEMU shows something in the slot */
+    bool attached; /* the driver took it */
+    bool failed;   /* add_memory failed */
     int nid;
     uint64_t start, size_bytes;
     int group;
@@ -48,12 +57,17 @@ struct acpi_dimm { /* one PNP0C80 device */
 
 /* ---- memory_block.c ---- */
 struct memory_block *block_get(struct machine *m, uint64_t id);
-int block_online(struct machine *m, struct memory_block *b);   /* device_online(): 1 when it was online */
-int block_offline(struct machine *m, struct memory_block *b);  /* device_offline(): 1 when it was offline */
+int block_online(struct machine *m,
+                 struct memory_block *b); /* device_online(): 1 when it was online */
+int block_offline(struct machine *m,
+                  struct memory_block *b); /* device_offline(): 1 when it was offline */
 /* __add_memory() and __remove_memory(), with the hotplug lock held. group: memory group or -1. */
-int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory);
-/* The same for a driver that manages the memory: it has a name of its own in /proc/iomem, where neighbours merge. */
-int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, const char *name);
+int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes,
+                      int16_t group, bool on_memory);
+/* The same for a driver that manages the memory: it has a name of its own in /proc/iomem, where
+ * neighbours merge. */
+int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size_bytes,
+                       int16_t group, const char *name);
 int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes);
 struct memory_block *block_create(struct machine *m, uint64_t id, int nid);
 void block_destroy_all(struct machine *m);
@@ -65,14 +79,15 @@ int online_type_from_word(const char *buf); /* enum online_type or -EINVAL */
 void memory_root_register(struct machine *m); /* hangs /sys/devices/system/memory into the tree */
 
 /* ---- memory_tree.c ---- */
-void memory_tree_register(struct machine *m); /* bus/memory, module parameters, firmware/memmap, error injection */
+void memory_tree_register(
+    struct machine *m); /* bus/memory, module parameters, firmware/memmap, error injection */
 void firmware_map_add(struct machine *m, uint64_t start, uint64_t end, const char *type);
 void firmware_map_remove(struct machine *m, uint64_t start, uint64_t end);
 void firmware_map_destroy(struct machine *m);
 
 /* ---- node.c ---- */
 void node_register(struct machine *m);
-void node_device_add(struct machine *m, int nid);    /* directory and uevent */
+void node_device_add(struct machine *m, int nid); /* directory and uevent */
 void node_device_remove(struct machine *m, int nid);
 void node_mask_print(struct machine *m, struct text *out, uint64_t mask);
 
@@ -85,8 +100,10 @@ void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
 void acpi_register(struct machine *m); /* hangs the PNP0C80 devices into the tree */
 
 /* ---- boot.c ---- */
-int boot_check_blocks(struct machine *m, const struct machine_config *config); /* -EINVAL: lists that cannot be */
+int boot_check_blocks(struct machine *m,
+                      const struct machine_config *config); /* -EINVAL: lists that cannot be */
 void boot_memory(struct machine *m, const struct machine_config *config);
-void boot_offline_blocks(struct machine *m, const struct machine_config *config); /* once pages can be allocated */
+void boot_offline_blocks(struct machine *m,
+                         const struct machine_config *config); /* once pages can be allocated */
 
 #endif

@@ -1,10 +1,12 @@
 /*
- * memory_block.c - memory blocks: the devices memoryN, their state machine, every attribute of theirs.
+ * memory_block.c - memory blocks: the devices memoryN, their state machine, every attribute of
+ * theirs.
  *
- * Owns: which blocks exist, their state and online type, the adding and removing of memory as blocks (uevents, links to
- * nodes, auto-online), the words of the attributes. Does not own: page frames and zones (memory_hotplug.c and below),
- * DIMMs (acpi.c), the directory the blocks are in (memory_root.c), bus/memory and module parameters (memory_tree.c).
- * Linux: drivers/base/memory.c, drivers/base/core.c device_online(), mm/memory_hotplug.c add_memory_resource().
+ * Owns: which blocks exist, their state and online type, the adding and removing of memory as
+ * blocks (uevents, links to nodes, auto-online), the words of the attributes. Does not own: page
+ * frames and zones (memory_hotplug.c and below), DIMMs (acpi.c), the directory the blocks are in
+ * (memory_root.c), bus/memory and module parameters (memory_tree.c). Linux: drivers/base/memory.c,
+ * drivers/base/core.c device_online(), mm/memory_hotplug.c add_memory_resource().
  */
 #include <errno.h>
 #include <stdio.h>
@@ -68,7 +70,8 @@ static int block_go_online(struct machine *m, struct memory_block *b)
     uint64_t start_pfn = block_pfn(m, b);
 
     if (has(m, F_online_poisoned_ehwpoison) && b->nr_poisoned != 0)
-        return fail(m, -EHWPOISON, "memory%llu has %u poisoned pages", (unsigned long long)b->id, b->nr_poisoned);
+        return fail(m, -EHWPOISON, "memory%llu has %u poisoned pages", (unsigned long long)b->id,
+                    b->nr_poisoned);
     struct zone *z;
     {
         TRACE_LEAF(m, "zone_for_pfn_range");
@@ -85,8 +88,9 @@ static int block_go_online(struct machine *m, struct memory_block *b)
 }
 
 /*
- * Linux: test_pages_in_a_zone(), until a block remembered its zone: the zone of the first page of every largest chunk,
- * NULL when they differ, or when one is beyond the end of the zone, as behind RAM that ends within the block.
+ * Linux: test_pages_in_a_zone(), until a block remembered its zone: the zone of the first page of
+ * every largest chunk, NULL when they differ, or when one is beyond the end of the zone, as behind
+ * RAM that ends within the block.
  */
 static struct zone *zone_by_pages(struct machine *m, const struct memory_block *b)
 {
@@ -112,21 +116,25 @@ static struct zone *block_zone(struct machine *m, const struct memory_block *b)
 
 static int block_go_offline(struct machine *m, struct memory_block *b)
 {
-    /* What the pages say may be wrong about the last few of them; then a real kernel goes astray, and we do not. */
+    /* What the pages say may be wrong about the last few of them; then a real kernel goes astray,
+     * and we do not. */
     struct zone *z = block_zone(m, b) != NULL ? zone_by_index(m, b->zone) : NULL;
 
     if (z == NULL) {
         if (has(m, F_cancel_offline_always))
             memory_notify(m);
-        return fail(m, -EINVAL, "memory%llu lies in more than one zone or node", (unsigned long long)b->id);
+        return fail(m, -EINVAL, "memory%llu lies in more than one zone or node",
+                    (unsigned long long)b->id);
     }
     TRACE_LEAF(m, "mem_hotplug_begin");
     uint64_t pfn = block_pfn(m, b);
-    if (b->removable == 0 && !has(m, F_removable_const)) { /* found so: then something is in it that cannot move */
+    if (b->removable == 0 &&
+        !has(m, F_removable_const)) { /* found so: then something is in it that cannot move */
         buddy_alloc_range(m, pfn, pfn + m->block_pages, 0, KIND_KERNEL, &pfn);
         b->removable = -1;
     }
-    int err = offline_pages(m, block_pfn(m, b), m->block_pages, z, block_group(m, b), b->nr_vmemmap);
+    int err = offline_pages(m, block_pfn(m, b), m->block_pages, z, block_group(m, b),
+                            b->nr_vmemmap);
     if (has(m, F_prepare_online_notifier) && err == 0)
         memory_notify(m); /* MEM_FINISH_OFFLINE */
     TRACE_LEAF(m, "mem_hotplug_done");
@@ -136,7 +144,8 @@ static int block_go_offline(struct machine *m, struct memory_block *b)
 }
 
 /* The only place that writes b->state. Linux: memory_block_change_state(). */
-static int block_change_state(struct machine *m, struct memory_block *b, enum block_state to, enum block_state from)
+static int block_change_state(struct machine *m, struct memory_block *b, enum block_state to,
+                              enum block_state from)
 {
     char path[BLOCK_PATH_SIZE];
 
@@ -149,7 +158,9 @@ static int block_change_state(struct machine *m, struct memory_block *b, enum bl
     b->state = err == 0 ? to : from;
     b->removable = err == 0 ? -1 : b->removable;
     event_add(m, EVENT_STATE, err, block_path(b, path),
-              err != 0 && m->task != NULL ? m->task->reason : to == BLOCK_ONLINE ? "online" : "offline");
+              err != 0 && m->task != NULL ? m->task->reason
+              : to == BLOCK_ONLINE        ? "online"
+                                          : "offline");
     return err;
 }
 
@@ -198,7 +209,8 @@ int block_offline(struct machine *m, struct memory_block *b)
         for (unsigned i = 0; i < m->sections_per_block && has(m, F_section_count_check); i++)
             missing += section_get(m, b->id * m->sections_per_block + i) == NULL;
         if (missing != 0)
-            err = fail(m, -EINVAL, "memory%llu lacks %u sections", (unsigned long long)b->id, missing);
+            err = fail(m, -EINVAL, "memory%llu lacks %u sections", (unsigned long long)b->id,
+                       missing);
         else
             err = block_change_state(m, b, BLOCK_OFFLINE, BLOCK_ONLINE);
     }
@@ -221,7 +233,8 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
         .serial = ++m->block_serial,
         .state = BLOCK_OFFLINE,
         .online_type = TYPE_OFFLINE,
-        .phys_device = m->has_phys_device ? (int)id : 0, /* s390x: the storage increment, which is as large */
+        .phys_device = m->has_phys_device ? (int)id
+                                          : 0, /* s390x: the storage increment, which is as large */
         .dev_offline = true,
         .nid = (int16_t)nid,
         .second_nid = -1,
@@ -325,7 +338,8 @@ static void auto_online(struct machine *m, uint64_t first_id, uint64_t end_id)
             continue;
         b->online_type = m->auto_online;
         if (block_online(m, b) != 0)
-            return; /* the walk ends at the first block that is not to be had; adding has succeeded all the same */
+            return; /* the walk ends at the first block that is not to be had; adding has succeeded
+                       all the same */
     }
 }
 
@@ -334,7 +348,9 @@ static void node_bring_online(struct machine *m, int nid)
     TRACE(m, "__try_online_node");
     if (m->nodes[nid].online)
         return;
-    zone_build_own_zonelist(m, &m->nodes[nid]); /* hotadd_init_pgdat(); the others' lists wait for memory to go online */
+    zone_build_own_zonelist(
+        m,
+        &m->nodes[nid]); /* hotadd_init_pgdat(); the others' lists wait for memory to go online */
     m->nodes[nid].online = true;
 }
 
@@ -343,7 +359,8 @@ struct addition {
     int nid;
     int16_t group;
     bool on_memory;
-    const char *driver; /* name in /proc/iomem of memory that a driver manages; NULL: it is the firmware's */
+    const char *driver; /* name in /proc/iomem of memory that a driver manages; NULL: it is the
+                           firmware's */
 };
 
 /* The device of a section's block, unless an earlier section has made it. */
@@ -378,13 +395,15 @@ static int blocks_create(struct machine *m, uint64_t first, uint64_t end, struct
 static void blocks_remove(struct machine *m, uint64_t first, uint64_t end, bool bare)
 {
     for (uint64_t id = first; id < end; id++)
-        if (block_get(m, id) != NULL && (!bare || section_get(m, id * m->sections_per_block) == NULL))
+        if (block_get(m, id) != NULL &&
+            (!bare || section_get(m, id * m->sections_per_block) == NULL))
             block_del(m, block_get(m, id));
 }
 
 static void link_blocks_to_node(struct machine *m)
 {
-    /* The links are computed from b->nid: nothing to make, but the order of names is the kernel's. */
+    /* The links are computed from b->nid: nothing to make, but the order of names is the kernel's.
+     */
     TRACE(m, "register_memory_blocks_under_node");
     TRACE(m, "walk_memory_blocks");
     TRACE_LEAF(m, "find_memory_block_by_id");
@@ -393,7 +412,8 @@ static void link_blocks_to_node(struct machine *m)
     TRACE_LEAF(m, "memory_block_add_nid");
 }
 
-static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes, struct addition *add)
+static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes,
+                         struct addition *add)
 {
     uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes;
     const int nid = add->nid;
@@ -401,7 +421,8 @@ static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes,
     int err;
 
     TRACE(m, add->driver != NULL ? "add_memory_driver_managed" : "__add_memory");
-    if ((err = range_claim(m, start, size_bytes, add->driver != NULL ? add->driver : "System RAM")) != 0)
+    if ((err = range_claim(m, start, size_bytes,
+                           add->driver != NULL ? add->driver : "System RAM")) != 0)
         return err;
     {
         TRACE(m, "add_memory_resource");
@@ -420,7 +441,8 @@ static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes,
             goto failed_claimed;
         new_node = !m->nodes[nid].online;
         node_bring_online(m, nid);
-        err = range_add(m, nid, start, size_bytes, add->on_memory, devices_later ? NULL : section_added, add);
+        err = range_add(m, nid, start, size_bytes, add->on_memory,
+                        devices_later ? NULL : section_added, add);
         if (err != 0)
             goto failed_node;
         if (new_node && has(m, F_node_before_blocks))
@@ -455,14 +477,16 @@ failed_claimed:
     return err;
 }
 
-int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, bool on_memory)
+int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes,
+                      int16_t group, bool on_memory)
 {
     struct addition addition = {.nid = nid, .group = group, .on_memory = on_memory};
 
     return memory_add_as(m, start, size_bytes, &addition);
 }
 
-int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, int16_t group, const char *name)
+int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size_bytes,
+                       int16_t group, const char *name)
 {
     struct addition addition = {.nid = nid, .group = group, .driver = name};
 
@@ -475,7 +499,8 @@ static void node_try_offline(struct machine *m, int nid)
     struct node *node = &m->nodes[nid];
 
     TRACE_LEAF(m, "try_offline_node");
-    if (!node->online || node->nr_cpus != 0 || node->end_pfn != node->start_pfn || node->nr_blocks != 0)
+    if (!node->online || node->nr_cpus != 0 || node->end_pfn != node->start_pfn ||
+        node->nr_blocks != 0)
         return;
     node->online = false;
     node_device_remove(m, nid);
@@ -500,11 +525,13 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
         if (b == NULL || b->state == BLOCK_OFFLINE)
             continue;
         klog(m, "removing memory fails, because memory [0x%016llx-0x%016llx] is onlined",
-             (unsigned long long)(id * m->block_bytes), (unsigned long long)((id + 1) * m->block_bytes - 1));
+             (unsigned long long)(id * m->block_bytes),
+             (unsigned long long)((id + 1) * m->block_bytes - 1));
         if (!has(m, F_remove_online_ebusy)) {
             klog(m, "kernel BUG at mm/memory_hotplug.c:1847!");
             m->tainted = true;
-            return fail(m, -EBUSY, "memory%llu is online, and this kernel dies of that", (unsigned long long)id);
+            return fail(m, -EBUSY, "memory%llu is online, and this kernel dies of that",
+                        (unsigned long long)id);
         }
         return fail(m, -EBUSY, "memory%llu is online", (unsigned long long)id);
     }
@@ -525,7 +552,8 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
             }
             nid = b->nid;
             if (!has(m, F_span_shrink_at_offline) && b->last_zone >= 0)
-                zone_shrink_span(m, zone_by_index(m, b->last_zone), block_pfn(m, b), m->block_pages);
+                zone_shrink_span(m, zone_by_index(m, b->last_zone), block_pfn(m, b),
+                                 m->block_pages);
             block_del(m, b);
         }
     }
@@ -555,13 +583,15 @@ int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t
     machine_lock(m, task);
     uint64_t last = start + size_bytes - 1;
     int err = size_bytes != 0 && (last < start || last >> m->max_phys_bits != 0)
-                  ? fail(m, -EINVAL, "0x%llx, size 0x%llx is beyond the physical address space", (unsigned long long)start,
-                         (unsigned long long)size_bytes)
+                  ? fail(m, -EINVAL, "0x%llx, size 0x%llx is beyond the physical address space",
+                         (unsigned long long)start, (unsigned long long)size_bytes)
                   : hotplug_lock(m);
     if (err == 0) {
         for (uint64_t at = start; err == 0 && at - start < size_bytes; at += m->block_bytes)
             if (vmem_owns(m, at >> m->page_shift))
-                err = fail(m, -EBUSY, "0x%llx is of a virtio-mem device, whose driver alone removes it", (unsigned long long)at);
+                err = fail(m, -EBUSY,
+                           "0x%llx is of a virtio-mem device, whose driver alone removes it",
+                           (unsigned long long)at);
         if (err == 0)
             err = memory_remove_locked(m, start, size_bytes);
         hotplug_unlock(m);
@@ -581,7 +611,8 @@ static struct memory_block *block_of(struct machine *m, const struct sysfs_node 
 }
 
 /* device_lock(): wait until the block is neither going online nor offline. */
-static int block_wait_idle(struct machine *m, const struct sysfs_node *node, struct memory_block **b)
+static int block_wait_idle(struct machine *m, const struct sysfs_node *node,
+                           struct memory_block **b)
 {
     while ((*b = block_of(m, node)) != NULL && (*b)->busy) {
         int err = wait_changed(m);
@@ -614,11 +645,15 @@ static int state_show(struct machine *m, const struct sysfs_node *node, struct t
 
     if (b == NULL)
         return -ENODEV;
-    text_printf(out, "%s\n", b->state == BLOCK_ONLINE ? "online" : b->state == BLOCK_OFFLINE ? "offline" : "going-offline");
+    text_printf(out, "%s\n",
+                b->state == BLOCK_ONLINE    ? "online"
+                : b->state == BLOCK_OFFLINE ? "offline"
+                                            : "going-offline");
     return 0;
 }
 
-static int64_t state_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t state_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     int type, ret;
 
@@ -641,7 +676,8 @@ static int64_t state_store(struct machine *m, const struct sysfs_node *node, con
     else if (type == TYPE_OFFLINE)
         ret = block_offline(m, b);
     else {
-        b->online_type = (enum online_type)type; /* stays when the block is online already: a quirk tools meet */
+        b->online_type = (enum online_type)
+            type; /* stays when the block is online already: a quirk tools meet */
         ret = block_online(m, b);
     }
     if (ret == 1)
@@ -662,7 +698,8 @@ static int online_show(struct machine *m, const struct sysfs_node *node, struct 
     return err;
 }
 
-static int64_t online_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t online_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                            size_t count)
 {
     bool online;
     int ret = parse_bool(m, buf, &online);
@@ -715,7 +752,8 @@ static int valid_zones_show(struct machine *m, const struct sysfs_node *node, st
     }
     const struct zone *first = NULL;
     for (enum online_type type = TYPE_ONLINE; type < NR_ONLINE_TYPES; type++) {
-        const struct zone *z = zone_for_range(m, type, b->nid, block_group(m, b), block_pfn(m, b), m->block_pages);
+        const struct zone *z = zone_for_range(m, type, b->nid, block_group(m, b), block_pfn(m, b),
+                                              m->block_pages);
         if (first == NULL)
             first = z;
         else if (z == first)
@@ -734,7 +772,8 @@ static int block_uevent_show(struct machine *m, const struct sysfs_node *node, s
     return has(m, F_uevent_show_lock) ? block_wait_idle(m, node, &b) : 0;
 }
 
-static int64_t block_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t block_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                                  size_t count)
 {
     const struct memory_block *b = block_of(m, node);
     char path[BLOCK_PATH_SIZE], name[BLOCK_PATH_SIZE];
@@ -752,13 +791,24 @@ static bool hotremove_configured(struct machine *m, const struct sysfs_node *nod
 }
 
 static const struct sysfs_attr block_attrs[] = {
-    {.name = "uevent", .mode = 0644, .show = block_uevent_show, .store = block_uevent_store, .flags = ATTR_DEVICE_LOCK},
+    {.name = "uevent",
+     .mode = 0644,
+     .show = block_uevent_show,
+     .store = block_uevent_store,
+     .flags = ATTR_DEVICE_LOCK},
     {.name = "phys_index", .mode = 0444, .show = phys_index_show},
     {.name = "state", .mode = 0644, .show = state_show, .store = state_store},
     {.name = "phys_device", .mode = 0444, .show = phys_device_show},
     {.name = "removable", .mode = 0444, .show = removable_show},
-    {.name = "valid_zones", .mode = 0444, .show = valid_zones_show, .visible = hotremove_configured},
-    {.name = "online", .mode = 0644, .show = online_show, .store = online_store, .flags = ATTR_DEVICE_LOCK},
+    {.name = "valid_zones",
+     .mode = 0444,
+     .show = valid_zones_show,
+     .visible = hotremove_configured},
+    {.name = "online",
+     .mode = 0644,
+     .show = online_show,
+     .store = online_store,
+     .flags = ATTR_DEVICE_LOCK},
     {0},
 };
 
@@ -805,10 +855,12 @@ static int block_lookup(struct machine *m, uint64_t id, const char *name, struct
     }
     if (strcmp(name, "subsystem") == 0)
         aux = LINK_SUBSYSTEM;
-    else if (strcmp(name, "firmware_node") == 0 && b->acpi_slot >= 0 && (unsigned)b->acpi_slot < m->nr_acpi_slots)
+    else if (strcmp(name, "firmware_node") == 0 && b->acpi_slot >= 0 &&
+             (unsigned)b->acpi_slot < m->nr_acpi_slots)
         aux = LINK_FIRMWARE | (uint64_t)b->acpi_slot << 8;
     else if (configured(m, CONFIG_NUMA) && !b->unlinked && name_number(name, "node", &nid) &&
-             ((b->nid >= 0 && nid == (uint64_t)b->nid) || (b->second_nid >= 0 && nid == (uint64_t)b->second_nid)))
+             ((b->nid >= 0 && nid == (uint64_t)b->nid) ||
+              (b->second_nid >= 0 && nid == (uint64_t)b->second_nid)))
         aux = LINK_NODE | nid << 8;
     else
         return -ENOENT;
@@ -817,7 +869,8 @@ static int block_lookup(struct machine *m, uint64_t id, const char *name, struct
 }
 
 static void block_list(struct machine *m, uint64_t id,
-                       void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                       void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                       void *ctx)
 {
     const struct memory_block *b = block_get(m, id);
     char node_names[2][24] = {"", ""};
@@ -870,7 +923,8 @@ static void block_count(struct machine *m, const struct memory_block *b, struct 
             info->present_pages -= kind == KIND_HOLE ? pages : 0;
             info->free_pages += mobility == MOBILITY_FREE ? pages : 0;
             info->movable_pages += mobility == MOBILITY_MOVABLE ? pages : 0;
-            info->unmovable_pages += mobility == MOBILITY_UNMOVABLE || kind == KIND_RESERVED ? pages : 0;
+            info->unmovable_pages += mobility == MOBILITY_UNMOVABLE || kind == KIND_RESERVED ? pages
+                                                                                             : 0;
             offset += pages;
         }
     }
@@ -889,7 +943,9 @@ size_t blocks_snapshot(struct machine *m, struct block_info **blocks)
         list[nr] = (struct block_info){
             .id = b->id,
             .start = b->id * m->block_bytes,
-            .state = b->state == BLOCK_ONLINE ? "online" : b->state == BLOCK_OFFLINE ? "offline" : "going-offline",
+            .state = b->state == BLOCK_ONLINE    ? "online"
+                     : b->state == BLOCK_OFFLINE ? "offline"
+                                                 : "going-offline",
             .zone = b->zone >= 0 ? zone_name(zone_by_index(m, b->zone)) : "none",
             .nid = b->nid,
         };

@@ -1,10 +1,11 @@
 /*
- * memory_root.c - /sys/devices/system/memory itself: the attributes that are not of one block, the list of blocks.
+ * memory_root.c - /sys/devices/system/memory itself: the attributes that are not of one block, the
+ * list of blocks.
  *
- * Owns: auto_online_blocks, block_size_bytes, probe, soft_offline_page, hard_offline_page, crash_hotplug and uevent
- * there.
- * Does not own: the blocks, and what adding memory means (memory_block.c); poisoned pages (memory_failure.c).
- * Linux: drivers/base/memory.c memory_dev_init(), probe_store().
+ * Owns: auto_online_blocks, block_size_bytes, probe, soft_offline_page, hard_offline_page,
+ * crash_hotplug and uevent there. Does not own: the blocks, and what adding memory means
+ * (memory_block.c); poisoned pages (memory_failure.c). Linux: drivers/base/memory.c
+ * memory_dev_init(), probe_store().
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,14 +13,16 @@
 
 #include "machine.h"
 
-static int auto_online_blocks_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+static int auto_online_blocks_show(struct machine *m, const struct sysfs_node *node,
+                                   struct text *out)
 {
     (void)node;
     text_printf(out, "%s\n", online_type_words[m->auto_online]);
     return 0;
 }
 
-static int64_t auto_online_blocks_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t auto_online_blocks_store(struct machine *m, const struct sysfs_node *node,
+                                        const char *buf, size_t count)
 {
     int type = online_type_from_word(buf);
 
@@ -37,7 +40,8 @@ static int block_size_bytes_show(struct machine *m, const struct sysfs_node *nod
     return 0;
 }
 
-static int64_t probe_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t probe_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     uint64_t address;
     int nid, err = parse_u64(buf, &address);
@@ -47,7 +51,8 @@ static int64_t probe_store(struct machine *m, const struct sysfs_node *node, con
     if (err != 0)
         return fail(m, err, "`probe` takes one physical address");
     if (address % m->block_bytes != 0)
-        return fail(m, -EINVAL, "0x%llx is not a multiple of the block size", (unsigned long long)address);
+        return fail(m, -EINVAL, "0x%llx is not a multiple of the block size",
+                    (unsigned long long)address);
     {
         TRACE_LEAF(m, "lock_device_hotplug_sysfs");
         if ((err = hotplug_lock(m)) != 0)
@@ -72,17 +77,20 @@ static int64_t offline_page_store(struct machine *m, const char *buf, size_t cou
         return fail(m, -EPERM, "this takes CAP_SYS_ADMIN");
     if (parse_u64(buf, &address) != 0)
         return fail(m, -EINVAL, "one physical address is needed");
-    int err = hard ? page_hard_offline(m, address >> m->page_shift) : page_soft_offline(m, address >> m->page_shift);
+    int err = hard ? page_hard_offline(m, address >> m->page_shift)
+                   : page_soft_offline(m, address >> m->page_shift);
     return err != 0 ? err : (int64_t)count;
 }
 
-static int64_t soft_offline_page_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t soft_offline_page_store(struct machine *m, const struct sysfs_node *node,
+                                       const char *buf, size_t count)
 {
     (void)node;
     return offline_page_store(m, buf, count, false);
 }
 
-static int64_t hard_offline_page_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t hard_offline_page_store(struct machine *m, const struct sysfs_node *node,
+                                       const char *buf, size_t count)
 {
     (void)node;
     return offline_page_store(m, buf, count, true);
@@ -104,7 +112,8 @@ static int root_uevent_show(struct machine *m, const struct sysfs_node *node, st
     return 0;
 }
 
-static int64_t root_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t root_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                                 size_t count)
 {
     (void)node;
     /* A device without bus and class: its events are filtered out. */
@@ -131,12 +140,24 @@ static bool crash_hotplug_visible(struct machine *m, const struct sysfs_node *no
 
 static const struct sysfs_attr root_attrs[] = {
     {.name = "uevent", .mode = 0644, .show = root_uevent_show, .store = root_uevent_store},
-    {.name = "auto_online_blocks", .mode = 0644, .show = auto_online_blocks_show, .store = auto_online_blocks_store},
+    {.name = "auto_online_blocks",
+     .mode = 0644,
+     .show = auto_online_blocks_show,
+     .store = auto_online_blocks_store},
     {.name = "block_size_bytes", .mode = 0444, .show = block_size_bytes_show},
     {.name = "probe", .mode = 0200, .store = probe_store, .visible = probe_visible},
-    {.name = "soft_offline_page", .mode = 0200, .store = soft_offline_page_store, .visible = memory_failure_visible},
-    {.name = "hard_offline_page", .mode = 0200, .store = hard_offline_page_store, .visible = memory_failure_visible},
-    {.name = "crash_hotplug", .mode = 0444, .show = crash_hotplug_show, .visible = crash_hotplug_visible},
+    {.name = "soft_offline_page",
+     .mode = 0200,
+     .store = soft_offline_page_store,
+     .visible = memory_failure_visible},
+    {.name = "hard_offline_page",
+     .mode = 0200,
+     .store = hard_offline_page_store,
+     .visible = memory_failure_visible},
+    {.name = "crash_hotplug",
+     .mode = 0444,
+     .show = crash_hotplug_show,
+     .visible = crash_hotplug_visible},
     {0},
 };
 
@@ -156,7 +177,8 @@ static int root_lookup(struct machine *m, uint64_t unused, const char *name, str
 }
 
 static void root_list(struct machine *m, uint64_t unused,
-                      void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                      void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                      void *ctx)
 {
     uint64_t id = 0;
     void *value;

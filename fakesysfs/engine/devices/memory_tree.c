@@ -1,9 +1,10 @@
 /*
- * memory_tree.c - what stands around the memory blocks: /sys/bus/memory, the module parameters of memory_hotplug,
- * /sys/firmware/memmap, the kernel's own error injection in debugfs.
+ * memory_tree.c - what stands around the memory blocks: /sys/bus/memory, the module parameters of
+ * memory_hotplug, /sys/firmware/memmap, the kernel's own error injection in debugfs.
  *
- * Owns: those files, the firmware's map. Does not own: the blocks (memory_block.c), what a policy does (zone.c).
- * Linux: drivers/base/bus.c, mm/memory_hotplug.c, drivers/firmware/memmap.c, lib/notifier-error-inject.c.
+ * Owns: those files, the firmware's map. Does not own: the blocks (memory_block.c), what a policy
+ * does (zone.c). Linux: drivers/base/bus.c, mm/memory_hotplug.c, drivers/firmware/memmap.c,
+ * lib/notifier-error-inject.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +12,6 @@
 #include <string.h>
 
 #include "machine.h"
-
 
 /* ---- /sys/bus/memory ---- */
 
@@ -36,7 +36,8 @@ static bool device_alive(struct machine *m, uint64_t id, uint64_t serial)
 static const struct sysfs_class device_link_class = {
     .name = "device of bus/memory", .target = device_target, .alive = device_alive};
 
-static int devices_lookup(struct machine *m, uint64_t unused, const char *name, struct sysfs_node *out)
+static int devices_lookup(struct machine *m, uint64_t unused, const char *name,
+                          struct sysfs_node *out)
 {
     uint64_t id;
 
@@ -48,7 +49,8 @@ static int devices_lookup(struct machine *m, uint64_t unused, const char *name, 
 }
 
 static void devices_list(struct machine *m, uint64_t unused,
-                         void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                         void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                         void *ctx)
 {
     uint64_t id = 0;
     void *value;
@@ -57,7 +59,8 @@ static void devices_list(struct machine *m, uint64_t unused,
     for (; radix_next(&m->blocks, id, &id, &value); id++) {
         char name[32];
         snprintf(name, sizeof name, "memory%llu", (unsigned long long)id);
-        struct sysfs_node node = sysfs_link_node(&device_link_class, id, 0, ((struct memory_block *)value)->serial);
+        struct sysfs_node node = sysfs_link_node(&device_link_class, id, 0,
+                                                 ((struct memory_block *)value)->serial);
         add(ctx, name, &node);
     }
 }
@@ -75,32 +78,38 @@ static uint64_t devices_changed(struct machine *m, uint64_t unused)
     return m->blocks_changed_us;
 }
 
-static const struct sysfs_class devices_class = {
-    .name = "bus/memory/devices", .lookup = devices_lookup, .list = devices_list, .nr_dirs = no_dirs,
-    .changed_us = devices_changed};
+static const struct sysfs_class devices_class = {.name = "bus/memory/devices",
+                                                 .lookup = devices_lookup,
+                                                 .list = devices_list,
+                                                 .nr_dirs = no_dirs,
+                                                 .changed_us = devices_changed};
 static const struct sysfs_class drivers_class = {.name = "bus/memory/drivers"};
 
-static int64_t bus_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t bus_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                                size_t count)
 {
     (void)node;
     return uevent_synthesize(m, buf, count, "/bus/memory", "bus", NULL, true);
 }
 
-static int drivers_autoprobe_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+static int drivers_autoprobe_show(struct machine *m, const struct sysfs_node *node,
+                                  struct text *out)
 {
     (void)node;
     text_printf(out, "%d\n", m->drivers_autoprobe[0]);
     return 0;
 }
 
-static int64_t drivers_autoprobe_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t drivers_autoprobe_store(struct machine *m, const struct sysfs_node *node,
+                                       const char *buf, size_t count)
 {
     (void)node;
     m->drivers_autoprobe[0] = buf[0] != '0';
     return (int64_t)count;
 }
 
-static int64_t drivers_probe_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t drivers_probe_store(struct machine *m, const struct sysfs_node *node,
+                                   const char *buf, size_t count)
 {
     uint64_t id;
 
@@ -114,7 +123,10 @@ static int64_t drivers_probe_store(struct machine *m, const struct sysfs_node *n
 static const struct sysfs_attr bus_attrs[] = {
     {.name = "uevent", .mode = 0200, .store = bus_uevent_store},
     {.name = "drivers_probe", .mode = 0200, .store = drivers_probe_store},
-    {.name = "drivers_autoprobe", .mode = 0644, .show = drivers_autoprobe_show, .store = drivers_autoprobe_store},
+    {.name = "drivers_autoprobe",
+     .mode = 0644,
+     .show = drivers_autoprobe_show,
+     .store = drivers_autoprobe_store},
     {0},
 };
 static const struct sysfs_class bus_class = {.name = "bus/memory", .attrs = bus_attrs};
@@ -130,7 +142,8 @@ static int online_policy_show(struct machine *m, const struct sysfs_node *node, 
     return 0;
 }
 
-static int64_t online_policy_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t online_policy_store(struct machine *m, const struct sysfs_node *node,
+                                   const char *buf, size_t count)
 {
     (void)node;
     for (unsigned i = 0; i < 2; i++)
@@ -141,14 +154,16 @@ static int64_t online_policy_store(struct machine *m, const struct sysfs_node *n
     return fail(m, -EINVAL, "`online_policy` takes contig-zones or auto-movable");
 }
 
-static int auto_movable_ratio_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+static int auto_movable_ratio_show(struct machine *m, const struct sysfs_node *node,
+                                   struct text *out)
 {
     (void)node;
     text_printf(out, "%u\n", m->auto_movable_ratio);
     return 0;
 }
 
-static int64_t auto_movable_ratio_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t auto_movable_ratio_store(struct machine *m, const struct sysfs_node *node,
+                                        const char *buf, size_t count)
 {
     uint64_t value;
     int err = parse_u64(buf, &value);
@@ -162,15 +177,16 @@ static int64_t auto_movable_ratio_store(struct machine *m, const struct sysfs_no
     return (int64_t)count;
 }
 
-static int auto_movable_numa_aware_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+static int auto_movable_numa_aware_show(struct machine *m, const struct sysfs_node *node,
+                                        struct text *out)
 {
     (void)node;
     text_printf(out, "%c\n", m->auto_movable_numa_aware ? 'Y' : 'N');
     return 0;
 }
 
-static int64_t auto_movable_numa_aware_store(struct machine *m, const struct sysfs_node *node, const char *buf,
-                                             size_t count)
+static int64_t auto_movable_numa_aware_store(struct machine *m, const struct sysfs_node *node,
+                                             const char *buf, size_t count)
 {
     bool value;
 
@@ -209,18 +225,32 @@ static bool numa_policy_visible(struct machine *m, const struct sysfs_node *node
 }
 
 static const struct sysfs_attr parameter_attrs[] = {
-    {.name = "memmap_on_memory", .mode = 0444, .show = memmap_on_memory_show, .visible = memmap_on_memory_visible},
-    {.name = "online_policy", .mode = 0644, .show = online_policy_show, .store = online_policy_store,
+    {.name = "memmap_on_memory",
+     .mode = 0444,
+     .show = memmap_on_memory_show,
+     .visible = memmap_on_memory_visible},
+    {.name = "online_policy",
+     .mode = 0644,
+     .show = online_policy_show,
+     .store = online_policy_store,
      .visible = policy_visible},
-    {.name = "auto_movable_ratio", .mode = 0644, .show = auto_movable_ratio_show, .store = auto_movable_ratio_store,
+    {.name = "auto_movable_ratio",
+     .mode = 0644,
+     .show = auto_movable_ratio_show,
+     .store = auto_movable_ratio_store,
      .visible = policy_visible},
-    {.name = "auto_movable_numa_aware", .mode = 0644, .show = auto_movable_numa_aware_show,
-     .store = auto_movable_numa_aware_store, .visible = numa_policy_visible},
+    {.name = "auto_movable_numa_aware",
+     .mode = 0644,
+     .show = auto_movable_numa_aware_show,
+     .store = auto_movable_numa_aware_store,
+     .visible = numa_policy_visible},
     {0},
 };
-static const struct sysfs_class parameters_class = {.name = "module parameters", .attrs = parameter_attrs};
+static const struct sysfs_class parameters_class = {.name = "module parameters",
+                                                    .attrs = parameter_attrs};
 
-static int64_t module_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t module_uevent_store(struct machine *m, const struct sysfs_node *node,
+                                   const char *buf, size_t count)
 {
     (void)node;
     return uevent_synthesize(m, buf, count, "/module/memory_hotplug", "module", NULL, true);
@@ -252,7 +282,8 @@ static int error_show(struct machine *m, const struct sysfs_node *node, struct t
     return 0;
 }
 
-static int64_t error_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t error_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     int64_t value;
 
@@ -270,10 +301,16 @@ static uint64_t size_zero(struct machine *m, const struct sysfs_node *node)
 }
 
 static const struct sysfs_attr inject_attrs[] = {
-    {.name = "error", .mode = 0600, .show = error_show, .store = error_store, .size = size_zero, .flags = ATTR_EMPTY_STORE},
+    {.name = "error",
+     .mode = 0600,
+     .show = error_show,
+     .store = error_store,
+     .size = size_zero,
+     .flags = ATTR_EMPTY_STORE},
     {0},
 };
-static const struct sysfs_class inject_class = {.name = "notifier error injection", .attrs = inject_attrs};
+static const struct sysfs_class inject_class = {.name = "notifier error injection",
+                                                .attrs = inject_attrs};
 
 /* ---- /sys/kernel/debug/tracing ---- */
 
@@ -285,7 +322,8 @@ static int trace_show(struct machine *m, const struct sysfs_node *node, struct t
 }
 
 /* Whatever is written, and also an open that truncates in the real one, empties the trace. */
-static int64_t trace_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t trace_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     (void)node;
     (void)buf;
@@ -300,7 +338,8 @@ static int tracing_on_show(struct machine *m, const struct sysfs_node *node, str
     return 0;
 }
 
-static int64_t tracing_on_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t tracing_on_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                                size_t count)
 {
     uint64_t value;
 
@@ -312,8 +351,17 @@ static int64_t tracing_on_store(struct machine *m, const struct sysfs_node *node
 }
 
 static const struct sysfs_attr tracing_attrs[] = {
-    {.name = "trace", .mode = 0640, .show = trace_show, .store = trace_store, .size = size_zero, .flags = ATTR_LARGE},
-    {.name = "tracing_on", .mode = 0640, .show = tracing_on_show, .store = tracing_on_store, .size = size_zero},
+    {.name = "trace",
+     .mode = 0640,
+     .show = trace_show,
+     .store = trace_store,
+     .size = size_zero,
+     .flags = ATTR_LARGE},
+    {.name = "tracing_on",
+     .mode = 0640,
+     .show = tracing_on_show,
+     .store = tracing_on_store,
+     .size = size_zero},
     {0},
 };
 static const struct sysfs_class tracing_class = {.name = "tracing", .attrs = tracing_attrs};
@@ -367,7 +415,8 @@ static const struct sysfs_attr firmware_entry_attrs[] = {
 static const struct sysfs_class firmware_entry_class = {
     .name = "firmware memmap entry", .attrs = firmware_entry_attrs, .alive = firmware_alive};
 
-static int firmware_lookup(struct machine *m, uint64_t unused, const char *name, struct sysfs_node *out)
+static int firmware_lookup(struct machine *m, uint64_t unused, const char *name,
+                           struct sysfs_node *out)
 {
     uint64_t nr;
 
@@ -379,7 +428,8 @@ static int firmware_lookup(struct machine *m, uint64_t unused, const char *name,
 }
 
 static void firmware_list(struct machine *m, uint64_t unused,
-                          void (*add)(void *ctx, const char *name, const struct sysfs_node *node), void *ctx)
+                          void (*add)(void *ctx, const char *name, const struct sysfs_node *node),
+                          void *ctx)
 {
     (void)unused;
     for (size_t i = 0; i < m->nr_firmware; i++) {
@@ -396,16 +446,18 @@ static uint64_t firmware_nr_dirs(struct machine *m, uint64_t unused)
     return m->nr_firmware;
 }
 
-static const struct sysfs_class firmware_class = {
-    .name = "firmware memmap", .lookup = firmware_lookup, .list = firmware_list, .nr_dirs = firmware_nr_dirs};
+static const struct sysfs_class firmware_class = {.name = "firmware memmap",
+                                                  .lookup = firmware_lookup,
+                                                  .list = firmware_list,
+                                                  .nr_dirs = firmware_nr_dirs};
 
 void firmware_map_add(struct machine *m, uint64_t start, uint64_t end, const char *type)
 {
     if (!configured(m, CONFIG_FIRMWARE_MEMMAP))
         return;
     m->firmware = xrealloc(m->firmware, m->nr_firmware + 1, sizeof *m->firmware);
-    m->firmware[m->nr_firmware++] =
-        (struct firmware_entry){.start = start, .end = end, .type = xstrdup(type), .nr = m->next_firmware++};
+    m->firmware[m->nr_firmware++] = (struct firmware_entry){
+        .start = start, .end = end, .type = xstrdup(type), .nr = m->next_firmware++};
 }
 
 void firmware_map_remove(struct machine *m, uint64_t start, uint64_t end)
@@ -435,7 +487,6 @@ void memory_tree_register(struct machine *m)
     static const char inject[] = "/sys/kernel/debug/notifier-error-inject/memory/actions";
     char path[128];
 
-
     sysfs_dir_add(m, "/sys/bus/memory", &bus_class, 0);
     sysfs_dir_add(m, "/sys/bus/memory/devices", &devices_class, 0);
     sysfs_dir_add(m, "/sys/bus/memory/drivers", &drivers_class, 0);
@@ -448,7 +499,8 @@ void memory_tree_register(struct machine *m)
     sysfs_dir_add(m, "/sys/kernel/debug/tracing", &tracing_class, 0);
     if (configured(m, CONFIG_MEMORY_NOTIFIER_ERROR_INJECT))
         for (unsigned i = 0; i < 2; i++) {
-            snprintf(path, sizeof path, "%s/%s", inject, i == 0 ? "MEM_GOING_ONLINE" : "MEM_GOING_OFFLINE");
+            snprintf(path, sizeof path, "%s/%s", inject,
+                     i == 0 ? "MEM_GOING_ONLINE" : "MEM_GOING_OFFLINE");
             sysfs_dir_add(m, path, &inject_class, i);
         }
 }

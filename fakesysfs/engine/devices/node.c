@@ -1,9 +1,10 @@
 /*
- * node.c - the NUMA nodes as devices: /sys/devices/system/node, its nodeN directories, /sys/bus/node.
+ * node.c - the NUMA nodes as devices: /sys/devices/system/node, its nodeN directories,
+ * /sys/bus/node.
  *
- * Owns: which nodes have a directory, their uevents, the masks, the links to CPUs and memory blocks. Does
- * not own: what the files of a node say about its memory (node_files.c, meminfo.c, vmstat.c), when a node
- * comes and goes (memory_block.c). Linux: drivers/base/node.c.
+ * Owns: which nodes have a directory, their uevents, the masks, the links to CPUs and memory
+ * blocks. Does not own: what the files of a node say about its memory (node_files.c, meminfo.c,
+ * vmstat.c), when a node comes and goes (memory_block.c). Linux: drivers/base/node.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -143,11 +144,11 @@ static bool has_nothing(struct machine *m, const struct node *node)
     return false;
 }
 
-#define MASK_SHOW(name, test)                                                                                \
-    static int name(struct machine *m, const struct sysfs_node *node, struct text *out)                      \
-    {                                                                                                        \
-        (void)node;                                                                                          \
-        return mask_show(m, out, test);                                                                      \
+#define MASK_SHOW(name, test)                                                           \
+    static int name(struct machine *m, const struct sysfs_node *node, struct text *out) \
+    {                                                                                   \
+        (void)node;                                                                     \
+        return mask_show(m, out, test);                                                 \
     }
 
 MASK_SHOW(possible_show, is_possible)
@@ -173,7 +174,8 @@ static int uevent_show(struct machine *m, const struct sysfs_node *node, struct 
     return 0;
 }
 
-/* The root belongs to no bus: its events are filtered, its name is printed without a driver's before it. */
+/* The root belongs to no bus: its events are filtered, its name is printed without a driver's
+ * before it. */
 static int64_t root_uevent_store(struct machine *m, const struct sysfs_node *node, const char *buf,
                                  size_t count)
 {
@@ -192,7 +194,8 @@ static int64_t node_uevent_store(struct machine *m, const struct sysfs_node *nod
                                  size_t count)
 {
     char devpath[64], name[32];
-    snprintf(devpath, sizeof devpath, "/devices/system/node/node%llu", (unsigned long long)node->id);
+    snprintf(devpath, sizeof devpath, "/devices/system/node/node%llu",
+             (unsigned long long)node->id);
     snprintf(name, sizeof name, "node node%llu", (unsigned long long)node->id);
     return uevent_synthesize(m, buf, count, devpath, "node", name, true);
 }
@@ -207,7 +210,8 @@ static bool node_alive(struct machine *m, uint64_t id, uint64_t serial)
 
 static bool block_of_node(const struct memory_block *b, uint64_t nid)
 {
-    return !b->unlinked && ((uint64_t)b->nid == nid || (b->nr_nodes > 1 && (uint64_t)b->second_nid == nid));
+    return !b->unlinked &&
+           ((uint64_t)b->nid == nid || (b->nr_nodes > 1 && (uint64_t)b->second_nid == nid));
 }
 
 static bool cpu_of_node(const struct node *node, uint64_t cpu)
@@ -319,7 +323,8 @@ static struct sysfs_node node_child(uint64_t nid, bool as_link)
     return as_link ? link_to(nid, LINK_DEVICE, nid) : sysfs_dir_node(&node_class, nid, 0);
 }
 
-static int registered_lookup(struct machine *m, const char *name, bool as_link, struct sysfs_node *out)
+static int registered_lookup(struct machine *m, const char *name, bool as_link,
+                             struct sysfs_node *out)
 {
     uint64_t nid;
     if (!numbered(name, "node", &nid) || nid >= m->possible_nodes || !m->nodes[nid].registered)
@@ -383,15 +388,16 @@ static const struct sysfs_class root_class = {
 
 enum { BUS_MEMORY, BUS_NODE }; /* drivers_autoprobe[] */
 
-static int drivers_autoprobe_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+static int drivers_autoprobe_show(struct machine *m, const struct sysfs_node *node,
+                                  struct text *out)
 {
     (void)node;
     text_printf(out, "%d\n", m->drivers_autoprobe[BUS_NODE]);
     return 0;
 }
 
-static int64_t drivers_autoprobe_store(struct machine *m, const struct sysfs_node *node, const char *buf,
-                                       size_t count)
+static int64_t drivers_autoprobe_store(struct machine *m, const struct sysfs_node *node,
+                                       const char *buf, size_t count)
 {
     (void)node;
     m->drivers_autoprobe[BUS_NODE] = buf[0] != '0';
@@ -399,8 +405,8 @@ static int64_t drivers_autoprobe_store(struct machine *m, const struct sysfs_nod
 }
 
 /* Finds the device by its exact name, and then no driver for it, as there are none. */
-static int64_t drivers_probe_store(struct machine *m, const struct sysfs_node *node, const char *buf,
-                                   size_t count)
+static int64_t drivers_probe_store(struct machine *m, const struct sysfs_node *node,
+                                   const char *buf, size_t count)
 {
     struct sysfs_node found;
     (void)node;

@@ -2,9 +2,9 @@
  * node_files.c - what the files of a node's directory say and take: CPUs, distances, counters, huge
  * pages.
  *
- * Owns: the text of those files, and the sub-directories hugepages/, memory_failure/ and x86/. Does not
- * own: the directory itself and its links (node.c), meminfo and vmstat (meminfo.c, vmstat.c). Linux:
- * drivers/base/node.c, mm/hugetlb.c, mm/vmscan.c.
+ * Owns: the text of those files, and the sub-directories hugepages/, memory_failure/ and x86/. Does
+ * not own: the directory itself and its links (node.c), meminfo and vmstat (meminfo.c, vmstat.c).
+ * Linux: drivers/base/node.c, mm/hugetlb.c, mm/vmscan.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -141,8 +141,10 @@ bool node_compact_visible(struct machine *m, const struct sysfs_node *node)
     return configured(m, CONFIG_COMPACTION);
 }
 
-/* Whatever is written asks for compaction. It moves no page here: large chunks are never short for long. */
-int64_t node_compact_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+/* Whatever is written asks for compaction. It moves no page here: large chunks are never short for
+ * long. */
+int64_t node_compact_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     (void)node;
     (void)buf;
@@ -218,8 +220,10 @@ static uint64_t reclaim_zone(struct machine *m, const struct zone *z, uint64_t w
     return freed;
 }
 
-/* Clean file pages are what an idle machine without swap can give. -EAGAIN: less than was asked for. */
-int64_t node_reclaim_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+/* Clean file pages are what an idle machine without swap can give. -EAGAIN: less than was asked
+ * for. */
+int64_t node_reclaim_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count)
 {
     uint64_t bytes, freed = 0;
     const char *options;
@@ -229,8 +233,8 @@ int64_t node_reclaim_store(struct machine *m, const struct sysfs_node *node, con
     for (unsigned type = NR_ZONES; type-- > 0 && freed < wanted;)
         freed += reclaim_zone(m, &m->nodes[node->id].zones[type], wanted - freed);
     if (freed < wanted)
-        return fail(m, -EAGAIN, "only %llu of %llu pages could be reclaimed", (unsigned long long)freed,
-                    (unsigned long long)wanted);
+        return fail(m, -EAGAIN, "only %llu of %llu pages could be reclaimed",
+                    (unsigned long long)freed, (unsigned long long)wanted);
     return (int64_t)count;
 }
 
@@ -269,7 +273,8 @@ static int free_hugepages_show(struct machine *m, const struct sysfs_node *node,
     return 0;
 }
 
-static int surplus_hugepages_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+static int surplus_hugepages_show(struct machine *m, const struct sysfs_node *node,
+                                  struct text *out)
 {
     (void)m;
     (void)node;
@@ -312,7 +317,8 @@ static bool pool_shrink(struct machine *m, int nid)
 static bool pool_grow(struct machine *m, int nid)
 {
     uint64_t pfn;
-    if (pages_alloc(m, KIND_HUGETLB, m->pageblock_order, ZONE_MOVABLE, nid, UINT64_C(1) << nid, &pfn) != 0)
+    if (pages_alloc(m, KIND_HUGETLB, m->pageblock_order, ZONE_MOVABLE, nid, UINT64_C(1) << nid,
+                    &pfn) != 0)
         return false;
     hugetlb_count(m, KIND_HUGETLB, (int64_t)m->pageblock_pages);
     return true;
@@ -344,7 +350,8 @@ static bool demote_visible(struct machine *m, const struct sysfs_node *node)
     return has(m, F_hugetlb_demote) && (node->id & 0xff) == HSTATE_GIGANTIC;
 }
 
-static int64_t demote_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t demote_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                            size_t count)
 {
     uint64_t number;
     (void)node;
@@ -386,14 +393,15 @@ static const struct sysfs_attr hstate_attrs[] = {
 
 static const struct sysfs_class hstate_class = {.name = "huge page size", .attrs = hstate_attrs};
 
-static void hstate_child(const struct machine *m, uint64_t nid, unsigned which, char *name, size_t size,
-                         struct sysfs_node *child)
+static void hstate_child(const struct machine *m, uint64_t nid, unsigned which, char *name,
+                         size_t size, struct sysfs_node *child)
 {
     snprintf(name, size, "hugepages-%llukB", (unsigned long long)hstate_kb(m, which));
     *child = sysfs_dir_node(&hstate_class, nid << 8 | which, 0);
 }
 
-static int hugepages_lookup(struct machine *m, uint64_t id, const char *name, struct sysfs_node *out)
+static int hugepages_lookup(struct machine *m, uint64_t id, const char *name,
+                            struct sysfs_node *out)
 {
     for (unsigned which = 0; which < NR_HSTATES; which++) {
         char own[40];
@@ -440,7 +448,8 @@ static int zero_show(struct machine *m, const struct sysfs_node *node, struct te
     return 0;
 }
 
-/* Every failure the model knows is handled to the end: the page is out of use, so it counts as recovered. */
+/* Every failure the model knows is handled to the end: the page is out of use, so it counts as
+ * recovered. */
 static const struct sysfs_attr memory_failure_attrs[] = {
     {.name = "total", .mode = 0444, .show = poisoned_show},
     {.name = "ignored", .mode = 0444, .show = zero_show},

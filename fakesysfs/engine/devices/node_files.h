@@ -1,5 +1,6 @@
 /*
- * node_files.h - private to node.c and node_files.c: what the directory of a node holds besides links.
+ * node_files.h - private to node.c and node_files.c: what the directory of a node holds besides
+ * links.
  *
  * Owns: prototypes. Does not own: the list of attributes (node.c).
  */
@@ -19,9 +20,11 @@ int node_vmstat_show(struct machine *m, const struct sysfs_node *node, struct te
 int node_numastat_show(struct machine *m, const struct sysfs_node *node, struct text *out);
 int node_distance_show(struct machine *m, const struct sysfs_node *node, struct text *out);
 bool node_compact_visible(struct machine *m, const struct sysfs_node *node);
-int64_t node_compact_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count);
+int64_t node_compact_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count);
 bool node_reclaim_visible(struct machine *m, const struct sysfs_node *node);
-int64_t node_reclaim_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count);
+int64_t node_reclaim_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                           size_t count);
 
 /* The sub-directories hugepages/, memory_failure/, x86/, as lookup() and list() of a class. */
 int node_files_lookup(struct machine *m, uint64_t nid, const char *name, struct sysfs_node *out);

@@ -1,8 +1,8 @@
 /*
  * procfs.c - the files of /proc that tell about memory, hung into the tree.
  *
- * Owns: which files there are, their modes. Does not own: what they say (meminfo.c, zoneinfo.c, vmstat.c,
- * resource.c).
+ * Owns: which files there are, their modes. Does not own: what they say (meminfo.c, zoneinfo.c,
+ * vmstat.c, resource.c).
  */
 #include "proc/proc.h"
 
@@ -17,7 +17,10 @@ static const struct sysfs_attr proc_attrs[] = {
     {.name = "meminfo", .mode = 0444, .show = meminfo_show, .flags = ATTR_PROC | ATTR_LARGE},
     {.name = "zoneinfo", .mode = 0444, .show = zoneinfo_show, .flags = ATTR_PROC | ATTR_LARGE},
     {.name = "buddyinfo", .mode = 0444, .show = buddyinfo_show, .flags = ATTR_PROC | ATTR_LARGE},
-    {.name = "pagetypeinfo", .mode = 0400, .show = pagetypeinfo_show, .flags = ATTR_PROC | ATTR_LARGE},
+    {.name = "pagetypeinfo",
+     .mode = 0400,
+     .show = pagetypeinfo_show,
+     .flags = ATTR_PROC | ATTR_LARGE},
     {.name = "vmstat", .mode = 0444, .show = vmstat_show, .flags = ATTR_PROC | ATTR_LARGE},
     {.name = "iomem", .mode = 0444, .show = iomem_show, .flags = ATTR_PROC | ATTR_LARGE},
     {.name = NULL},

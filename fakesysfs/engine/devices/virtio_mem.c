@@ -1,15 +1,17 @@
 /*
- * virtio_mem.c - the guest's driver of virtio-mem devices: it plugs and unplugs until the size is as requested.
+ * virtio_mem.c - the guest's driver of virtio-mem devices: it plugs and unplugs until the size is
+ * as requested.
  *
- * Owns: which memory is plugged and unplugged in which order, what the host is asked and told. Does not own: the states
- * of blocks and what others do with them (virtio_mem_state.c), taking pages away (contig.c), the host's side with its
- * names and limits (virtio_mem.py).
+ * Owns: which memory is plugged and unplugged in which order, what the host is asked and told. Does
+ * not own: the states of blocks and what others do with them (virtio_mem_state.c), taking pages
+ * away (contig.c), the host's side with its names and limits (virtio_mem.py).
  *
- * Memory is added to Linux in memory blocks. Where the device's unit is smaller than one (subblock mode), a block may be
- * plugged in part: of a block that is online the other subblocks are held by the driver, present but not managed. Where
- * it is not (big block mode), a block of the device is one or more memory blocks and comes and goes as a whole.
- * A block's place in the device is its `slot`. The driver works while it holds the hotplug lock, block by block.
- * Linux: drivers/virtio/virtio_mem.c.
+ * Memory is added to Linux in memory blocks. Where the device's unit is smaller than one (subblock
+ * mode), a block may be plugged in part: of a block that is online the other subblocks are held by
+ * the driver, present but not managed. Where it is not (big block mode), a block of the device is
+ * one or more memory blocks and comes and goes as a whole. A block's place in the device is its
+ * `slot`. The driver works while it holds the hotplug lock, block by block. Linux:
+ * drivers/virtio/virtio_mem.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -19,7 +21,8 @@
 
 #include "machine.h"
 
-#define MOST_OFFLINE (UINT64_C(1) << 30) /* added and not online yet, so that memory lasts to describe it */
+#define MOST_OFFLINE \
+    (UINT64_C(1) << 30) /* added and not online yet, so that memory lasts to describe it */
 enum { RETRIES_MOVABLE = 5 };
 
 static void say(struct machine *m, const struct virtio_mem *vm, const char *what, uint64_t value)
@@ -65,7 +68,8 @@ static int request(struct machine *m, struct virtio_mem *vm, uint64_t bytes, boo
     return 0;
 }
 
-static int request_units(struct machine *m, struct virtio_mem *vm, uint64_t slot, unsigned unit, unsigned nr, bool plug)
+static int request_units(struct machine *m, struct virtio_mem *vm, uint64_t slot, unsigned unit,
+                         unsigned nr, bool plug)
 {
     int err = request(m, vm, nr * vm->unit_bytes, plug);
 
@@ -76,7 +80,8 @@ static int request_units(struct machine *m, struct virtio_mem *vm, uint64_t slot
 
 /* ---- memory of Linux ---- */
 
-/* Not before the lock is held is the block the driver's, in `state`: somebody else may be at memory in the same place. */
+/* Not before the lock is held is the block the driver's, in `state`: somebody else may be at memory
+ * in the same place. */
 static int block_add(struct machine *m, struct virtio_mem *vm, uint64_t slot, enum vmem_state state)
 {
     int err = hotplug_lock(m);
@@ -105,10 +110,12 @@ static int block_remove(struct machine *m, struct virtio_mem *vm, uint64_t slot)
     return err;
 }
 
-/* Linux: offline_and_remove_memory(): all blocks, or none; those switched off go back to their kind of zone. */
+/* Linux: offline_and_remove_memory(): all blocks, or none; those switched off go back to their kind
+ * of zone. */
 static int block_offline_and_remove(struct machine *m, struct virtio_mem *vm, uint64_t slot)
 {
-    uint64_t first = slot_addr(vm, slot) / m->block_bytes, nr = vm->block_bytes / m->block_bytes, done = 0;
+    uint64_t first = slot_addr(vm, slot) / m->block_bytes, nr = vm->block_bytes / m->block_bytes,
+             done = 0;
     uint8_t *type = xcalloc(nr, 1);
     int err = 0;
 
@@ -116,7 +123,8 @@ static int block_offline_and_remove(struct machine *m, struct virtio_mem *vm, ui
         struct memory_block *b = block_get(m, first + done);
         if (b == NULL)
             continue;
-        int was = b->zone >= 0 ? b->zone % NR_ZONES == ZONE_MOVABLE ? TYPE_MOVABLE : TYPE_KERNEL : TYPE_OFFLINE;
+        int was = b->zone >= 0 ? b->zone % NR_ZONES == ZONE_MOVABLE ? TYPE_MOVABLE : TYPE_KERNEL
+                               : TYPE_OFFLINE;
         int ret = block_offline(m, b);
         type[done] = (uint8_t)(ret == 0 ? was : TYPE_OFFLINE);
         err = ret < 0 ? ret : 0;
@@ -134,7 +142,8 @@ static int block_offline_and_remove(struct machine *m, struct virtio_mem *vm, ui
     return err;
 }
 
-/* Linux: virtio_mem_fake_offline(). Movable promises that it will go, so there it is worth trying again. */
+/* Linux: virtio_mem_fake_offline(). Movable promises that it will go, so there it is worth trying
+ * again. */
 static int fake_offline(struct machine *m, uint64_t start, uint64_t bytes)
 {
     uint64_t pfn = start >> m->page_shift;
@@ -148,7 +157,8 @@ static int fake_offline(struct machine *m, uint64_t start, uint64_t bytes)
 
 /* ---- subblock mode: plug ---- */
 
-/* A block that is not added: plug what is wanted of it first, so that all of that goes online at once. */
+/* A block that is not added: plug what is wanted of it first, so that all of that goes online at
+ * once. */
 static int plug_and_add(struct machine *m, struct virtio_mem *vm, uint64_t slot, uint64_t *wanted)
 {
     unsigned nr = *wanted < vm->units ? (unsigned)*wanted : vm->units;
@@ -162,7 +172,8 @@ static int plug_and_add(struct machine *m, struct virtio_mem *vm, uint64_t slot,
     return 0;
 
 failed_plugged:
-    vmem_set_state(vm, slot, request_units(m, vm, slot, 0, nr, false) == 0 ? VMEM_UNUSED : VMEM_PLUGGED);
+    vmem_set_state(vm, slot,
+                   request_units(m, vm, slot, 0, nr, false) == 0 ? VMEM_UNUSED : VMEM_PLUGGED);
     return err;
 }
 
@@ -198,11 +209,13 @@ static uint64_t slots_usable(const struct virtio_mem *vm)
 
 static int plug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
 {
-    static const enum vmem_state partial[] = {VMEM_KERNEL_PARTIAL, VMEM_MOVABLE_PARTIAL, VMEM_OFFLINE_PARTIAL};
+    static const enum vmem_state partial[] = {VMEM_KERNEL_PARTIAL, VMEM_MOVABLE_PARTIAL,
+                                              VMEM_OFFLINE_PARTIAL};
     int err = 0;
 
     for (unsigned i = 0; i < sizeof partial / sizeof *partial; i++)
-        for (uint64_t slot = 0; slot < vm->nr && vm->count[partial[i]] != 0 && wanted != 0; slot++) {
+        for (uint64_t slot = 0; slot < vm->nr && vm->count[partial[i]] != 0 && wanted != 0;
+             slot++) {
             if ((err = hotplug_lock(m)) != 0)
                 return err;
             if (vmem_state(vm, slot) == partial[i])
@@ -215,8 +228,10 @@ static int plug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t wan
         if (slot < vm->nr && vmem_state(vm, slot) != VMEM_UNUSED)
             continue;
         if (!vmem_may_add(vm, vm->block_bytes) || (slot == vm->nr && vm->nr >= slots_usable(vm)))
-            return fail(m, -ENOSPC, "virtio%u cannot add more memory: too much of it is offline, or the region is full",
-                        vm->number);
+            return fail(
+                m, -ENOSPC,
+                "virtio%u cannot add more memory: too much of it is offline, or the region is full",
+                vm->number);
         if (slot == vm->nr)
             vmem_use_next(vm);
         if ((err = plug_and_add(m, vm, slot, &wanted)) != 0)
@@ -228,7 +243,8 @@ static int plug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t wan
 
 /* ---- subblock mode: unplug ---- */
 
-/* Of a block that is offline, or not added: from its end on, as many at a time as there are in a row. */
+/* Of a block that is offline, or not added: from its end on, as many at a time as there are in a
+ * row. */
 static int unplug_raw(struct machine *m, struct virtio_mem *vm, uint64_t slot, uint64_t *wanted)
 {
     const uint8_t *units = units_of(vm, slot);
@@ -259,7 +275,8 @@ static int unplug_offline(struct machine *m, struct virtio_mem *vm, uint64_t slo
     return block_remove(m, vm, slot);
 }
 
-/* Of a block that is online all is unplugged. Nothing is in use any more, but others may refuse all the same. */
+/* Of a block that is online all is unplugged. Nothing is in use any more, but others may refuse all
+ * the same. */
 static int remove_unplugged(struct machine *m, struct virtio_mem *vm, uint64_t slot)
 {
     int err = block_offline_and_remove(m, vm, slot);
@@ -270,7 +287,8 @@ static int remove_unplugged(struct machine *m, struct virtio_mem *vm, uint64_t s
     return err == 0 || !has(m, F_virtio_mem_removes_later) ? 0 : -EBUSY;
 }
 
-static int unplug_online_units(struct machine *m, struct virtio_mem *vm, uint64_t slot, unsigned unit, unsigned nr)
+static int unplug_online_units(struct machine *m, struct virtio_mem *vm, uint64_t slot,
+                               unsigned unit, unsigned nr)
 {
     uint64_t start = slot_addr(vm, slot) + unit * vm->unit_bytes, bytes = nr * vm->unit_bytes;
     enum vmem_state state = vmem_state(vm, slot);
@@ -289,7 +307,8 @@ failed_taken:
     return err;
 }
 
-/* Of a block that is online: the whole block at once where that may be, else what is not busy, from its end on. */
+/* Of a block that is online: the whole block at once where that may be, else what is not busy, from
+ * its end on. */
 static int unplug_online(struct machine *m, struct virtio_mem *vm, uint64_t slot, uint64_t *wanted)
 {
     int err = -EBUSY;
@@ -313,9 +332,11 @@ static int unplug_online(struct machine *m, struct virtio_mem *vm, uint64_t slot
 
 static int unplug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
 {
-    /* Partly plugged ones first, so that whole blocks can be removed; Movable before the kernel's zones. */
-    static const enum vmem_state order[] = {
-        VMEM_OFFLINE_PARTIAL, VMEM_OFFLINE, VMEM_MOVABLE_PARTIAL, VMEM_KERNEL_PARTIAL, VMEM_MOVABLE, VMEM_KERNEL};
+    /* Partly plugged ones first, so that whole blocks can be removed; Movable before the kernel's
+     * zones. */
+    static const enum vmem_state order[] = {VMEM_OFFLINE_PARTIAL, VMEM_OFFLINE,
+                                            VMEM_MOVABLE_PARTIAL, VMEM_KERNEL_PARTIAL,
+                                            VMEM_MOVABLE,         VMEM_KERNEL};
     bool kept = false;
 
     for (unsigned i = 0; i < sizeof order / sizeof *order; i++)
@@ -326,7 +347,8 @@ static int unplug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t w
             if ((err = hotplug_lock(m)) != 0)
                 return err;
             if (vmem_state(vm, slot) == order[i])
-                err = i < 2 ? unplug_offline(m, vm, slot, &wanted) : unplug_online(m, vm, slot, &wanted);
+                err = i < 2 ? unplug_offline(m, vm, slot, &wanted)
+                            : unplug_online(m, vm, slot, &wanted);
             hotplug_unlock(m);
             kept |= err == -EBUSY;
             if (err != 0 && err != -EBUSY)
@@ -348,14 +370,17 @@ static int plug_big(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
         if (slot < vm->nr && vmem_state(vm, slot) != VMEM_UNUSED)
             continue;
         if (!vmem_may_add(vm, vm->block_bytes) || (slot == vm->nr && vm->nr >= slots_usable(vm)))
-            return fail(m, -ENOSPC, "virtio%u cannot add more memory: too much of it is offline, or the region is full",
-                        vm->number);
+            return fail(
+                m, -ENOSPC,
+                "virtio%u cannot add more memory: too much of it is offline, or the region is full",
+                vm->number);
         if (slot == vm->nr)
             vmem_use_next(vm);
         if ((err = request(m, vm, vm->block_bytes, true)) != 0)
             return err;
         if ((err = block_add(m, vm, slot, VMEM_ADDED)) != 0) {
-            vmem_set_state(vm, slot, request(m, vm, vm->block_bytes, false) == 0 ? VMEM_UNUSED : VMEM_PLUGGED);
+            vmem_set_state(
+                vm, slot, request(m, vm, vm->block_bytes, false) == 0 ? VMEM_UNUSED : VMEM_PLUGGED);
             return err;
         }
         wanted--;
@@ -374,7 +399,8 @@ static bool big_is(struct machine *m, struct virtio_mem *vm, uint64_t slot, bool
     return true;
 }
 
-/* First all of it that is online is taken away from the allocator, so that going offline cannot take long. */
+/* First all of it that is online is taken away from the allocator, so that going offline cannot
+ * take long. */
 static int unplug_big_block(struct machine *m, struct virtio_mem *vm, uint64_t slot)
 {
     uint64_t start = slot_addr(vm, slot), end = start + vm->block_bytes, taken = start;
@@ -405,7 +431,8 @@ failed_taken:
 
 static int unplug_big(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
 {
-    for (unsigned pass = 0; pass < 3; pass++) /* those offline first, then those in Movable, then all */
+    for (unsigned pass = 0; pass < 3;
+         pass++) /* those offline first, then those in Movable, then all */
         for (uint64_t slot = vm->nr; slot-- != 0 && vm->count[VMEM_ADDED] != 0;) {
             int err = hotplug_lock(m);
             if (err != 0)
@@ -442,7 +469,8 @@ static int unplug_pending(struct machine *m, struct virtio_mem *vm)
         uint64_t wanted = vm->units;
         if (vmem_state(vm, slot) != VMEM_PLUGGED)
             continue;
-        int err = vm->big ? request(m, vm, vm->block_bytes, false) : unplug_raw(m, vm, slot, &wanted);
+        int err = vm->big ? request(m, vm, vm->block_bytes, false)
+                          : unplug_raw(m, vm, slot, &wanted);
         if (err != 0)
             return err;
         vmem_set_state(vm, slot, VMEM_UNUSED);
@@ -460,7 +488,8 @@ static int remove_left_over(struct machine *m, struct virtio_mem *vm)
     vm->left_over = false;
     for (uint64_t slot = 0; slot < vm->nr; slot++) {
         enum vmem_state state = vmem_state(vm, slot);
-        if ((state != VMEM_KERNEL_PARTIAL && state != VMEM_MOVABLE_PARTIAL) || units_plugged(vm, slot) != 0)
+        if ((state != VMEM_KERNEL_PARTIAL && state != VMEM_MOVABLE_PARTIAL) ||
+            units_plugged(vm, slot) != 0)
             continue;
         if (hotplug_lock(m) != 0)
             return -EINTR;
@@ -492,8 +521,9 @@ static int work_once(struct machine *m, struct virtio_mem *vm)
 }
 
 /*
- * Once more, at once? What is wanted has changed; or memory was removed, which needs no description any more: what held
- * that may be free now. A host that only says no is asked again until it agrees, but not without giving up the mutex.
+ * Once more, at once? What is wanted has changed; or memory was removed, which needs no description
+ * any more: what held that may be free now. A host that only says no is asked again until it
+ * agrees, but not without giving up the mutex.
  */
 static bool work_again(struct machine *m, const struct virtio_mem *vm, int *err)
 {
@@ -506,7 +536,8 @@ static bool work_again(struct machine *m, const struct virtio_mem *vm, int *err)
     return stop == 0;
 }
 
-/* 0: as requested, or as near as can be for now; else why not, and -EBUSY, -ENOMEM, -ETXTBSY are worth a retry. */
+/* 0: as requested, or as near as can be for now; else why not, and -EBUSY, -ENOMEM, -ETXTBSY are
+ * worth a retry. */
 static int work(struct machine *m, struct virtio_mem *vm)
 {
     int err;
@@ -520,7 +551,8 @@ static int work(struct machine *m, struct virtio_mem *vm)
     } while (work_again(m, vm, &err));
     vm->working = false;
     pthread_cond_broadcast(&m->changed);
-    if (err == 0 || err == -ENOSPC || err == -EBUSY || err == -ENOMEM || err == -ETXTBSY || err == -EINTR)
+    if (err == 0 || err == -ENOSPC || err == -EBUSY || err == -ENOMEM || err == -ETXTBSY ||
+        err == -EINTR)
         return err;
     klog(m, "virtio_mem virtio%u: unknown error, marking device broken: %d", vm->number, err);
     vm->broken = true;
@@ -531,7 +563,8 @@ static int work(struct machine *m, struct virtio_mem *vm)
 
 static void warn_alignment(struct machine *m, const struct virtio_mem *vm)
 {
-    static const char text[] = "The alignment of the physical %s address can make some memory unusable.";
+    static const char text[] =
+        "The alignment of the physical %s address can make some memory unusable.";
 
     for (unsigned end = 0; end < 2; end++)
         if ((vm->addr + (end != 0 ? vm->region_bytes : 0)) % m->block_bytes != 0) {
@@ -541,10 +574,13 @@ static void warn_alignment(struct machine *m, const struct virtio_mem *vm)
         }
 }
 
-static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_bytes, uint64_t device_block_bytes)
+static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_bytes,
+                 uint64_t device_block_bytes)
 {
-    uint64_t unit = m->page_bytes << (has(m, F_virtio_mem_pageblock_unit) || m->pageblock_order > m->max_order
-                                          ? m->pageblock_order : m->max_order);
+    uint64_t unit = m->page_bytes << (has(m, F_virtio_mem_pageblock_unit) ||
+                                              m->pageblock_order > m->max_order
+                                          ? m->pageblock_order
+                                          : m->max_order);
     struct virtio_mem *vm = xcalloc(1, sizeof *vm);
 
     unit = unit > device_block_bytes ? unit : device_block_bytes;
@@ -558,13 +594,15 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
         .unit_bytes = unit,
     };
     if (vm->big)
-        vm->block_bytes = vm->unit_bytes = device_block_bytes > m->block_bytes ? device_block_bytes : m->block_bytes;
+        vm->block_bytes = vm->unit_bytes = device_block_bytes > m->block_bytes ? device_block_bytes
+                                                                               : m->block_bytes;
     vm->units = (unsigned)(vm->block_bytes / vm->unit_bytes);
     vm->first = (addr + vm->block_bytes - 1) / vm->block_bytes;
     vm->offline_most = 2 * vm->block_bytes > MOST_OFFLINE ? 2 * vm->block_bytes : MOST_OFFLINE;
     char name[32];
     snprintf(name, sizeof name, "virtio%u", vm->number);
-    int err = resource_request(m, addr, addr + region_bytes - 1, name, RES_SYSRAM | RES_IDLE, false);
+    int err = resource_request(m, addr, addr + region_bytes - 1, name, RES_SYSRAM | RES_IDLE,
+                               false);
     if (err != 0) {
         klog(m, "virtio_mem virtio%u: could not reserve device region", vm->number);
         free(vm);
@@ -579,24 +617,27 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
     say(m, vm, "memory block size", m->block_bytes);
     say(m, vm, vm->big ? "big block size" : "subblock size", vm->unit_bytes);
     vm->group = memory_group_new(
-        m, (struct memory_group){.dynamic = true, .nid = nid, .unit_pages = vm->block_bytes >> m->page_shift});
+        m, (struct memory_group){
+               .dynamic = true, .nid = nid, .unit_pages = vm->block_bytes >> m->page_shift});
     m->vmems = xrealloc(m->vmems, m->nr_vmems + 1, sizeof(struct virtio_mem *));
     m->vmems[m->nr_vmems++] = vm;
     return (int)vm->number;
 }
 
-int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t addr, uint64_t region_bytes,
-                     uint64_t device_block_bytes)
+int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t addr,
+                     uint64_t region_bytes, uint64_t device_block_bytes)
 {
     machine_lock(m, task);
     int ret;
     if (!has(m, F_virtio_mem))
         ret = fail(m, -ENODEV, "this kernel has no driver for virtio-mem");
-    else if (nid < -1 || nid >= (int)m->possible_nodes || region_bytes == 0 || addr + region_bytes - 1 < addr ||
-             device_block_bytes == 0 || (device_block_bytes & (device_block_bytes - 1)) != 0)
+    else if (nid < -1 || nid >= (int)m->possible_nodes || region_bytes == 0 ||
+             addr + region_bytes - 1 < addr || device_block_bytes == 0 ||
+             (device_block_bytes & (device_block_bytes - 1)) != 0)
         ret = fail(m, -EINVAL, "there can be no such device");
     else
-        ret = probe(m, nid >= 0 ? nid : node_of_address(m, addr), addr, region_bytes, device_block_bytes);
+        ret = probe(m, nid >= 0 ? nid : node_of_address(m, addr), addr, region_bytes,
+                    device_block_bytes);
     machine_unlock(m);
     return ret;
 }
@@ -607,7 +648,8 @@ static struct virtio_mem *device(struct machine *m, unsigned number, int *err)
     return *err == 0 ? m->vmems[number] : NULL;
 }
 
-int virtio_mem_request(struct machine *m, struct task *task, unsigned number, uint64_t requested, uint64_t usable_bytes)
+int virtio_mem_request(struct machine *m, struct task *task, unsigned number, uint64_t requested,
+                       uint64_t usable_bytes)
 {
     int err;
 

@@ -1,16 +1,19 @@
 /*
- * buddy.c - the free lists: by zone, order and migratetype; and the hand-over of folios between them and whoever
- * holds pages.
+ * buddy.c - the free lists: by zone, order and migratetype; and the hand-over of folios between
+ * them and whoever holds pages.
  *
- * Owns: zone->free_area, zone->held, the counters that are the lengths of those lists (free, isolated_free, kind_pages,
- * managed), the heads in a detailed section's memmap. Does not own: which zone to ask (workload.c), when to isolate.
+ * Owns: zone->free_area, zone->held, the counters that are the lengths of those lists (free,
+ * isolated_free, kind_pages, managed), the heads in a detailed section's memmap. Does not own:
+ * which zone to ask (workload.c), when to isolate.
  *
- * Order of ties, written down: a freed chunk goes to the head of its list, or to the tail where the caller says so or
- * where its next larger buddy is free already and the two may soon merge; fresh memory goes in ascending order, so that
- * its last chunk is used first where it goes to the head; an allocation takes the head; of a chunk that is split the
- * lower part is used first. A section that becomes wholly free in one migratetype moves as one to the tail of its list,
- * ascending; one that becomes folios of one kind and of at least a pageblock each moves as one to the head of its list.
- * Linux: mm/page_alloc.c __free_one_page(), __rmqueue_smallest(), __rmqueue_fallback(), steal_suitable_fallback().
+ * Order of ties, written down: a freed chunk goes to the head of its list, or to the tail where the
+ * caller says so or where its next larger buddy is free already and the two may soon merge; fresh
+ * memory goes in ascending order, so that its last chunk is used first where it goes to the head;
+ * an allocation takes the head; of a chunk that is split the lower part is used first. A section
+ * that becomes wholly free in one migratetype moves as one to the tail of its list, ascending; one
+ * that becomes folios of one kind and of at least a pageblock each moves as one to the head of its
+ * list. Linux: mm/page_alloc.c __free_one_page(), __rmqueue_smallest(), __rmqueue_fallback(),
+ * steal_suitable_fallback().
  */
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +35,8 @@ static inline void count_free(struct zone *z, unsigned mt, int64_t nr_pages)
         z->free += (uint64_t)nr_pages;
 }
 
-static void free_add(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned order, unsigned mt,
-                     bool to_tail)
+static void free_add(struct machine *m, struct zone *z, struct section *s, uint64_t offset,
+                     unsigned order, unsigned mt, bool to_tail)
 {
     struct page *page = &s->map[offset];
     ref_t ref = ref_of_page(s, offset);
@@ -51,8 +54,8 @@ static void free_add(struct machine *m, struct zone *z, struct section *s, uint6
 }
 
 /* order and mt: of the list it is on. */
-static inline void free_del_from(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned order,
-                                 unsigned mt)
+static inline void free_del_from(struct machine *m, struct zone *z, struct section *s,
+                                 uint64_t offset, unsigned order, unsigned mt)
 {
     struct page *page = &s->map[offset];
 
@@ -73,8 +76,9 @@ static inline struct list *section_list(struct machine *m, struct section *s)
 {
     struct zone *z = zone_by_index(m, s->zone);
 
-    return s->kind == KIND_FREE ? free_list(z, m->max_order, s->mt)
-           : s->kind >= KIND_ANON ? &z->held[s->kind] : NULL;
+    return s->kind == KIND_FREE   ? free_list(z, m->max_order, s->mt)
+           : s->kind >= KIND_ANON ? &z->held[s->kind]
+                                  : NULL;
 }
 
 static inline void detail(struct machine *m, struct section *s)
@@ -87,14 +91,16 @@ static inline void detail(struct machine *m, struct section *s)
 
 static void section_fold_held(struct machine *m, struct section *s);
 
-/* Only folios of at least a pageblock can make a section uniform again: others are not worth a count. */
+/* Only folios of at least a pageblock can make a section uniform again: others are not worth a
+ * count. */
 static bool folds(const struct machine *m, unsigned kind, unsigned order)
 {
     return kind >= KIND_ANON && order >= m->pageblock_order;
 }
 
 /* How many pages look like this one. */
-static uint32_t count_alike(const struct machine *m, const struct section *s, unsigned kind, unsigned order)
+static uint32_t count_alike(const struct machine *m, const struct section *s, unsigned kind,
+                            unsigned order)
 {
     uint32_t pages = 0;
 
@@ -104,8 +110,8 @@ static uint32_t count_alike(const struct machine *m, const struct section *s, un
     return pages;
 }
 
-static void held_add(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned kind,
-                     unsigned order)
+static void held_add(struct machine *m, struct zone *z, struct section *s, uint64_t offset,
+                     unsigned kind, unsigned order)
 {
     struct page *page = &s->map[offset];
     uint64_t nr_pages = 1ull << order;
@@ -122,7 +128,8 @@ static void held_add(struct machine *m, struct zone *z, struct section *s, uint6
         return;
     if (s->alike_pages == 0) {
         if (s->nr_free != 0)
-            return; /* counted when the last free page goes: not before can the section be uniform */
+            return; /* counted when the last free page goes: not before can the section be uniform
+                     */
         s->alike_kind = (uint8_t)kind;
         s->alike_order = (uint8_t)order;
         s->alike_pages = count_alike(m, s, kind, order);
@@ -149,7 +156,8 @@ static void held_del(struct machine *m, struct zone *z, struct section *s, uint6
     page->pins = 0;
 }
 
-void folio_link(struct machine *m, struct section *s, uint64_t offset, unsigned kind, unsigned order)
+void folio_link(struct machine *m, struct section *s, uint64_t offset, unsigned kind,
+                unsigned order)
 {
     held_add(m, zone_in_section(m, s, offset), s, offset, kind, order);
 }
@@ -212,7 +220,8 @@ void buddy_seize(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsig
 {
     struct folio folio;
 
-    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn = folio.pfn + (1ull << folio.order)) {
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages;
+         pfn = folio.pfn + (1ull << folio.order)) {
         if (!folio_at(m, pfn, &folio))
             return;
         detail(m, folio.s);
@@ -246,11 +255,13 @@ static void section_fold_held(struct machine *m, struct section *s)
 
 static void section_fold_free(struct machine *m, struct section *s)
 {
-    if (s->nr_free != m->pages_per_section || s->zones != NULL || s->nr_isolated != 0 || s->map == NULL)
+    if (s->nr_free != m->pages_per_section || s->zones != NULL || s->nr_isolated != 0 ||
+        s->map == NULL)
         return;
     for (uint64_t offset = 0; offset < m->pages_per_section; offset += 1ull << m->max_order) {
         const struct page *page = &s->map[offset];
-        if (page->kind != KIND_FREE || page->order != m->max_order || page->flags != s->map[0].flags)
+        if (page->kind != KIND_FREE || page->order != m->max_order ||
+            page->flags != s->map[0].flags)
             return;
     }
     unsigned mt = s->map[0].flags;
@@ -276,8 +287,8 @@ static inline bool mergeable(unsigned mt)
 }
 
 /* Put a chunk that is on no list into the lists, merged with every free buddy. */
-static void free_merge(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned order,
-                       bool to_tail)
+static void free_merge(struct machine *m, struct zone *z, struct section *s, uint64_t offset,
+                       unsigned order, bool to_tail)
 {
     unsigned mt = pageblock_mt_of(m, s, (unsigned)(offset >> m->pageblock_order));
 
@@ -298,7 +309,8 @@ static void free_merge(struct machine *m, struct zone *z, struct section *s, uin
         order++;
     }
     if (!to_tail && order < m->max_order - 1) {
-        /* The buddy of the next order is free: this chunk may merge soon, so it is better used last. */
+        /* The buddy of the next order is free: this chunk may merge soon, so it is better used
+         * last. */
         uint64_t higher = (offset & ~(1ull << order)) ^ (1ull << (order + 1));
         const struct page *page = &s->map[higher];
         to_tail = page->kind == KIND_FREE && page->order == order + 1;
@@ -331,26 +343,32 @@ void buddy_vacate(struct machine *m, const struct folio *folio)
     vacate(m, zone_in_section(m, folio->s, folio->offset), folio);
 }
 
-/* Are all pageblocks from `from` up to `to` of the zone, and on the side of isolation, of the page at `offset`? */
-static bool one_side(struct machine *m, const struct section *s, uint64_t offset, uint64_t from, uint64_t to)
+/* Are all pageblocks from `from` up to `to` of the zone, and on the side of isolation, of the page
+ * at `offset`? */
+static bool one_side(struct machine *m, const struct section *s, uint64_t offset, uint64_t from,
+                     uint64_t to)
 {
     if (s->nr_isolated == 0 && s->zones == NULL)
         return true;
     bool isolated = pageblock_mt_of(m, s, (unsigned)(offset >> m->pageblock_order)) == MT_ISOLATE;
     for (; from < to; from += m->pageblock_pages)
         if (zone_in_section(m, s, from) != zone_in_section(m, s, offset) ||
-            (pageblock_mt_of(m, s, (unsigned)(from >> m->pageblock_order)) == MT_ISOLATE) != isolated)
+            (pageblock_mt_of(m, s, (unsigned)(from >> m->pageblock_order)) == MT_ISOLATE) !=
+                isolated)
             return false;
     return true;
 }
 
 /* The largest chunk of one zone, and of one side of isolation, that begins here. */
-static unsigned chunk_order(struct machine *m, const struct section *s, uint64_t offset, uint64_t nr_pages)
+static unsigned chunk_order(struct machine *m, const struct section *s, uint64_t offset,
+                            uint64_t nr_pages)
 {
     unsigned order = 0;
 
-    while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 && (2ull << order) <= nr_pages &&
-           (order < m->pageblock_order || one_side(m, s, offset, offset + (1ull << order), offset + (2ull << order))))
+    while (order < m->max_order && (offset & ((2ull << order) - 1)) == 0 &&
+           (2ull << order) <= nr_pages &&
+           (order < m->pageblock_order ||
+            one_side(m, s, offset, offset + (1ull << order), offset + (2ull << order))))
         order++;
     return order;
 }
@@ -404,9 +422,10 @@ void buddy_free_section(struct machine *m, struct section *s)
 
 /* ---- allocating ---- */
 
-/* Split a chunk that is on no list: its lowest 2^order pages are left over, upper halves go to the list of mt. */
-static void expand(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned from, unsigned order,
-                   unsigned mt)
+/* Split a chunk that is on no list: its lowest 2^order pages are left over, upper halves go to the
+ * list of mt. */
+static void expand(struct machine *m, struct zone *z, struct section *s, uint64_t offset,
+                   unsigned from, unsigned order, unsigned mt)
 {
     while (from > order) {
         from--;
@@ -424,7 +443,8 @@ static struct section *list_head_section(struct machine *m, struct list *list, u
     return s;
 }
 
-static bool take_smallest(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind, uint64_t *pfn)
+static bool take_smallest(struct machine *m, struct zone *z, unsigned order, unsigned mt,
+                          unsigned kind, uint64_t *pfn)
 {
     for (unsigned from = order; from <= m->max_order; from++) {
         struct list *list = free_list(z, from, mt);
@@ -450,7 +470,8 @@ static const uint8_t fallbacks[MT_HIGHATOMIC][2] = {
     [MT_RECLAIMABLE] = {MT_UNMOVABLE, MT_MOVABLE},
 };
 
-static int find_fallback(const struct machine *m, struct zone *z, unsigned order, unsigned mt, bool *can_steal)
+static int find_fallback(const struct machine *m, struct zone *z, unsigned order, unsigned mt,
+                         bool *can_steal)
 {
     *can_steal = order >= m->pageblock_order / 2 || mt == MT_RECLAIMABLE || mt == MT_UNMOVABLE;
     for (unsigned i = 0; i < 2; i++)
@@ -459,7 +480,8 @@ static int find_fallback(const struct machine *m, struct zone *z, unsigned order
     return -1;
 }
 
-static void move_chunk(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned mt)
+static void move_chunk(struct machine *m, struct zone *z, struct section *s, uint64_t offset,
+                       unsigned mt)
 {
     unsigned order = s->map[offset].order;
 
@@ -467,8 +489,10 @@ static void move_chunk(struct machine *m, struct zone *z, struct section *s, uin
     free_add(m, z, s, offset, order, mt, true);
 }
 
-/* Free pages of a pageblock move to the list of mt; movable ones that are held are counted in *movable. */
-static uint64_t move_block(struct machine *m, struct section *s, uint64_t offset, unsigned mt, uint64_t *movable)
+/* Free pages of a pageblock move to the list of mt; movable ones that are held are counted in
+ * *movable. */
+static uint64_t move_block(struct machine *m, struct section *s, uint64_t offset, unsigned mt,
+                           uint64_t *movable)
 {
     uint64_t end = (offset & ~(m->pageblock_pages - 1)) + m->pageblock_pages, moved = 0;
     struct zone *z = zone_in_section(m, s, offset);
@@ -502,7 +526,8 @@ uint64_t buddy_move_block(struct machine *m, uint64_t pfn, unsigned mt)
     return move_block(m, section_of(m, pfn), pfn & (m->pages_per_section - 1), mt, &movable);
 }
 
-static void steal(struct machine *m, struct zone *z, struct section *s, uint64_t offset, unsigned start_mt, bool whole)
+static void steal(struct machine *m, struct zone *z, struct section *s, uint64_t offset,
+                  unsigned start_mt, bool whole)
 {
     unsigned order = s->map[offset].order;
     uint64_t first = section_first_pfn(m, s);
@@ -516,7 +541,8 @@ static void steal(struct machine *m, struct zone *z, struct section *s, uint64_t
         unsigned old_mt = pageblock_mt_of(m, s, (unsigned)(offset >> m->pageblock_order));
         uint64_t movable = 0, moved = move_block(m, s, offset, start_mt, &movable);
         uint64_t alike = start_mt == MT_MOVABLE ? movable
-                         : old_mt == MT_MOVABLE ? m->pageblock_pages - moved - movable : 0;
+                         : old_mt == MT_MOVABLE ? m->pageblock_pages - moved - movable
+                                                : 0;
         if (moved != 0) {
             if (moved + alike >= m->pageblock_pages / 2)
                 pageblock_set_mt(m, first + offset, start_mt);
@@ -526,7 +552,8 @@ static void steal(struct machine *m, struct zone *z, struct section *s, uint64_t
     move_chunk(m, z, s, offset, start_mt);
 }
 
-static bool take_fallback(struct machine *m, struct zone *z, unsigned order, unsigned mt, bool nofragment)
+static bool take_fallback(struct machine *m, struct zone *z, unsigned order, unsigned mt,
+                          bool nofragment)
 {
     unsigned min_order = nofragment && order < m->pageblock_order ? m->pageblock_order : order;
     int fallback = -1;
@@ -550,8 +577,8 @@ static bool take_fallback(struct machine *m, struct zone *z, unsigned order, uns
     return true;
 }
 
-bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind, bool nofragment,
-                 uint64_t *pfn)
+bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind,
+                 bool nofragment, uint64_t *pfn)
 {
     if (order > m->max_order)
         return false;
@@ -561,7 +588,8 @@ bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt,
     return true;
 }
 
-bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind)
+bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsigned mt,
+                         unsigned kind)
 {
     for (unsigned smaller = order; smaller < m->max_order; smaller++)
         if (free_list(z, smaller, mt)->head != 0)
@@ -586,8 +614,8 @@ bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsi
     return true;
 }
 
-bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned order, unsigned kind,
-                       uint64_t *pfn)
+bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned order,
+                       unsigned kind, uint64_t *pfn)
 {
     uint64_t at = start_pfn;
     struct folio folio;
@@ -658,7 +686,8 @@ void buddy_drain(struct machine *m, struct zone *z)
 {
     struct folio folio;
 
-    while (z->held[KIND_PCP].head != 0 && folio_at(m, pfn_of_ref(m, z->held[KIND_PCP].head), &folio))
+    while (z->held[KIND_PCP].head != 0 &&
+           folio_at(m, pfn_of_ref(m, z->held[KIND_PCP].head), &folio))
         buddy_free(m, &folio);
 }
 
@@ -672,8 +701,8 @@ void buddy_give_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, 
         struct section *s = section_of(m, pfn);
         uint64_t offset = pfn & (m->pages_per_section - 1);
         struct zone *z = zone_in_section(m, s, offset);
-        if (offset == 0 && end_pfn - pfn >= m->pages_per_section && s->map == NULL && s->zones == NULL &&
-            s->blocks == NULL && s->kind == KIND_INSIDE) {
+        if (offset == 0 && end_pfn - pfn >= m->pages_per_section && s->map == NULL &&
+            s->zones == NULL && s->blocks == NULL && s->kind == KIND_INSIDE) {
             s->kind = KIND_FREE;
             s->order = (uint8_t)m->max_order;
             s->nr_free = (uint32_t)m->pages_per_section;
@@ -711,10 +740,11 @@ void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         for (uint64_t offset = 0; s->map != NULL && offset < m->pages_per_section;) {
             unsigned kind = s->map[offset].kind;
             uint64_t pages = 1ull << s->map[offset].order;
-            bool unmanaged = kind == KIND_MEMMAP_SELF || kind == KIND_HOLE || kind == KIND_UNPLUGGED;
-            warn_on(m, kind != KIND_FREE && kind != KIND_POISONED && !unmanaged &&
-                           kind != KIND_OFFLINE,
-                    "a page goes offline that is held");
+            bool unmanaged = kind == KIND_MEMMAP_SELF || kind == KIND_HOLE ||
+                             kind == KIND_UNPLUGGED;
+            warn_on(
+                m, kind != KIND_FREE && kind != KIND_POISONED && !unmanaged && kind != KIND_OFFLINE,
+                "a page goes offline that is held");
             if (kind == KIND_FREE)
                 free_del(m, z, s, offset);
             else
@@ -742,7 +772,8 @@ void buddy_isolate_section(struct machine *m, struct section *s, bool isolated, 
         list_add_tail(m, section_list(m, s), ref_of(m, s, 0), m->chunks_per_section);
         count_free(z, s->mt, (int64_t)s->nr_free);
     }
-    z->nr_isolated_blocks += isolated ? m->pageblocks_per_section : -(uint64_t)m->pageblocks_per_section;
+    z->nr_isolated_blocks += isolated ? m->pageblocks_per_section
+                                      : -(uint64_t)m->pageblocks_per_section;
 }
 
 void buddy_settle(struct machine *m, struct section *s)

@@ -2,7 +2,8 @@
  * contig.c - take a range of pages away from the allocator while it is online, and give it back.
  *
  * Owns: the order of the steps and their undo. Does not own: isolation, migration, free lists.
- * Linux: mm/page_alloc.c alloc_contig_range(); drivers/virtio/virtio_mem.c virtio_mem_fake_offline(), _fake_online().
+ * Linux: mm/page_alloc.c alloc_contig_range(); drivers/virtio/virtio_mem.c
+ * virtio_mem_fake_offline(), _fake_online().
  */
 #include <errno.h>
 
@@ -20,7 +21,8 @@ static bool all_free(struct machine *m, uint64_t start_pfn, uint64_t end_pfn)
     return true;
 }
 
-/* Move out what can move. Unlike memory that is to go offline, what is in here may stay on its node. */
+/* Move out what can move. Unlike memory that is to go offline, what is in here may stay on its
+ * node. */
 static int empty(struct machine *m, uint64_t start_pfn, uint64_t end_pfn)
 {
     uint64_t pfn;
@@ -34,8 +36,8 @@ static int empty(struct machine *m, uint64_t start_pfn, uint64_t end_pfn)
     }
     if (all_free(m, start_pfn, end_pfn))
         return 0;
-    return fail(m, -EBUSY, "something between page 0x%llx and 0x%llx cannot move now", (unsigned long long)start_pfn,
-                (unsigned long long)end_pfn - 1);
+    return fail(m, -EBUSY, "something between page 0x%llx and 0x%llx cannot move now",
+                (unsigned long long)start_pfn, (unsigned long long)end_pfn - 1);
 }
 
 int contig_take(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)

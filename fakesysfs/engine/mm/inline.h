@@ -1,5 +1,6 @@
 /*
- * inline.h - the few functions that every path of a page runs through, so short that a call would cost more than they do.
+ * inline.h - the few functions that every path of a page runs through, so short that a call would
+ * cost more than they do.
  *
  * Owns nothing: each belongs to the file that its heading names. machine.h includes it at its end.
  * They call nothing but each other.
@@ -15,10 +16,12 @@ static inline void *radix_get(const struct radix *r, uint64_t nr)
 {
     uint64_t chunk = nr >> RADIX_SHIFT;
 
-    return chunk < r->nr_chunks && r->chunk[chunk] != NULL ? r->chunk[chunk][nr & (RADIX_SIZE - 1)] : NULL;
+    return chunk < r->nr_chunks && r->chunk[chunk] != NULL ? r->chunk[chunk][nr & (RADIX_SIZE - 1)]
+                                                           : NULL;
 }
 
-static inline struct section *section_get(const struct machine *m, uint64_t section_nr) /* NULL: not present */
+static inline struct section *section_get(const struct machine *m,
+                                          uint64_t section_nr) /* NULL: not present */
 {
     return (struct section *)radix_get(&m->sections, section_nr);
 }
@@ -50,7 +53,8 @@ static inline struct section *section_by_index(const struct machine *m, uint32_t
 
 static inline struct section *section_of_ref(const struct machine *m, ref_t ref)
 {
-    return (ref & REF_SECTION) != 0 ? section_by_index(m, ref & ~REF_SECTION) : m->slots[ref >> m->section_page_shift];
+    return (ref & REF_SECTION) != 0 ? section_by_index(m, ref & ~REF_SECTION)
+                                    : m->slots[ref >> m->section_page_shift];
 }
 
 static inline struct page *page_of_ref(const struct machine *m, ref_t ref) /* not for sections */
@@ -64,7 +68,8 @@ static inline ref_t ref_of(const struct machine *m, const struct section *s, uin
     return s->map == NULL ? REF_SECTION | s->index : s->base + (ref_t)offset;
 }
 
-static inline ref_t ref_of_page(const struct section *s, uint64_t offset) /* of a detailed section */
+static inline ref_t ref_of_page(const struct section *s,
+                                uint64_t offset) /* of a detailed section */
 {
     return s->base + (ref_t)offset;
 }
@@ -128,7 +133,8 @@ static inline void list_del(const struct machine *m, struct list *list, ref_t re
 
 /* ---- pageblock.c ---- */
 
-static inline unsigned pageblock_mt_of(const struct machine *m, const struct section *s, unsigned block_in_section)
+static inline unsigned pageblock_mt_of(const struct machine *m, const struct section *s,
+                                       unsigned block_in_section)
 {
     (void)m;
     if (s->blocks == NULL)
@@ -144,7 +150,8 @@ static inline struct zone *zone_by_index(struct machine *m, int index) /* -1: NU
     return index < 0 ? NULL : m->zones[index];
 }
 
-static inline struct zone *zone_in_section(struct machine *m, const struct section *s, uint64_t offset)
+static inline struct zone *zone_in_section(struct machine *m, const struct section *s,
+                                           uint64_t offset)
 {
     return zone_by_index(m, s->zones != NULL ? s->zones[offset >> m->pageblock_order] : s->zone);
 }
@@ -154,7 +161,8 @@ static inline bool zone_managed(const struct zone *z)
     return z->managed != 0;
 }
 
-static inline bool zone_watermark_ok(const struct zone *z, unsigned order, uint64_t mark, enum zone_type highest)
+static inline bool zone_watermark_ok(const struct zone *z, unsigned order, uint64_t mark,
+                                     enum zone_type highest)
 {
     uint64_t needed = mark + z->lowmem_reserve[highest];
 

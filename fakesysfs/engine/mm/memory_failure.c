@@ -1,8 +1,8 @@
 /*
  * memory_failure.c - pages that are taken out of use because their memory is bad.
  *
- * Owns: soft and hard offlining of one page, what is logged and counted. Does not own: the files that ask for it
- * (memory_block.c), what a later onlining of the block says (memory_block.c).
+ * Owns: soft and hard offlining of one page, what is logged and counted. Does not own: the files
+ * that ask for it (memory_block.c), what a later onlining of the block says (memory_block.c).
  * Linux: mm/memory-failure.c soft_offline_page(), memory_failure().
  */
 #include <errno.h>
@@ -28,7 +28,8 @@ static int move_and_take(struct machine *m, struct folio *folio, uint64_t pfn)
     uint64_t to;
 
     if (folio->kind == KIND_HUGETLB) {
-        hugetlb_count(m, KIND_HUGETLB, -(1ll << folio->order)); /* dissolved: the pool has one less */
+        hugetlb_count(m, KIND_HUGETLB,
+                      -(1ll << folio->order)); /* dissolved: the pool has one less */
     } else {
         enum zone_type highest = z->type == ZONE_MOVABLE ? ZONE_MOVABLE : ZONE_NORMAL;
         if (pages_alloc(m, folio->kind, folio->order, highest, z->nid, 0, &to) != 0)
@@ -70,7 +71,8 @@ int page_soft_offline(struct machine *m, uint64_t pfn)
         return fail(m, -ENXIO, "there is no memory at page 0x%llx", (unsigned long long)pfn);
     if (!fetch(m, pfn, &folio) || folio.kind == KIND_HOLE)
         return has(m, F_soft_offline_online_check)
-                   ? fail(m, -EIO, "page 0x%llx is in a section that is not online", (unsigned long long)pfn)
+                   ? fail(m, -EIO, "page 0x%llx is in a section that is not online",
+                          (unsigned long long)pfn)
                    : fail(m, -ENXIO, "page 0x%llx is not in use", (unsigned long long)pfn);
     if (folio.kind == KIND_POISONED) {
         tell_already_poisoned(m, pfn);
@@ -85,7 +87,8 @@ int page_soft_offline(struct machine *m, uint64_t pfn)
     }
     if (kind_mobility(folio.kind) != MOBILITY_MOVABLE) {
         klog(m, "Memory failure: 0x%llx: unhandlable page.", (unsigned long long)pfn);
-        return fail(m, -EIO, "page 0x%llx is %s: it cannot be handled", (unsigned long long)pfn, kind_name(folio.kind));
+        return fail(m, -EIO, "page 0x%llx is %s: it cannot be handled", (unsigned long long)pfn,
+                    kind_name(folio.kind));
     }
     if (folio.pins != 0 || move_and_take(m, &folio, pfn) != 0) {
         klog(m, "soft offline: 0x%llx: page migration failed 1", (unsigned long long)pfn);
@@ -109,10 +112,13 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
     switch (folio.kind) {
     case KIND_POISONED:
         if (has(m, F_hard_offline_action_line))
-            klog(m, "Memory failure: 0x%llx: recovery action for already poisoned page: Failed", nr);
+            klog(m, "Memory failure: 0x%llx: recovery action for already poisoned page: Failed",
+                 nr);
         else
             klog(m, "Memory failure: 0x%llx: already hardware poisoned", nr);
-        return has(m, F_hard_offline_ehwpoison) ? fail(m, -EHWPOISON, "page 0x%llx is poisoned already", nr) : 0;
+        return has(m, F_hard_offline_ehwpoison)
+                   ? fail(m, -EHWPOISON, "page 0x%llx is poisoned already", nr)
+                   : 0;
     case KIND_FREE:
         buddy_take_page(m, pfn);
         page = "free buddy page";
@@ -131,9 +137,11 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
     default:
         klog(m, "Memory failure: 0x%llx: unhandlable page.", nr);
         klog(m, "Memory failure: 0x%llx: recovery action for unknown page: Ignored", nr);
-        return fail(m, -EBUSY, "page 0x%llx is %s: it cannot be handled", nr, kind_name(folio.kind));
+        return fail(m, -EBUSY, "page 0x%llx is %s: it cannot be handled", nr,
+                    kind_name(folio.kind));
     }
-    if (folio.kind != KIND_FREE) { /* what it held is lost: the owner gets SIGBUS, the page never comes back */
+    if (folio.kind !=
+        KIND_FREE) { /* what it held is lost: the owner gets SIGBUS, the page never comes back */
         buddy_free(m, &folio);
         buddy_take_page(m, pfn);
     }

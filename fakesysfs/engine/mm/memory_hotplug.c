@@ -1,10 +1,11 @@
 /*
  * memory_hotplug.c - ranges of page frames come, go online, go offline, go.
  *
- * Owns: the order of the steps and their undo, present counters, sections' zones, the memmap of hot-added memory,
- * notifiers and their error injection, the table of memory groups. Does not own: memory blocks and their states, any text
- * (memory_block.c); free lists (buddy.c).
- * Linux: mm/memory_hotplug.c register_memory_resource(), check_hotplug_memory_range(), online_pages(), offline_pages().
+ * Owns: the order of the steps and their undo, present counters, sections' zones, the memmap of
+ * hot-added memory, notifiers and their error injection, the table of memory groups. Does not own:
+ * memory blocks and their states, any text (memory_block.c); free lists (buddy.c). Linux:
+ * mm/memory_hotplug.c register_memory_resource(), check_hotplug_memory_range(), online_pages(),
+ * offline_pages().
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@ struct memmap { /* pages that hold the struct pages of one hot-added section */
 /* The largest range that could be mapped; -E2BIG beyond. Kernels before 5.10 do not ask. */
 static int range_allowed(struct machine *m, uint64_t start, uint64_t size_bytes)
 {
-    uint64_t limit = m->max_phys_bits >= 64 ? UINT64_MAX : (1ull << m->max_phys_bits) - 1, end = start + size_bytes;
+    uint64_t limit = m->max_phys_bits >= 64 ? UINT64_MAX : (1ull << m->max_phys_bits) - 1,
+             end = start + size_bytes;
 
     if (has(m, F_range_check)) {
         TRACE(m, "mhp_range_allowed");
@@ -36,10 +38,12 @@ static int range_allowed(struct machine *m, uint64_t start, uint64_t size_bytes)
         klog(m, "Hotplug memory [0x%llx-0x%llx] exceeds maximum addressable range [0x0-0x%llx]",
              (unsigned long long)start, (unsigned long long)end, (unsigned long long)limit);
     else
-        klog(m, "Hotplugged memory exceeds maximum addressable address, range=0x%llx-0x%llx, maximum=0x%llx",
-             (unsigned long long)start, (unsigned long long)end - 1, (unsigned long long)limit);
-    return fail(m, -E2BIG, "0x%llx is beyond the largest address of memory, 0x%llx", (unsigned long long)start,
-                (unsigned long long)limit);
+        klog(
+            m,
+            "Hotplugged memory exceeds maximum addressable address, range=0x%llx-0x%llx, maximum=0x%llx",
+            (unsigned long long)start, (unsigned long long)end - 1, (unsigned long long)limit);
+    return fail(m, -E2BIG, "0x%llx is beyond the largest address of memory, 0x%llx",
+                (unsigned long long)start, (unsigned long long)limit);
 }
 
 int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const char *name)
@@ -50,7 +54,8 @@ int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const ch
     if (has(m, F_mem_limit_e2big) && m->mem_limit != 0 && start + size_bytes > m->mem_limit)
         return fail(m, -E2BIG, "0x%llx to 0x%llx is beyond mem=0x%llx", (unsigned long long)start,
                     (unsigned long long)(start + size_bytes - 1), (unsigned long long)m->mem_limit);
-    if ((err = range_allowed(m, start, size_bytes)) != 0 || (err = fault_at(m, "range_add/resource")) != 0)
+    if ((err = range_allowed(m, start, size_bytes)) != 0 ||
+        (err = fault_at(m, "range_add/resource")) != 0)
         return err;
     TRACE(m, "__request_region");
     TRACE_LEAF(m, "__request_resource");
@@ -59,8 +64,10 @@ int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const ch
                                has(m, F_resource_busy_only));
     else
         err = -EEXIST;
-    return err == 0 ? 0 : fail(m, err, "0x%llx to 0x%llx overlaps what is there already (see /proc/iomem)",
-                               (unsigned long long)start, (unsigned long long)(start + size_bytes - 1));
+    return err == 0
+               ? 0
+               : fail(m, err, "0x%llx to 0x%llx overlaps what is there already (see /proc/iomem)",
+                      (unsigned long long)start, (unsigned long long)(start + size_bytes - 1));
 }
 
 void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes)
@@ -75,9 +82,11 @@ int range_check(struct machine *m, uint64_t start, uint64_t size_bytes)
     if (size_bytes != 0 && start % m->block_bytes == 0 && size_bytes % m->block_bytes == 0)
         return 0;
     klog(m, "Block size [0x%llx] unaligned hotplug range: start 0x%llx, size 0x%llx",
-         (unsigned long long)m->block_bytes, (unsigned long long)start, (unsigned long long)size_bytes);
-    return fail(m, -EINVAL, "0x%llx, size 0x%llx is not a multiple of the block size 0x%llx", (unsigned long long)start,
-                (unsigned long long)size_bytes, (unsigned long long)m->block_bytes);
+         (unsigned long long)m->block_bytes, (unsigned long long)start,
+         (unsigned long long)size_bytes);
+    return fail(m, -EINVAL, "0x%llx, size 0x%llx is not a multiple of the block size 0x%llx",
+                (unsigned long long)start, (unsigned long long)size_bytes,
+                (unsigned long long)m->block_bytes);
 }
 
 /* ---- sections and their memmap ---- */
@@ -104,10 +113,13 @@ void memmap_destroy_all(struct machine *m)
     radix_free(&m->memmaps);
 }
 
-/* A section's struct pages come from the node's other memory: one huge page where there is one, smaller ones else. */
+/* A section's struct pages come from the node's other memory: one huge page where there is one,
+ * smaller ones else. */
 static int memmap_alloc(struct machine *m, uint64_t section_nr, int nid)
 {
-    uint64_t nr_pages = (m->pages_per_section * m->struct_page_bytes + m->page_bytes - 1) / m->page_bytes, got = 0;
+    uint64_t nr_pages = (m->pages_per_section * m->struct_page_bytes + m->page_bytes - 1) /
+                        m->page_bytes,
+             got = 0;
     struct memmap *map = xcalloc(1, sizeof *map + nr_pages * sizeof *map->pfn);
     unsigned order = 0;
 
@@ -175,7 +187,8 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
               int (*added)(struct machine *m, uint64_t section_nr, void *ctx), void *ctx)
 {
     uint64_t first = start >> m->page_shift >> m->section_page_shift;
-    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift, end_added = first;
+    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift,
+             end_added = first;
     int err = 0;
 
     TRACE(m, "arch_add_memory");
@@ -226,7 +239,8 @@ void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes)
         if (s == NULL)
             continue;
         direct_map_remove(m, s);
-        /* The marks of poisoned pages go with their memmap; kernels that count by block see to it with the block. */
+        /* The marks of poisoned pages go with their memmap; kernels that count by block see to it
+         * with the block. */
         m->poisoned_pages -= has(m, F_poison_kept_per_block) ? 0 : s->nr_poisoned;
     }
     sections_remove(m, first, end);
@@ -270,8 +284,9 @@ int memory_group_new(struct machine *m, struct memory_group group)
 
 /* ---- notifiers ---- */
 
-/* Tell the chain that memory is about to go online or offline. Subscribers of ours: error injection, fault
- * points, and of what is to go online the driver of virtio-mem: what goes offline it lets go. */
+/* Tell the chain that memory is about to go online or offline. Subscribers of ours: error
+ * injection, fault points, and of what is to go online the driver of virtio-mem: what goes offline
+ * it lets go. */
 static int notify(struct machine *m, bool online, uint64_t start_pfn)
 {
     int injected = online ? m->inject_going_online : m->inject_going_offline;
@@ -288,7 +303,8 @@ static int notify(struct machine *m, bool online, uint64_t start_pfn)
     return err == 0 && online ? vmem_going_online(m, start_pfn) : err;
 }
 
-/* What the chains are told and nobody of ours has a say in: that it was called off, that it is done. */
+/* What the chains are told and nobody of ours has a say in: that it was called off, that it is
+ * done. */
 void memory_notify(struct machine *m)
 {
     TRACE(m, "memory_notify");
@@ -296,7 +312,8 @@ void memory_notify(struct machine *m)
     TRACE_LEAF(m, "notifier_call_chain");
 }
 
-/* Later kernels have a chain for the first memory of a node that comes, and the last one that goes. */
+/* Later kernels have a chain for the first memory of a node that comes, and the last one that goes.
+ */
 static void node_notify(struct machine *m, bool first_or_last)
 {
     if (has(m, F_node_notifier) && first_or_last)
@@ -324,7 +341,8 @@ static void adjust_present(struct machine *m, uint64_t start_pfn, uint64_t nr_pa
         group->present_kernel += (uint64_t)pages;
 }
 
-static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z)
+static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t nr_pages,
+                               struct zone *z)
 {
     TRACE(m, "move_pfn_range_to_zone");
     TRACE_LEAF(m, "clear_zone_contiguous");
@@ -334,7 +352,9 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
         struct section *s = section_of(m, pfn);
         s->zone = z->index;
         zone_track_section(m, s, true);
-        s->kind = has(m, F_pageoffline_init) ? KIND_OFFLINE : KIND_RESERVED; /* until somebody may have its pages */
+        s->kind = has(m, F_pageoffline_init)
+                      ? KIND_OFFLINE
+                      : KIND_RESERVED; /* until somebody may have its pages */
         s->nr_poisoned = 0;
         pageblock_set_all(m, s, MT_MOVABLE);
         if (has(m, F_online_isolated))
@@ -347,8 +367,8 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
     TRACE_LEAF(m, "pfn_to_online_page");
 }
 
-static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
-                                   bool shrink)
+static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64_t nr_pages,
+                                   struct zone *z, bool shrink)
 {
     TRACE(m, "remove_pfn_range_from_zone");
     TRACE_LEAF(m, "clear_zone_contiguous");
@@ -391,16 +411,19 @@ static int sections_probed(struct machine *m, uint64_t start_pfn, uint64_t nr_pa
         const struct section *s = section_of(m, pfn);
         if (s != NULL && (s->state & SECTION_ONLINE) == 0)
             continue;
-        klog(m, "section %llu pfn[%llx, %llx) %s", (unsigned long long)(pfn >> m->section_page_shift),
-             (unsigned long long)pfn, (unsigned long long)(pfn + m->pages_per_section),
+        klog(m, "section %llu pfn[%llx, %llx) %s",
+             (unsigned long long)(pfn >> m->section_page_shift), (unsigned long long)pfn,
+             (unsigned long long)(pfn + m->pages_per_section),
              s == NULL ? "not present" : "is already online");
-        return fail(m, -EBUSY, "section %llu is %s", (unsigned long long)(pfn >> m->section_page_shift),
+        return fail(m, -EBUSY, "section %llu is %s",
+                    (unsigned long long)(pfn >> m->section_page_shift),
                     s == NULL ? "not there" : "online already");
     }
     return 0;
 }
 
-/* Of a block of a virtio-mem device only what is plugged is given; the rest is held. Returns the range's pages. */
+/* Of a block of a virtio-mem device only what is plugged is given; the rest is held. Returns the
+ * range's pages. */
 static uint64_t give_plugged(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
     uint64_t end_pfn = start_pfn + nr_pages, next;
@@ -432,8 +455,10 @@ static uint64_t give_ram(struct machine *m, uint64_t start_pfn, uint64_t nr_page
     }
     for (uint64_t pfn = start_pfn, next; pfn < end_pfn; pfn = next) {
         struct section *s = section_of(m, pfn);
-        uint64_t here = resource_ram_pages(m, pfn, 1), end_section = (pfn | (m->pages_per_section - 1)) + 1;
-        for (next = pfn + 1; next < end_section && next < end_pfn && resource_ram_pages(m, next, 1) == here;)
+        uint64_t here = resource_ram_pages(m, pfn, 1),
+                 end_section = (pfn | (m->pages_per_section - 1)) + 1;
+        for (next = pfn + 1;
+             next < end_section && next < end_pfn && resource_ram_pages(m, next, 1) == here;)
             next++;
         section_detail(m, s, NULL);
         if (here != 0)
@@ -454,8 +479,8 @@ static uint64_t pages_kept_by_cpu(struct machine *m, struct zone *z, uint64_t nr
     return high - batch + (z->kind_pages[KIND_PCP] + nr_pages - high) % batch;
 }
 
-int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
-                 uint64_t nr_vmemmap)
+int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
+                 struct memory_group *group, uint64_t nr_vmemmap)
 {
     bool was_populated = zone_populated(z), first_of_node = m->nodes[z->nid].present == 0;
     int err = nr_vmemmap != 0 ? fault_at(m, "online/memmap") : 0;
@@ -520,7 +545,8 @@ failed_notify:
 
 /* ---- offline ---- */
 
-/* A pass that moved nothing will hardly do better at once: wait a little, as a real pass would have taken. */
+/* A pass that moved nothing will hardly do better at once: wait a little, as a real pass would have
+ * taken. */
 static void pause_pass(struct machine *m, unsigned futile)
 {
     struct timespec pause = {.tv_nsec = (futile < 10 ? 1 : 5) * 1000000L};
@@ -548,7 +574,8 @@ static void drain_pass(struct machine *m, struct zone *z, unsigned futile)
     TRACE_LEAF(m, "drain_pages_zone");
 }
 
-/* Move everything out; ends when the range is empty, at a page that never will move, or with a signal. */
+/* Move everything out; ends when the range is empty, at a page that never will move, or with a
+ * signal. */
 static int empty_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
     uint64_t end_pfn = start_pfn + nr_pages, pfn;
@@ -564,7 +591,8 @@ static int empty_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
             ret = scan_movable(m, pfn, end_pfn, &pfn);
             if (ret == 0) {
                 bool trace_on = m->trace_on;
-                m->trace_on = trace_on && futile == 0; /* one pass shows what every further one does */
+                m->trace_on = trace_on &&
+                              futile == 0; /* one pass shows what every further one does */
                 uint64_t before = m->pgmigrate_success;
                 migrate_range(m, pfn, end_pfn, &told);
                 m->trace_on = trace_on;
@@ -609,13 +637,14 @@ static void pcp_enable(struct machine *m, struct zone *z)
     TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
 }
 
-int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
-                  uint64_t nr_vmemmap)
+int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
+                  struct memory_group *group, uint64_t nr_vmemmap)
 {
     struct unmovable why = {0};
     int err;
 
-    (void)nr_vmemmap; /* those pages stay where they are; buddy_take_range() knows them by their kind */
+    (void)nr_vmemmap; /* those pages stay where they are; buddy_take_range() knows them by their
+                         kind */
     TRACE(m, "offline_pages");
     if (has(m, F_offline_holes_einval)) {
         TRACE(m, "walk_system_ram_range");
@@ -658,7 +687,9 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     }
     if (!zone_populated(z)) {
         TRACE_LEAF(m, "zone_pcp_reset");
-        zone_build_zonelists(m, has(m, F_fallback_skips_memoryless) ? -1 : z->nid); /* N_MEMORY is cleared before, or after */
+        zone_build_zonelists(m, has(m, F_fallback_skips_memoryless)
+                                    ? -1
+                                    : z->nid); /* N_MEMORY is cleared before, or after */
     }
     node_notify(m, last_of_node);
     if (last_of_node)

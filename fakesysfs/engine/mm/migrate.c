@@ -1,15 +1,17 @@
 /*
  * migrate.c - move what can move out of a range of pages that is going offline.
  *
- * Owns: which folio is next, where its pages go (nodes and zones as Linux chooses them), what is logged when one cannot
- * go. Does not own: the retry and the signal (memory_hotplug.c), isolation.
+ * Owns: which folio is next, where its pages go (nodes and zones as Linux chooses them), what is
+ * logged when one cannot go. Does not own: the retry and the signal (memory_hotplug.c), isolation.
  * Linux: mm/memory_hotplug.c scan_movable_pages(), do_migrate_range(); mm/migrate.c.
  */
 #include <errno.h>
 
 #include "machine.h"
 
-enum { TOLD_LIMIT = 10 }; /* the kernel's rate limit: ten messages per operation here, whatever its duration */
+enum {
+    TOLD_LIMIT = 10
+}; /* the kernel's rate limit: ten messages per operation here, whatever its duration */
 
 int scan_movable(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, uint64_t *pfn)
 {
@@ -22,10 +24,13 @@ int scan_movable(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, uint64
             folio = (struct folio){.pfn = section_first_pfn(m, folio.s) + m->pages_per_section - 1};
             continue;
         }
-        if (folio.kind == KIND_OFFLINE) /* somebody took it away from the allocator and holds on to it */
-            return fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)folio.pfn, kind_name(folio.kind));
+        if (folio.kind ==
+            KIND_OFFLINE) /* somebody took it away from the allocator and holds on to it */
+            return fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)folio.pfn,
+                        kind_name(folio.kind));
         /* Free huge pages are dissolved later; huge pages in use move like others. */
-        if (kind_mobility(folio.kind) == MOBILITY_MOVABLE && (folio.kind != KIND_HUGETLB || folio.pins != 0)) {
+        if (kind_mobility(folio.kind) == MOBILITY_MOVABLE &&
+            (folio.kind != KIND_HUGETLB || folio.pins != 0)) {
             *pfn = folio.pfn;
             return 0;
         }
@@ -50,7 +55,8 @@ static void tell_failure(struct machine *m, const struct folio *folio, int ret, 
     if (told == NULL || (*told >= TOLD_LIMIT && has(m, F_migrate_ratelimit)))
         return;
     if (*told < 2 * TOLD_LIMIT) {
-        klog(m, "migrating pfn %llx failed ret:%d%s", (unsigned long long)folio->pfn, ret, has(m, F_migrate_newline) ? "" : " ");
+        klog(m, "migrating pfn %llx failed ret:%d%s", (unsigned long long)folio->pfn, ret,
+             has(m, F_migrate_newline) ? "" : " ");
         dump_page(m, folio->pfn, "migration failure");
     }
     (*told)++;
@@ -63,7 +69,8 @@ static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
     uint64_t to;
 
     if (folio->pins != 0) {
-        fail(m, 1, "page 0x%llx (%s) is pinned", (unsigned long long)folio->pfn, kind_name(folio->kind));
+        fail(m, 1, "page 0x%llx (%s) is pinned", (unsigned long long)folio->pfn,
+             kind_name(folio->kind));
         return 1; /* one page was not migrated */
     }
     int err = fault_at(m, "migrate/move");
@@ -71,7 +78,8 @@ static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
         return err;
     if ((err = fault_at(m, "migrate/alloc")) != 0)
         return err;
-    /* A page of a kernel zone stays within kernel zones: its target is asked for without __GFP_HIGHMEM. */
+    /* A page of a kernel zone stays within kernel zones: its target is asked for without
+     * __GFP_HIGHMEM. */
     enum zone_type highest = z->type == ZONE_MOVABLE ? ZONE_MOVABLE : ZONE_NORMAL;
     err = pages_alloc(m, folio->kind, folio->order, highest, z->nid, nodes, &to);
     if (err != 0)
@@ -95,7 +103,8 @@ uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
             online = folio_at(m, section_first_pfn(m, folio.s) + m->pages_per_section, &folio);
             continue;
         }
-        if (kind_mobility(folio.kind) == MOBILITY_MOVABLE && (folio.kind != KIND_HUGETLB || folio.pins != 0)) {
+        if (kind_mobility(folio.kind) == MOBILITY_MOVABLE &&
+            (folio.kind != KIND_HUGETLB || folio.pins != 0)) {
             if (nodes == 0)
                 nodes = target_nodes(m, folio.s->nid);
             int ret = move_folio(m, &folio, nodes);

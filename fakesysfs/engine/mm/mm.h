@@ -1,8 +1,8 @@
 /*
  * mm.h - page frames: sections, zones, nodes, free lists, and the prototypes of mm/.
  *
- * Owns: the structs of memory with their invariants, which machine_check() walks. Does not own: memory blocks (devices.h), any text
- * of a file.
+ * Owns: the structs of memory with their invariants, which machine_check() walks. Does not own:
+ * memory blocks (devices.h), any text of a file.
  */
 #ifndef FAKESYSFS_MM_H
 #define FAKESYSFS_MM_H
@@ -10,7 +10,7 @@
 #include "base/base.h"
 
 enum {
-    MAX_ORDERS = 14,  /* largest order any architecture uses, plus one */
+    MAX_ORDERS = 14, /* largest order any architecture uses, plus one */
     MAX_NODES = 64,
     RADIX_SHIFT = 10, /* sections and blocks are found by a two-level table of 2^10 each */
     RADIX_SIZE = 1 << RADIX_SHIFT,
@@ -18,17 +18,27 @@ enum {
 
 enum zone_type { ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE, ZONE_DEVICE, NR_ZONES };
 
-enum migratetype { MT_UNMOVABLE, MT_MOVABLE, MT_RECLAIMABLE, MT_HIGHATOMIC, MT_CMA, MT_ISOLATE, NR_MT };
+enum migratetype {
+    MT_UNMOVABLE,
+    MT_MOVABLE,
+    MT_RECLAIMABLE,
+    MT_HIGHATOMIC,
+    MT_CMA,
+    MT_ISOLATE,
+    NR_MT
+};
 
 /* Who holds a page. Order matters only in that lists of folios exist from KIND_ANON on. */
 enum page_kind {
-    KIND_INSIDE,      /* not a head: the page belongs to the folio or chunk that begins before it */
-    KIND_HOLE,        /* no RAM here */
-    KIND_RESERVED,    /* PageReserved: kernel image, boot memmap, firmware; never given to the buddy */
-    KIND_FREE,        /* in the buddy's lists */
-    KIND_POISONED,    /* taken out of use by memory failure */
-    KIND_MEMMAP_SELF, /* memmap_on_memory: the block's own memmap lives here; present, not managed */
-    KIND_UNPLUGGED,   /* of a virtio-mem block that is online, but not plugged in whole; present, not managed */
+    KIND_INSIDE,   /* not a head: the page belongs to the folio or chunk that begins before it */
+    KIND_HOLE,     /* no RAM here */
+    KIND_RESERVED, /* PageReserved: kernel image, boot memmap, firmware; never given to the buddy */
+    KIND_FREE,     /* in the buddy's lists */
+    KIND_POISONED, /* taken out of use by memory failure */
+    KIND_MEMMAP_SELF, /* memmap_on_memory: the block's own memmap lives here; present, not managed
+                       */
+    KIND_UNPLUGGED, /* of a virtio-mem block that is online, but not plugged in whole; present, not
+                       managed */
     KIND_ANON,
     KIND_FILE,
     KIND_SHMEM,
@@ -37,19 +47,26 @@ enum page_kind {
     KIND_PAGETABLES,
     KIND_KERNEL,
     KIND_KERNEL_STACK,
-    KIND_MEMMAP,      /* memmap of hot-added memory */
-    KIND_HUGETLB,     /* huge page in the pool: free there, or used when pinned/reserved by load */
-    KIND_OFFLINE,     /* ballooned: PageOffline */
-    KIND_PCP,         /* free, but on the list of a CPU: nobody's, and yet not counted as free */
+    KIND_MEMMAP,  /* memmap of hot-added memory */
+    KIND_HUGETLB, /* huge page in the pool: free there, or used when pinned/reserved by load */
+    KIND_OFFLINE, /* ballooned: PageOffline */
+    KIND_PCP,     /* free, but on the list of a CPU: nobody's, and yet not counted as free */
     NR_KINDS
 };
 
 /* How isolation and migration treat a kind (kernel.md 5.4). */
-enum mobility { MOBILITY_MOVABLE, MOBILITY_UNMOVABLE, MOBILITY_SKIPPED, MOBILITY_RESERVED, MOBILITY_FREE };
+enum mobility {
+    MOBILITY_MOVABLE,
+    MOBILITY_UNMOVABLE,
+    MOBILITY_SKIPPED,
+    MOBILITY_RESERVED,
+    MOBILITY_FREE
+};
 
 /*
- * A list node: 0 is none; with the top bit set a whole uniform section, by its index in the pool of sections; else one
- * head page, by its index in machine->memmap. Section 0 and the first memmap are never used.
+ * A list node: 0 is none; with the top bit set a whole uniform section, by its index in the pool of
+ * sections; else one head page, by its index in machine->memmap. Section 0 and the first memmap are
+ * never used.
  */
 typedef uint32_t ref_t;
 #define REF_SECTION 0x80000000u
@@ -71,38 +88,39 @@ struct list { /* nr counts chunks or folios; a uniform section counts for all of
 /*
  * Invariants (machine_check):
  *   state has SECTION_ONLINE  =>  zone >= 0 or zones != NULL
- *   map == NULL and online    =>  uniform: kind, order valid; nr_free = kind == KIND_FREE ? pages_per_section : 0
- *   map != NULL               =>  the heads of map tile the section; nr_free = sum of 2^order over free heads;
- *                                 alike_pages = 0, or sum of 2^order over heads with (kind, order) == (alike_kind,
- *                                 alike_order); pages_per_section whenever the section could be uniform
- *   nr_isolated = pageblocks whose isolation is set
+ *   map == NULL and online    =>  uniform: kind, order valid; nr_free = kind == KIND_FREE ?
+ * pages_per_section : 0 map != NULL               =>  the heads of map tile the section; nr_free =
+ * sum of 2^order over free heads; alike_pages = 0, or sum of 2^order over heads with (kind, order)
+ * == (alike_kind, alike_order); pages_per_section whenever the section could be uniform nr_isolated
+ * = pageblocks whose isolation is set
  */
 struct section {
-    uint32_t nr;           /* section number = pfn >> section_page_shift */
-    uint32_t index;        /* in the pool of sections */
-    ref_t base;            /* of map[0], while detailed */
-    struct page *map;      /* in machine->memmap; NULL: uniform, or not online */
-    uint8_t *blocks;       /* PB_* per pageblock; NULL: all are `mt`, none isolated */
-    int16_t *zones;        /* zone index per pageblock where zones meet; else NULL */
-    ref_t next, prev;      /* list links while uniform */
-    uint32_t nr_free;      /* free pages in here, isolated ones too */
-    uint32_t alike_pages;  /* pages of folios of at least a pageblock that look like one of them */
-    uint32_t nr_poisoned;  /* stays while offline; the next onlining forgets it */
-    uint32_t nr_pinned;    /* folios with pins */
+    uint32_t nr;          /* section number = pfn >> section_page_shift */
+    uint32_t index;       /* in the pool of sections */
+    ref_t base;           /* of map[0], while detailed */
+    struct page *map;     /* in machine->memmap; NULL: uniform, or not online */
+    uint8_t *blocks;      /* PB_* per pageblock; NULL: all are `mt`, none isolated */
+    int16_t *zones;       /* zone index per pageblock where zones meet; else NULL */
+    ref_t next, prev;     /* list links while uniform */
+    uint32_t nr_free;     /* free pages in here, isolated ones too */
+    uint32_t alike_pages; /* pages of folios of at least a pageblock that look like one of them */
+    uint32_t nr_poisoned; /* stays while offline; the next onlining forgets it */
+    uint32_t nr_pinned;   /* folios with pins */
     uint16_t nr_isolated;
-    int16_t zone;          /* index into zones, -1: none, or several (see zones) */
-    int16_t nid;           /* node it was added to */
-    uint8_t state;         /* SECTION_* */
-    uint8_t mt;            /* migratetype of all pageblocks while blocks == NULL */
-    uint8_t kind, order;   /* while uniform and online */
+    int16_t zone;        /* index into zones, -1: none, or several (see zones) */
+    int16_t nid;         /* node it was added to */
+    uint8_t state;       /* SECTION_* */
+    uint8_t mt;          /* migratetype of all pageblocks while blocks == NULL */
+    uint8_t kind, order; /* while uniform and online */
     uint8_t alike_kind, alike_order;
 };
 #define SECTION_PRESENT 1u
 #define SECTION_ONLINE 2u
 #define SECTION_EARLY 4u
 #define SECTION_GIANT 8u /* the kernel maps it by pages of 1 GiB */
-#define SECTION_DESCENDING 16u /* while uniform and free: its chunks came to the list one by one, each before the last */
-#define PB_MT 0x0fu      /* mask of the migratetype */
+#define SECTION_DESCENDING \
+    16u /* while uniform and free: its chunks came to the list one by one, each before the last */
+#define PB_MT 0x0fu /* mask of the migratetype */
 #define PB_ISOLATED 0x80u
 
 struct radix { /* two levels: chunk[nr >> RADIX_SHIFT][nr & (RADIX_SIZE - 1)] */
@@ -114,9 +132,10 @@ struct radix { /* two levels: chunk[nr >> RADIX_SHIFT][nr & (RADIX_SIZE - 1)] */
 /*
  * managed  = pages handed to the buddy so far and not taken back
  * managed  = free + isolated_free + sum of kind_pages[KIND_ANON ...] + kind_pages[KIND_POISONED]
- * present  = managed + kind_pages[KIND_RESERVED] + kind_pages[KIND_MEMMAP_SELF] + kind_pages[KIND_UNPLUGGED]
- * spanned  = end_pfn - start_pfn >= present; 0 for an empty zone
- * free     = sum over order and migratetype except isolate of free_area[o][mt].nr << o; isolated_free the same of isolate
+ * present  = managed + kind_pages[KIND_RESERVED] + kind_pages[KIND_MEMMAP_SELF] +
+ * kind_pages[KIND_UNPLUGGED] spanned  = end_pfn - start_pfn >= present; 0 for an empty zone free =
+ * sum over order and migratetype except isolate of free_area[o][mt].nr << o; isolated_free the same
+ * of isolate
  */
 struct zone {
     int16_t index; /* nid * NR_ZONES + type */
@@ -124,17 +143,19 @@ struct zone {
     enum zone_type type;
     uint64_t start_pfn, end_pfn; /* span, end exclusive; both 0: empty */
     uint64_t present, present_early, managed;
-    struct radix sections;       /* those in it, online or on their way */
+    struct radix sections; /* those in it, online or on their way */
     struct list free_area[MAX_ORDERS][NR_MT];
     uint64_t free, isolated_free;
-    struct list held[NR_KINDS];      /* folios by kind, from KIND_ANON on; head is the youngest */
+    struct list held[NR_KINDS]; /* folios by kind, from KIND_ANON on; head is the youngest */
     uint64_t kind_pages[NR_KINDS];
     uint64_t nr_isolated_blocks;
     uint64_t min_wmark, low_wmark, high_wmark, promo_wmark;
     uint64_t lowmem_reserve[NR_ZONES];
-    uint64_t allocated, numa_hit, numa_miss, numa_foreign, numa_local, numa_other; /* pages, or events */
+    uint64_t allocated, numa_hit, numa_miss, numa_foreign, numa_local,
+        numa_other; /* pages, or events */
     unsigned pcp_disabled;
-    uint64_t users_due; /* the kernel itself starts to use it when nr_accesses gets here; 0: it does already, or never will */
+    uint64_t users_due; /* the kernel itself starts to use it when nr_accesses gets here; 0: it does
+                           already, or never will */
 };
 
 struct node {
@@ -145,7 +166,7 @@ struct node {
     unsigned nr_cpus;
     int fallback[MAX_NODES]; /* its zonelist; whatever has memory is in it (machine_check), once */
     unsigned nr_fallback;
-    uint64_t poisoned; /* memory_failure counters */
+    uint64_t poisoned;  /* memory_failure counters */
     uint64_t nr_blocks; /* memory blocks that lie in it, wholly or partly */
     struct zone zones[NR_ZONES];
 };
@@ -158,36 +179,42 @@ struct memory_group { /* a DIMM (static), or a device that grows (dynamic) */
     uint64_t max_pages, unit_pages, present_kernel, present_movable;
 };
 
-/* Of a block of a virtio-mem device. The one after OFFLINE, KERNEL, MOVABLE is the same, plugged in part. */
+/* Of a block of a virtio-mem device. The one after OFFLINE, KERNEL, MOVABLE is the same, plugged in
+ * part. */
 enum vmem_state {
     VMEM_UNUSED,  /* not plugged, not added */
     VMEM_PLUGGED, /* plugged, and yet not added: it could not be unplugged */
-    VMEM_OFFLINE, VMEM_OFFLINE_PARTIAL,
-    VMEM_KERNEL, VMEM_KERNEL_PARTIAL,
-    VMEM_MOVABLE, VMEM_MOVABLE_PARTIAL,
+    VMEM_OFFLINE,
+    VMEM_OFFLINE_PARTIAL,
+    VMEM_KERNEL,
+    VMEM_KERNEL_PARTIAL,
+    VMEM_MOVABLE,
+    VMEM_MOVABLE_PARTIAL,
     VMEM_ADDED,        /* big block mode: plugged and added */
     VMEM_FAKE_OFFLINE, /* ... and about to go: what goes online of it now stays unplugged */
     NR_VMEM_STATES
 };
 
 /*
- * plugged       = unit_bytes * number of plugged units; block_bytes * number of blocks ADDED in big block mode; and
- *                 of those PLUGGED in either
- * offline_bytes = bytes of the memory blocks it has added and that are offline
- * count[s]      = number of blocks with state s
+ * plugged       = unit_bytes * number of plugged units; block_bytes * number of blocks ADDED in big
+ * block mode; and of those PLUGGED in either offline_bytes = bytes of the memory blocks it has
+ * added and that are offline count[s]      = number of blocks with state s
  */
 struct virtio_mem {
     unsigned number; /* virtioN */
     int nid, group;
     uint64_t addr, region_bytes, usable_bytes, requested, plugged;
-    uint64_t host_requested, host_usable; /* what the host wants now; the driver has seen it when !config_changed */
-    bool config_changed, working, broken, left_over, removed; /* left_over: a block that is unplugged, but has not gone */
-    bool big; /* big block mode */
-    uint64_t block_bytes, unit_bytes; /* of its blocks: memory blocks, or larger; of what is plugged at a time */
-    unsigned units;                   /* per block */
-    uint64_t first;                   /* number of its first block: address / block_bytes */
-    uint64_t nr, cap;                 /* blocks ever used, the lowest ones */
-    uint8_t *state, *plugged_units;   /* of each block; of each unit of each block: 0 or 1 */
+    uint64_t host_requested,
+        host_usable; /* what the host wants now; the driver has seen it when !config_changed */
+    bool config_changed, working, broken, left_over,
+        removed; /* left_over: a block that is unplugged, but has not gone */
+    bool big;    /* big block mode */
+    uint64_t block_bytes,
+        unit_bytes;   /* of its blocks: memory blocks, or larger; of what is plugged at a time */
+    unsigned units;   /* per block */
+    uint64_t first;   /* number of its first block: address / block_bytes */
+    uint64_t nr, cap; /* blocks ever used, the lowest ones */
+    uint8_t *state, *plugged_units; /* of each block; of each unit of each block: 0 or 1 */
     uint64_t count[NR_VMEM_STATES], offline_bytes, offline_most;
 };
 
@@ -202,48 +229,64 @@ struct resource { /* a node of the tree behind /proc/iomem; end inclusive */
 /* ---- sparse.c; its shortest functions are in inline.h ---- */
 struct section *section_add(struct machine *m, uint64_t section_nr, int nid);
 void section_remove(struct machine *m, struct section *s);
-/* Give a uniform section its memmap. Its folios take its place in `list` (NULL: it is on none): free chunks ascending,
- * held folios descending, because the youngest stands first. A section that is neither gets a blank memmap. */
+/* Give a uniform section its memmap. Its folios take its place in `list` (NULL: it is on none):
+ * free chunks ascending, held folios descending, because the youngest stands first. A section that
+ * is neither gets a blank memmap. */
 void section_detail(struct machine *m, struct section *s, struct list *list);
-void section_drop_map(struct machine *m, struct section *s); /* free it; the caller has taken all pages off all lists */
-struct folio { /* a head page, wherever its section keeps it */
+void section_drop_map(
+    struct machine *m,
+    struct section *s); /* free it; the caller has taken all pages off all lists */
+struct folio {          /* a head page, wherever its section keeps it */
     struct section *s;
-    struct page *page; /* NULL: in a uniform section */
+    struct page *page;    /* NULL: in a uniform section */
     uint64_t pfn, offset; /* of the head; offset within the section */
     unsigned kind, order, pins;
 };
-bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio); /* the folio that holds pfn; false: not online */
-bool folio_next(struct machine *m, struct folio *folio); /* the one behind it, also where it has been freed meanwhile */
+bool folio_at(struct machine *m, uint64_t pfn,
+              struct folio *folio); /* the folio that holds pfn; false: not online */
+bool folio_next(
+    struct machine *m,
+    struct folio *folio); /* the one behind it, also where it has been freed meanwhile */
 uint64_t pfn_of_ref(struct machine *m, ref_t ref);
 void radix_set(struct radix *r, uint64_t nr, void *value);
 /* The smallest number >= from in use and its value, or false. Skips empty chunks. */
 bool radix_next(const struct radix *r, uint64_t from, uint64_t *nr, void **value);
-bool radix_prev(const struct radix *r, uint64_t from, uint64_t *nr, void **value); /* largest <= from */
+bool radix_prev(const struct radix *r, uint64_t from, uint64_t *nr,
+                void **value); /* largest <= from */
 void radix_free(struct radix *r);
 void sparse_destroy(struct machine *m);
 
 /* ---- resource.c ---- */
-/* As __request_region: 0, or -EEXIST. busy_only: descend into non-busy resources that contain the range. */
-int resource_request(struct machine *m, uint64_t start, uint64_t end, const char *name, unsigned flags, bool busy_only);
-void resource_merge(struct machine *m, uint64_t start); /* what is claimed there, with neighbours of its name */
-void resource_release(struct machine *m, uint64_t start, uint64_t end); /* may split or trim what it was part of */
-int resource_insert(struct machine *m, const struct boot_resource *list, size_t nr); /* the boot tree */
+/* As __request_region: 0, or -EEXIST. busy_only: descend into non-busy resources that contain the
+ * range. */
+int resource_request(struct machine *m, uint64_t start, uint64_t end, const char *name,
+                     unsigned flags, bool busy_only);
+void resource_merge(struct machine *m,
+                    uint64_t start); /* what is claimed there, with neighbours of its name */
+void resource_release(struct machine *m, uint64_t start,
+                      uint64_t end); /* may split or trim what it was part of */
+int resource_insert(struct machine *m, const struct boot_resource *list,
+                    size_t nr); /* the boot tree */
 /* Pages of busy System RAM in a range, as walk_system_ram_range() counts them. */
 uint64_t resource_ram_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void resource_print(struct machine *m, struct text *out); /* /proc/iomem */
 void resource_destroy(struct machine *m);
 
 /* ---- pageblock.c ---- */
-unsigned pageblock_mt(struct machine *m, uint64_t pfn); /* what free lists go by: MT_ISOLATE when isolated */
+unsigned pageblock_mt(struct machine *m,
+                      uint64_t pfn); /* what free lists go by: MT_ISOLATE when isolated */
 void pageblock_set_mt(struct machine *m, uint64_t pfn, unsigned mt);
 bool pageblock_isolated(struct machine *m, uint64_t pfn);
 /* mt_after: the migratetype when isolation ends; NR_MT: what it was before. */
 void pageblock_set_isolated(struct machine *m, uint64_t pfn, bool isolated, unsigned mt_after);
-void pageblock_set_all(struct machine *m, struct section *s, unsigned mt); /* the whole section, not isolated */
+void pageblock_set_all(struct machine *m, struct section *s,
+                       unsigned mt); /* the whole section, not isolated */
 /* A whole section that has no blocks array: isolate or un-isolate at once. */
-void pageblock_set_section_isolated(struct machine *m, struct section *s, bool isolated, unsigned mt_after);
-bool pageblock_all_alike(struct machine *m, const struct section *s); /* one migratetype, none isolated */
-void pageblock_fold(struct machine *m, struct section *s);            /* drop `blocks` when all alike */
+void pageblock_set_section_isolated(struct machine *m, struct section *s, bool isolated,
+                                    unsigned mt_after);
+bool pageblock_all_alike(struct machine *m,
+                         const struct section *s);         /* one migratetype, none isolated */
+void pageblock_fold(struct machine *m, struct section *s); /* drop `blocks` when all alike */
 
 /* ---- zone.c ---- */
 struct zone *zone_of(struct machine *m, uint64_t pfn); /* of an online section; NULL for none */
@@ -255,26 +298,33 @@ uint64_t zone_spanned(const struct zone *z);
 bool zone_populated(const struct zone *z); /* present pages */
 void zone_grow_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
 void zone_shrink_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
-void zone_track_section(struct machine *m, struct section *s, bool joins); /* or leaves the zones it names */
+void zone_track_section(struct machine *m, struct section *s,
+                        bool joins); /* or leaves the zones it names */
 void zone_destroy_all(struct machine *m);
 void node_update_span(struct machine *m, struct node *node);
 struct zone *zone_default_kernel(struct machine *m, int nid, uint64_t start_pfn, uint64_t nr_pages);
 struct zone *zone_movable(struct machine *m, int nid);
 /* zone_for_pfn_range(): which zone a range joins. group may be NULL. */
-struct zone *zone_for_range(struct machine *m, enum online_type type, int nid, struct memory_group *group,
-                            uint64_t start_pfn, uint64_t nr_pages);
-void zone_update_watermarks(struct machine *m);       /* init_per_zone_wmark_min() and what hangs on it */
-int node_of_address(const struct machine *m, uint64_t address); /* of memory that is added without saying which */
-/* build_all_zonelists(), with its lines in the log; a node that lost its last memory just now counts if `leaving`, else -1 */
+struct zone *zone_for_range(struct machine *m, enum online_type type, int nid,
+                            struct memory_group *group, uint64_t start_pfn, uint64_t nr_pages);
+void zone_update_watermarks(struct machine *m); /* init_per_zone_wmark_min() and what hangs on it */
+int node_of_address(const struct machine *m,
+                    uint64_t address); /* of memory that is added without saying which */
+/* build_all_zonelists(), with its lines in the log; a node that lost its last memory just now
+ * counts if `leaving`, else -1 */
 void zone_build_zonelists(struct machine *m, int leaving);
-void zone_print_demotion(struct machine *m); /* to where nodes demote pages: the log, when other nodes have memory */
-void zone_build_own_zonelist(struct machine *m, struct node *node); /* ... of a node that is added, for itself alone */
-uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z); /* pages that CPUs' lists take at once; 0: 1 */
+void zone_print_demotion(
+    struct machine *m); /* to where nodes demote pages: the log, when other nodes have memory */
+void zone_build_own_zonelist(struct machine *m,
+                             struct node *node); /* ... of a node that is added, for itself alone */
+uint64_t zone_pcp_batch(const struct machine *m,
+                        const struct zone *z); /* pages that CPUs' lists take at once; 0: 1 */
 uint64_t total_managed(struct machine *m);
 uint64_t total_free(struct machine *m);
 
 /* ---- virtio_mem_state.c ---- */
-struct virtio_mem *vmem_of(struct machine *m, uint64_t pfn); /* the device whose region it is in; NULL: none */
+struct virtio_mem *vmem_of(struct machine *m,
+                           uint64_t pfn); /* the device whose region it is in; NULL: none */
 enum vmem_state vmem_state(const struct virtio_mem *vm, uint64_t slot);
 void vmem_set_state(struct virtio_mem *vm, uint64_t slot, enum vmem_state state);
 uint64_t vmem_use_next(struct virtio_mem *vm); /* one more block is used: its slot */
@@ -288,104 +338,137 @@ void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void vmem_destroy_all(struct machine *m);
 
 /* ---- buddy.c ---- */
-/* Take 2^order pages from this zone for this migratetype; false: none. The pages become one folio of `kind`. */
-bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind, bool nofragment,
-                 uint64_t *pfn);
-void buddy_free(struct machine *m, const struct folio *folio); /* a held folio goes back to the lists */
-/* The same in two steps, so that neighbours can go back as one: between the two the pages are nobody's, so the mutex
- * must not be given up, nor anything be checked. */
+/* Take 2^order pages from this zone for this migratetype; false: none. The pages become one folio
+ * of `kind`. */
+bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind,
+                 bool nofragment, uint64_t *pfn);
+void buddy_free(struct machine *m,
+                const struct folio *folio); /* a held folio goes back to the lists */
+/* The same in two steps, so that neighbours can go back as one: between the two the pages are
+ * nobody's, so the mutex must not be given up, nor anything be checked. */
 void buddy_vacate(struct machine *m, const struct folio *folio);
 void buddy_free_vacated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
-void buddy_free_section(struct machine *m, struct section *s); /* a whole held uniform section at once */
-/* Hand pages over for the first time, ascending, in the largest aligned chunks; managed grows. A whole section at once
- * when all of it is given. */
+void buddy_free_section(struct machine *m,
+                        struct section *s); /* a whole held uniform section at once */
+/* Hand pages over for the first time, ascending, in the largest aligned chunks; managed grows. A
+ * whole section at once when all of it is given. */
 void buddy_give_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool to_tail);
 /* Linux: __offline_isolated_pages(): all free chunks of a range leave the lists. */
 void buddy_take_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
-uint64_t buddy_move_block(struct machine *m, uint64_t pfn, unsigned mt); /* move_freepages_block: pages moved */
-/* Isolate a plain uniform section (one migratetype, nothing in it that cannot move) or end that, all at once. */
+uint64_t buddy_move_block(struct machine *m, uint64_t pfn,
+                          unsigned mt); /* move_freepages_block: pages moved */
+/* Isolate a plain uniform section (one migratetype, nothing in it that cannot move) or end that,
+ * all at once. */
 void buddy_isolate_section(struct machine *m, struct section *s, bool isolated, unsigned mt_after);
 /* Isolation of a section has ended: if it is alike again it becomes uniform. */
 void buddy_settle(struct machine *m, struct section *s);
-void buddy_keep(struct machine *m, uint64_t start_pfn, uint64_t nr_pages); /* free pages move to a CPU's own list ... */
-void buddy_drain(struct machine *m, struct zone *z);                       /* ... and those of a zone back */
-bool buddy_take_page(struct machine *m, uint64_t pfn); /* take_page_off_buddy: one free page becomes KIND_POISONED */
-/* 2^order pages out of [start_pfn, end_pfn), lowest first, whatever their migratetype, but none that is isolated. */
-bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned order, unsigned kind,
-                       uint64_t *pfn);
-/* A whole uniform free section at once, as folios of this kind and order, where single allocations would take the same
- * pages in the same order; false: they would not. */
-bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind);
-/* For taking away a part of a section. A free chunk that lies across pfn becomes several, none of which does ... */
+void buddy_keep(struct machine *m, uint64_t start_pfn,
+                uint64_t nr_pages);                  /* free pages move to a CPU's own list ... */
+void buddy_drain(struct machine *m, struct zone *z); /* ... and those of a zone back */
+bool buddy_take_page(struct machine *m,
+                     uint64_t pfn); /* take_page_off_buddy: one free page becomes KIND_POISONED */
+/* 2^order pages out of [start_pfn, end_pfn), lowest first, whatever their migratetype, but none
+ * that is isolated. */
+bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned order,
+                       unsigned kind, uint64_t *pfn);
+/* A whole uniform free section at once, as folios of this kind and order, where single allocations
+ * would take the same pages in the same order; false: they would not. */
+bool buddy_alloc_section(struct machine *m, struct zone *z, unsigned order, unsigned mt,
+                         unsigned kind);
+/* For taking away a part of a section. A free chunk that lies across pfn becomes several, none of
+ * which does ... */
 void buddy_split_at(struct machine *m, uint64_t pfn);
-void buddy_rejoin(struct machine *m, uint64_t pfn); /* ... and the free chunk at pfn is merged with its buddies again */
-/* Free pages that are whole pageblocks become folios of this kind, one for each; managed shrinks. */
+void buddy_rejoin(
+    struct machine *m,
+    uint64_t pfn); /* ... and the free chunk at pfn is merged with its buddies again */
+/* Free pages that are whole pageblocks become folios of this kind, one for each; managed shrinks.
+ */
 void buddy_seize(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned kind);
-void buddy_set_kind(struct machine *m, struct folio *folio, unsigned kind); /* a held folio changes hands */
+void buddy_set_kind(struct machine *m, struct folio *folio,
+                    unsigned kind); /* a held folio changes hands */
 void buddy_pin(struct machine *m, struct folio *folio, int delta);
-void folio_link(struct machine *m, struct section *s, uint64_t offset, unsigned kind, unsigned order); /* reserved, hole */
-void folio_unlink(struct machine *m, struct folio *folio); /* and back: neither held nor free any more */
+void folio_link(struct machine *m, struct section *s, uint64_t offset, unsigned kind,
+                unsigned order); /* reserved, hole */
+void folio_unlink(struct machine *m,
+                  struct folio *folio); /* and back: neither held nor free any more */
 
 /* ---- workload.c ---- */
 const char *kind_name(unsigned kind);
 int kind_by_name(const char *name); /* -1: unknown */
 unsigned kind_mobility(unsigned kind);
 unsigned kind_migratetype(unsigned kind);
-/* alloc_pages(): zonelists, watermarks, fallback. highest: the highest zone allowed; nid: the preferred node;
- * nodemask: nodes allowed (bit per nid), 0: all. 0 or -ENOMEM. */
-int pages_alloc(struct machine *m, unsigned kind, unsigned order, enum zone_type highest, int nid, uint64_t nodemask,
-                uint64_t *pfn);
-void hugetlb_count(struct machine *m, unsigned kind, int64_t nr_pages); /* the pool grows or shrinks, if it is the kind */
+/* alloc_pages(): zonelists, watermarks, fallback. highest: the highest zone allowed; nid: the
+ * preferred node; nodemask: nodes allowed (bit per nid), 0: all. 0 or -ENOMEM. */
+int pages_alloc(struct machine *m, unsigned kind, unsigned order, enum zone_type highest, int nid,
+                uint64_t nodemask, uint64_t *pfn);
+void hugetlb_count(struct machine *m, unsigned kind,
+                   int64_t nr_pages); /* the pool grows or shrinks, if it is the kind */
 void pages_free(struct machine *m, uint64_t pfn);
 int load_boot(struct machine *m, const struct machine_config *config);
-void load_expect_users(struct machine *m, struct zone *z);  /* the zone has got its first pages */
-void load_first_users(struct machine *m);  /* to be called before it matters where they are */
-void load_slabs_shrunk(struct machine *m); /* they are about to come */
-uint64_t memory_available(struct machine *m);              /* MemAvailable, pages */
+void load_expect_users(struct machine *m, struct zone *z); /* the zone has got its first pages */
+void load_first_users(struct machine *m);     /* to be called before it matters where they are */
+void load_slabs_shrunk(struct machine *m);    /* they are about to come */
+uint64_t memory_available(struct machine *m); /* MemAvailable, pages */
 
 /* ---- page_isolation.c ---- */
-struct unmovable { uint64_t pfn, head_pfn; unsigned kind; };
-int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct unmovable *why); /* 0, -EBUSY */
+struct unmovable {
+    uint64_t pfn, head_pfn;
+    unsigned kind;
+};
+int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages,
+                  struct unmovable *why); /* 0, -EBUSY */
 void undo_isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned mt);
-/* Pageblocks of one section, or of whole sections, whatever else is in them; nothing is logged. 0, -EBUSY. */
+/* Pageblocks of one section, or of whole sections, whatever else is in them; nothing is logged. 0,
+ * -EBUSY. */
 int isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void undo_isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void dump_page(struct machine *m, uint64_t pfn, const char *reason);
 
 /* ---- migrate.c ---- */
-/* First folio at or after start that can move. 0 and *pfn, -ENOENT: none, -EBUSY: a page that never will. */
+/* First folio at or after start that can move. 0 and *pfn, -ENOENT: none, -EBUSY: a page that never
+ * will. */
 int scan_movable(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, uint64_t *pfn);
-/* One pass over a range: every folio that can move is moved. Returns folios left behind. `told`: failures
- * logged; NULL: none is, and the pages may stay on their node. */
+/* One pass over a range: every folio that can move is moved. Returns folios left behind. `told`:
+ * failures logged; NULL: none is, and the pages may stay on their node. */
 uint64_t migrate_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, unsigned *told);
-int dissolve_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn); /* free huge pages go back to the buddy */
+int dissolve_range(struct machine *m, uint64_t start_pfn,
+                   uint64_t end_pfn); /* free huge pages go back to the buddy */
 
 /* ---- contig.c ---- */
-/* Pageblocks that are online are emptied and become KIND_UNPLUGGED. 0; -EBUSY, -ENOMEM: as before. */
+/* Pageblocks that are online are emptied and become KIND_UNPLUGGED. 0; -EBUSY, -ENOMEM: as before.
+ */
 int contig_take(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
-void contig_give(struct machine *m, uint64_t start_pfn, uint64_t nr_pages); /* they are free again */
+void contig_give(struct machine *m, uint64_t start_pfn,
+                 uint64_t nr_pages); /* they are free again */
 
 /* ---- memory_hotplug.c: pfn ranges ---- */
 /* The steps of adding memory, in their order; each failure leaves nothing of itself. */
-int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const char *name); /* register_memory_resource() */
+int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes,
+                const char *name); /* register_memory_resource() */
 void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes);
-int range_check(struct machine *m, uint64_t start, uint64_t size_bytes);   /* check_hotplug_memory_range() */
-/* arch_add_memory(): sections and their memmap. self_memmap: it lives in the memory itself, nothing is allocated. */
+int range_check(struct machine *m, uint64_t start,
+                uint64_t size_bytes); /* check_hotplug_memory_range() */
+/* arch_add_memory(): sections and their memmap. self_memmap: it lives in the memory itself, nothing
+ * is allocated. */
 int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap,
-              int (*added)(struct machine *m, uint64_t section_nr, void *ctx), void *ctx); /* NULL, or told of each */
-void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes); /* arch_remove_memory() */
+              int (*added)(struct machine *m, uint64_t section_nr, void *ctx),
+              void *ctx); /* NULL, or told of each */
+void range_remove(struct machine *m, uint64_t start,
+                  uint64_t size_bytes); /* arch_remove_memory() */
 
-int memory_group_new(struct machine *m, struct memory_group group); /* its number; -1: this kernel has no groups */
+int memory_group_new(struct machine *m,
+                     struct memory_group group); /* its number; -1: this kernel has no groups */
 void memmap_destroy_all(struct machine *m);
 void memory_notify(struct machine *m); /* a notification that nobody can refuse */
 bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes);
-uint64_t vmemmap_pages(const struct machine *m); /* of a block's memmap that lives in the block itself */
+uint64_t vmemmap_pages(
+    const struct machine *m); /* of a block's memmap that lives in the block itself */
 /* nr_vmemmap: pages at the start that hold the range's own memmap (memmap_on_memory). */
-int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
-                 uint64_t nr_vmemmap);
-int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z, struct memory_group *group,
-                  uint64_t nr_vmemmap);
+int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
+                 struct memory_group *group, uint64_t nr_vmemmap);
+int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
+                  struct memory_group *group, uint64_t nr_vmemmap);
 
 /* ---- memory_failure.c ---- */
 int page_soft_offline(struct machine *m, uint64_t pfn);

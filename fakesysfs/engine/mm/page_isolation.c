@@ -1,10 +1,10 @@
 /*
  * page_isolation.c - take pageblocks out of the allocator's reach, and put them back.
  *
- * Owns: the decision whether a pageblock may be isolated and which page stands in the way, the order in which the
- * pageblocks of a range are tried, the undo, the dump of the page in the kernel log.
- * Does not own: moving what is in there (migrate.c), free lists (buddy.c).
- * Linux: mm/page_isolation.c start_isolate_page_range(), has_unmovable_pages(); mm/debug.c __dump_page().
+ * Owns: the decision whether a pageblock may be isolated and which page stands in the way, the
+ * order in which the pageblocks of a range are tried, the undo, the dump of the page in the kernel
+ * log. Does not own: moving what is in there (migrate.c), free lists (buddy.c). Linux:
+ * mm/page_isolation.c start_isolate_page_range(), has_unmovable_pages(); mm/debug.c __dump_page().
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,9 +14,17 @@
 
 /* ---- the dump ---- */
 
-enum { FLAG_UPTODATE = 2, FLAG_LRU = 4, FLAG_HEAD = 6, FLAG_SLAB = 9, FLAG_RESERVED = 12, FLAG_SWAPBACKED = 19 };
+enum {
+    FLAG_UPTODATE = 2,
+    FLAG_LRU = 4,
+    FLAG_HEAD = 6,
+    FLAG_SLAB = 9,
+    FLAG_RESERVED = 12,
+    FLAG_SWAPBACKED = 19
+};
 
-struct page_type { /* of pages that are not mapped: where others have their map count, as a byte or, earlier, as bits */
+struct page_type { /* of pages that are not mapped: where others have their map count, as a byte or,
+                      earlier, as bits */
     const char *name;
     unsigned byte, bits;
 };
@@ -46,7 +54,8 @@ static void dump_fill(struct machine *m, struct dump *dump)
     bool slab = folio->kind == KIND_SLAB || folio->kind == KIND_SLAB_RECLAIMABLE;
 
     if (dump->zone != NULL)
-        dump->flags = (unsigned long long)dump->zone->type << 56 | (unsigned long long)dump->zone->nid << 54;
+        dump->flags = (unsigned long long)dump->zone->type << 56 |
+                      (unsigned long long)dump->zone->nid << 54;
     dump->refcount = 1 + folio->pins + (folio->kind == KIND_FILE || folio->kind == KIND_SHMEM);
     dump->anon = folio->kind == KIND_ANON;
     dump->mapcount = dump->anon;
@@ -79,28 +88,37 @@ static unsigned dump_type_word(struct machine *m, const struct dump *dump)
 {
     if (dump->mapcount != 0)
         return dump->mapcount - 1;
-    return has(m, F_dump_folio) && dump->type.byte != 0xff ? dump->type.byte << 24 : ~dump->type.bits;
+    return has(m, F_dump_folio) && dump->type.byte != 0xff ? dump->type.byte << 24
+                                                           : ~dump->type.bits;
 }
 
 static void dump_first_lines(struct machine *m, const struct dump *dump, unsigned long long pfn)
 {
-    static const char hashed[] = "(____ptrval____)", mapping[] = "mapping:0000000000000000 index:0x0";
+    static const char hashed[] = "(____ptrval____)",
+                      mapping[] = "mapping:0000000000000000 index:0x0";
     const unsigned long long memmap = 0xffffea0000000000; /* where struct page 0 is without KASLR */
-    const char *count = has(m, F_dump_refcount) ? "refcount" : "count", *at = has(m, F_dump_folio) ? " " : hashed;
+    const char *count = has(m, F_dump_refcount) ? "refcount" : "count",
+               *at = has(m, F_dump_folio) ? " " : hashed;
     unsigned order = dump->folio->order, refs = dump->refcount, mapped = dump->mapcount;
 
     if (!has(m, F_dump_pfn)) {
-        klog(m, "page:%llx %s:%u mapcount:%u %s%s%s", memmap + pfn * m->struct_page_bytes, count, refs, mapped, mapping,
-             dump->compound ? " compound_mapcount: " : "", !dump->compound ? "" : mapped != 0 ? "1" : "0");
+        klog(m, "page:%llx %s:%u mapcount:%u %s%s%s", memmap + pfn * m->struct_page_bytes, count,
+             refs, mapped, mapping, dump->compound ? " compound_mapcount: " : "",
+             !dump->compound ? ""
+             : mapped != 0   ? "1"
+                             : "0");
         return;
     }
-    klog(m, "page:%s%s%s:%u mapcount:%u %s pfn:0x%llx", at, at == hashed ? " " : "", count, refs, mapped, mapping, pfn);
+    klog(m, "page:%s%s%s:%u mapcount:%u %s pfn:0x%llx", at, at == hashed ? " " : "", count, refs,
+         mapped, mapping, pfn);
     if (!dump->compound)
         return;
     if (has(m, F_dump_folio))
-        klog(m, "head: order:%u mapcount:%u entire_mapcount:%u nr_pages_mapped:0 pincount:0", order, mapped, mapped);
+        klog(m, "head: order:%u mapcount:%u entire_mapcount:%u nr_pages_mapped:0 pincount:0", order,
+             mapped, mapped);
     else if (has(m, F_dump_page_type))
-        klog(m, "head:%s order:%u entire_mapcount:%u nr_pages_mapped:0 pincount:0", hashed, order, mapped);
+        klog(m, "head:%s order:%u entire_mapcount:%u nr_pages_mapped:0 pincount:0", hashed, order,
+             mapped);
     else
         klog(m, "head:%s order:%u compound_mapcount:%u compound_pincount:0", hashed, order, mapped);
 }
@@ -109,7 +127,8 @@ static void dump_first_lines(struct machine *m, const struct dump *dump, unsigne
 static void dump_words(struct machine *m, const struct dump *dump, const char *what, unsigned word)
 {
     klog(m, "%s: %016llx 0000000000000000 dead000000000122 0000000000000000", what, dump->flags);
-    klog(m, "%s: 0000000000000000 0000000000000000 %08x%08x 0000000000000000", what, dump->refcount, word);
+    klog(m, "%s: 0000000000000000 0000000000000000 %08x%08x 0000000000000000", what, dump->refcount,
+         word);
 }
 
 void dump_page(struct machine *m, uint64_t pfn, const char *reason)
@@ -121,11 +140,13 @@ void dump_page(struct machine *m, uint64_t pfn, const char *reason)
         return;
     dump_fill(m, &dump);
     dump_first_lines(m, &dump, pfn);
-    bool anon_line = dump.anon && !has(m, F_dump_refcount); /* printk() began a new line where none was meant */
+    bool anon_line = dump.anon &&
+                     !has(m, F_dump_refcount); /* printk() began a new line where none was meant */
     if (anon_line)
         klog(m, "anon ");
-    klog(m, "%sflags: 0x%llx(%snode=%d|zone=%d)", dump.anon && !anon_line ? "anon " : "", dump.flags, dump.names,
-         dump.zone != NULL ? dump.zone->nid : 0, dump.zone != NULL ? (int)dump.zone->type : 0);
+    klog(m, "%sflags: 0x%llx(%snode=%d|zone=%d)", dump.anon && !anon_line ? "anon " : "",
+         dump.flags, dump.names, dump.zone != NULL ? dump.zone->nid : 0,
+         dump.zone != NULL ? (int)dump.zone->type : 0);
     unsigned word = dump_type_word(m, &dump);
     if (has(m, F_dump_folio) && dump.type.byte != 0xff)
         klog(m, "page_type: %x(%s)", dump.type.byte, dump.type.name);
@@ -143,7 +164,8 @@ static bool folio_unmovable(struct machine *m, const struct folio *folio, const 
 {
     switch (kind_mobility(folio->kind)) {
     case MOBILITY_RESERVED:
-        /* Holes come here only where they do not keep the range from going offline in the first place. */
+        /* Holes come here only where they do not keep the range from going offline in the first
+         * place. */
         return folio->kind != KIND_HOLE || has(m, F_offline_holes_einval);
     case MOBILITY_UNMOVABLE:
         /* Movable promises that whatever is there can move; only reserved pages are looked for. */
@@ -155,7 +177,8 @@ static bool folio_unmovable(struct machine *m, const struct folio *folio, const 
     }
 }
 
-static bool has_unmovable(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, struct unmovable *why)
+static bool has_unmovable(struct machine *m, uint64_t start_pfn, uint64_t end_pfn,
+                          struct unmovable *why)
 {
     struct folio folio;
     const struct zone *z = zone_of(m, start_pfn);
@@ -167,7 +190,8 @@ static bool has_unmovable(struct machine *m, uint64_t start_pfn, uint64_t end_pf
         online = folio_next(m, &folio);
     }
     if (online)
-        *why = (struct unmovable){.pfn = folio.pfn > start_pfn ? folio.pfn : start_pfn, .head_pfn = folio.pfn,
+        *why = (struct unmovable){.pfn = folio.pfn > start_pfn ? folio.pfn : start_pfn,
+                                  .head_pfn = folio.pfn,
                                   .kind = folio.kind};
     return true;
 }
@@ -181,7 +205,8 @@ static int isolate_block(struct machine *m, uint64_t pfn, struct unmovable *why)
     TRACE(m, "set_migratetype_isolate");
     if (has_unmovable(m, pfn, pfn + m->pageblock_pages, why)) {
         dump_page(m, why->pfn, "unmovable page");
-        return fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)why->pfn, kind_name(why->kind));
+        return fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)why->pfn,
+                    kind_name(why->kind));
     }
     TRACE_LEAF(m, "set_pageblock_migratetype");
     pageblock_set_isolated(m, pfn, true, NR_MT);
@@ -202,11 +227,13 @@ static void unisolate_block(struct machine *m, uint64_t pfn, unsigned mt)
 
 /* ---- a range ---- */
 
-/* A section that can be isolated as a whole: nothing would stop any of its pageblocks, and all are Movable. */
+/* A section that can be isolated as a whole: nothing would stop any of its pageblocks, and all are
+ * Movable. */
 static bool section_plain(const struct section *s)
 {
-    return s != NULL && (s->state & SECTION_ONLINE) != 0 && s->map == NULL && s->blocks == NULL && s->zones == NULL &&
-           s->mt == MT_MOVABLE && (s->kind == KIND_FREE || kind_mobility(s->kind) == MOBILITY_MOVABLE);
+    return s != NULL && (s->state & SECTION_ONLINE) != 0 && s->map == NULL && s->blocks == NULL &&
+           s->zones == NULL && s->mt == MT_MOVABLE &&
+           (s->kind == KIND_FREE || kind_mobility(s->kind) == MOBILITY_MOVABLE);
 }
 
 /* End the isolation of whatever is isolated in the range, section by section. */
@@ -305,13 +332,15 @@ int isolate_part(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
     struct unmovable why;
     int err = 0;
 
-    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages && err == 0; pfn += m->pageblock_pages) {
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages && err == 0;
+         pfn += m->pageblock_pages) {
         if ((err = fault_at(m, "offline/pageblock")) != 0)
             break;
         if (pageblock_isolated(m, pfn))
             err = fail(m, -EBUSY, "somebody else isolates page 0x%llx", (unsigned long long)pfn);
         else if (has_unmovable(m, pfn, pfn + m->pageblock_pages, &why))
-            err = fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)why.pfn, kind_name(why.kind));
+            err = fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)why.pfn,
+                       kind_name(why.kind));
         if (err != 0)
             break;
         pageblock_set_isolated(m, pfn, true, NR_MT);
@@ -329,13 +358,14 @@ int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 
     TRACE(m, "test_pages_isolated");
     TRACE_LEAF(m, "pfn_to_online_page");
-    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn = folio.pfn + (1ull << folio.order)) {
+    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages;
+         pfn = folio.pfn + (1ull << folio.order)) {
         if (!folio_at(m, pfn, &folio))
             return -EBUSY;
         if (folio.page == NULL && folio.kind == KIND_FREE)
             folio = (struct folio){.pfn = section_first_pfn(m, folio.s) + m->pages_per_section - 1};
-        else if (folio.kind != KIND_FREE && folio.kind != KIND_POISONED && folio.kind != KIND_MEMMAP_SELF &&
-                 folio.kind != KIND_UNPLUGGED &&
+        else if (folio.kind != KIND_FREE && folio.kind != KIND_POISONED &&
+                 folio.kind != KIND_MEMMAP_SELF && folio.kind != KIND_UNPLUGGED &&
                  folio.kind != KIND_HOLE)
             return -EBUSY;
     }

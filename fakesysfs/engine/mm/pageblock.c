@@ -1,12 +1,13 @@
 /*
  * pageblock.c - the migratetype of each pageblock, and whether it is isolated.
  *
- * Owns: the bytes behind `section->blocks` and `section->mt`. A section whose pageblocks are all alike keeps one byte;
- * the array comes with the first that differs and goes when they agree again.
+ * Owns: the bytes behind `section->blocks` and `section->mt`. A section whose pageblocks are all
+ * alike keeps one byte; the array comes with the first that differs and goes when they agree again.
  * Does not own: free lists. Who changes a migratetype moves the free pages too (buddy_move_block).
  *
- * Kernels before the isolate bit overwrite the migratetype with MIGRATE_ISOLATE and have to invent one when isolation
- * ends; later ones keep it. Here the old type always survives; the caller says which comes after, NR_MT: the old one.
+ * Kernels before the isolate bit overwrite the migratetype with MIGRATE_ISOLATE and have to invent
+ * one when isolation ends; later ones keep it. Here the old type always survives; the caller says
+ * which comes after, NR_MT: the old one.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -74,9 +75,11 @@ void pageblock_set_all(struct machine *m, struct section *s, unsigned mt)
     s->nr_isolated = 0;
 }
 
-void pageblock_set_section_isolated(struct machine *m, struct section *s, bool isolated, unsigned mt_after)
+void pageblock_set_section_isolated(struct machine *m, struct section *s, bool isolated,
+                                    unsigned mt_after)
 {
-    /* MT_ISOLATE in `mt` stands for: all pageblocks isolated, MT_MOVABLE before. Only such sections come here. */
+    /* MT_ISOLATE in `mt` stands for: all pageblocks isolated, MT_MOVABLE before. Only such sections
+     * come here. */
     s->mt = (uint8_t)(isolated ? MT_ISOLATE : mt_after == NR_MT ? MT_MOVABLE : mt_after);
     s->nr_isolated = (uint16_t)(isolated ? m->pageblocks_per_section : 0);
 }

@@ -1,11 +1,12 @@
 /*
  * resource.c - the tree of physical address ranges behind /proc/iomem.
  *
- * Owns: who may claim a range, what is left of a claim when a part of it goes, which ranges are RAM the
- * kernel uses, the text of /proc/iomem. Does not own: sections or pages; a range here is only a claim.
+ * Owns: who may claim a range, what is left of a claim when a part of it goes, which ranges are RAM
+ * the kernel uses, the text of /proc/iomem. Does not own: sections or pages; a range here is only a
+ * claim.
  *
- * Invariants: children lie within their parent, siblings are ascending and do not overlap. The root is
- * [0, 2^iomem_bits - 1].
+ * Invariants: children lie within their parent, siblings are ascending and do not overlap. The root
+ * is [0, 2^iomem_bits - 1].
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ enum { MAX_PRINTED_DEPTH = 5 }; /* children below that are printed, but not inde
 
 static uint64_t root_end(const struct machine *m)
 {
-    return m->iomem_bits == 0 || m->iomem_bits >= 64 ? UINT64_MAX : ((uint64_t)1 << m->iomem_bits) - 1;
+    return m->iomem_bits == 0 || m->iomem_bits >= 64 ? UINT64_MAX
+                                                     : ((uint64_t)1 << m->iomem_bits) - 1;
 }
 
 static struct resource *resource_new(uint64_t start, uint64_t end, const char *name, unsigned flags)
@@ -58,13 +60,15 @@ static void child_insert(struct resource *parent, size_t at, struct resource *re
         parent->cap_children = parent->cap_children != 0 ? parent->cap_children * 2 : 4;
         parent->child = xrealloc(parent->child, parent->cap_children, sizeof(struct resource *));
     }
-    memmove(parent->child + at + 1, parent->child + at, (parent->nr_children - at) * sizeof(struct resource *));
+    memmove(parent->child + at + 1, parent->child + at,
+            (parent->nr_children - at) * sizeof(struct resource *));
     parent->child[at] = res;
     parent->nr_children++;
     res->parent = parent;
 }
 
-/* Put `res` among the children of `parent`. NULL, or who is in the way: a child, or the parent: too small. */
+/* Put `res` among the children of `parent`. NULL, or who is in the way: a child, or the parent: too
+ * small. */
 static struct resource *resource_place(struct resource *parent, struct resource *res)
 {
     size_t at = child_from(parent, res->start);
@@ -87,15 +91,18 @@ int resource_insert(struct machine *m, const struct boot_resource *list, size_t 
     for (size_t i = 0; i < nr; i++) {
         struct resource *parent = last;
         if (list[i].depth > depth)
-            return fail(m, -EINVAL, "resource %s has no parent: its depth is %u, at most %u can follow",
+            return fail(m, -EINVAL,
+                        "resource %s has no parent: its depth is %u, at most %u can follow",
                         list[i].name, list[i].depth, depth);
         for (; depth > list[i].depth; depth--)
             parent = parent->parent;
-        struct resource *res = resource_new(list[i].start, list[i].end, list[i].name, list[i].flags);
+        struct resource *res = resource_new(list[i].start, list[i].end, list[i].name,
+                                            list[i].flags);
         if (resource_place(parent, res) != NULL) {
             resource_free(res);
-            return fail(m, -EINVAL, "resource 0x%llx-0x%llx (%s) overlaps another one, or its parent's end",
-                        (unsigned long long)list[i].start, (unsigned long long)list[i].end, list[i].name);
+            return fail(
+                m, -EINVAL, "resource 0x%llx-0x%llx (%s) overlaps another one, or its parent's end",
+                (unsigned long long)list[i].start, (unsigned long long)list[i].end, list[i].name);
         }
         last = res;
         depth = list[i].depth + 1;
@@ -103,15 +110,17 @@ int resource_insert(struct machine *m, const struct boot_resource *list, size_t 
     return 0;
 }
 
-int resource_request(struct machine *m, uint64_t start, uint64_t end, const char *name, unsigned flags,
-                     bool busy_only)
+int resource_request(struct machine *m, uint64_t start, uint64_t end, const char *name,
+                     unsigned flags, bool busy_only)
 {
     struct resource *parent = &m->iomem, *conflict, *res;
 
-    res = resource_new(start, end, name, (flags & RES_IDLE) != 0 ? flags & ~RES_IDLE : flags | RES_BUSY);
+    res = resource_new(start, end, name,
+                       (flags & RES_IDLE) != 0 ? flags & ~RES_IDLE : flags | RES_BUSY);
 
     m->iomem.end = root_end(m);
-    /* A child that is not busy only bounds what may be claimed: what lies within it becomes its child. */
+    /* A child that is not busy only bounds what may be claimed: what lies within it becomes its
+     * child. */
     while ((conflict = resource_place(parent, res)) != NULL) {
         if (!busy_only || conflict == parent || (conflict->flags & RES_BUSY) != 0)
             break;
@@ -121,11 +130,13 @@ int resource_request(struct machine *m, uint64_t start, uint64_t end, const char
         return 0;
     resource_free(res);
     if (conflict == &m->iomem)
-        return fail(m, -EEXIST, "0x%llx-0x%llx is beyond the physical address space, which ends at 0x%llx",
-                    (unsigned long long)start, (unsigned long long)end, (unsigned long long)m->iomem.end);
-    return fail(m, -EEXIST, "0x%llx-0x%llx is taken: 0x%llx-0x%llx is %s", (unsigned long long)start,
-                (unsigned long long)end, (unsigned long long)conflict->start,
-                (unsigned long long)conflict->end, conflict->name);
+        return fail(
+            m, -EEXIST, "0x%llx-0x%llx is beyond the physical address space, which ends at 0x%llx",
+            (unsigned long long)start, (unsigned long long)end, (unsigned long long)m->iomem.end);
+    return fail(m, -EEXIST, "0x%llx-0x%llx is taken: 0x%llx-0x%llx is %s",
+                (unsigned long long)start, (unsigned long long)end,
+                (unsigned long long)conflict->start, (unsigned long long)conflict->end,
+                conflict->name);
 }
 
 void resource_merge(struct machine *m, uint64_t start)
@@ -143,10 +154,11 @@ void resource_merge(struct machine *m, uint64_t start)
     }
     if (at != 0)
         at--;
-    for (unsigned i = 0; i < 2 && at + 1 < parent->nr_children && parent->child[at]->start <= start; i++) {
+    for (unsigned i = 0; i < 2 && at + 1 < parent->nr_children && parent->child[at]->start <= start;
+         i++) {
         struct resource *left = parent->child[at], *right = parent->child[at + 1];
-        if (left->end + 1 != right->start || left->flags != right->flags || left->nr_children + right->nr_children != 0 ||
-            strcmp(left->name, right->name) != 0) {
+        if (left->end + 1 != right->start || left->flags != right->flags ||
+            left->nr_children + right->nr_children != 0 || strcmp(left->name, right->name) != 0) {
             at++;
             continue;
         }
@@ -165,14 +177,16 @@ static bool resource_fits(const struct resource *res, uint64_t start, uint64_t e
            (res->child[0]->start >= start && res->child[res->nr_children - 1]->end <= end);
 }
 
-/* Take [start, end] off the busy child number `at`, which contains it. False: a child of its own is in the way. */
+/* Take [start, end] off the busy child number `at`, which contains it. False: a child of its own is
+ * in the way. */
 static bool resource_cut(struct resource *parent, size_t at, uint64_t start, uint64_t end)
 {
     struct resource *res = parent->child[at];
 
     if (res->start == start && res->end == end) {
         parent->nr_children--;
-        memmove(parent->child + at, parent->child + at + 1, (parent->nr_children - at) * sizeof(struct resource *));
+        memmove(parent->child + at, parent->child + at + 1,
+                (parent->nr_children - at) * sizeof(struct resource *));
         resource_free(res);
     } else if (res->start == start) {
         if (!resource_fits(res, end + 1, res->end))
@@ -199,12 +213,14 @@ void resource_release(struct machine *m, uint64_t start, uint64_t end)
         if (res == NULL || res->start > start || res->end < end)
             break;
         if ((res->flags & RES_BUSY) != 0) {
-            warn_on(m, !resource_cut(parent, at, start, end), "a resource that is released has children of its own");
+            warn_on(m, !resource_cut(parent, at, start, end),
+                    "a resource that is released has children of its own");
             return;
         }
         parent = res;
     }
-    /* Nothing contains the range: it was claimed in pieces. The kernel says so at debug level and goes on. */
+    /* Nothing contains the range: it was claimed in pieces. The kernel says so at debug level and
+     * goes on. */
 }
 
 /* In pre-order below `parent`, the first busy System RAM that ends at or after `start`. */
@@ -232,7 +248,8 @@ uint64_t resource_ram_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_p
         const struct resource *res = ram_from(&m->iomem, start);
         if (res == NULL || res->start > end)
             return sum;
-        uint64_t first = res->start > start ? res->start : start, last = res->end < end ? res->end : end;
+        uint64_t first = res->start > start ? res->start : start,
+                 last = res->end < end ? res->end : end;
         uint64_t first_pfn = (first >> m->page_shift) + ((first & (page - 1)) != 0 ? 1 : 0);
         uint64_t end_pfn = (last >> m->page_shift) + ((last & (page - 1)) == page - 1 ? 1 : 0);
         sum += end_pfn > first_pfn ? end_pfn - first_pfn : 0;

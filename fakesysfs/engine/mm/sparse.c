@@ -1,9 +1,11 @@
 /*
- * sparse.c - sections: the map of physical memory, as sparse as memory itself, and what a list node refers to.
+ * sparse.c - sections: the map of physical memory, as sparse as memory itself, and what a list node
+ * refers to.
  *
- * Owns: the two-level tables, the pool of sections, the memmaps of detailed sections, the links of lists. A section
- * whose pages are all alike has no memmap; it is detailed when its first page starts to differ (buddy.c asks).
- * Does not own: which list a folio is on and what that means (buddy.c), zones, migratetypes.
+ * Owns: the two-level tables, the pool of sections, the memmaps of detailed sections, the links of
+ * lists. A section whose pages are all alike has no memmap; it is detailed when its first page
+ * starts to differ (buddy.c asks). Does not own: which list a folio is on and what that means
+ * (buddy.c), zones, migratetypes.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -40,7 +42,8 @@ void radix_set(struct radix *r, uint64_t nr, void *value)
 
 bool radix_next(const struct radix *r, uint64_t from, uint64_t *nr, void **value)
 {
-    for (uint64_t chunk = from >> RADIX_SHIFT; chunk < r->nr_chunks; chunk++, from = chunk << RADIX_SHIFT) {
+    for (uint64_t chunk = from >> RADIX_SHIFT; chunk < r->nr_chunks;
+         chunk++, from = chunk << RADIX_SHIFT) {
         if (r->used[chunk] == 0)
             continue;
         for (uint64_t i = from & (RADIX_SIZE - 1); i < RADIX_SIZE; i++)
@@ -61,7 +64,8 @@ bool radix_prev(const struct radix *r, uint64_t from, uint64_t *nr, void **value
     if (from > last)
         from = last;
     for (int64_t chunk = (int64_t)(from >> RADIX_SHIFT); chunk >= 0; chunk--) {
-        int64_t i = chunk == (int64_t)(from >> RADIX_SHIFT) ? (int64_t)(from & (RADIX_SIZE - 1)) : RADIX_SIZE - 1;
+        int64_t i = chunk == (int64_t)(from >> RADIX_SHIFT) ? (int64_t)(from & (RADIX_SIZE - 1))
+                                                            : RADIX_SIZE - 1;
         for (; r->used[chunk] != 0 && i >= 0; i--)
             if (r->chunk[chunk][i] != NULL) {
                 *nr = ((uint64_t)chunk << RADIX_SHIFT) + (uint64_t)i;
@@ -90,7 +94,8 @@ static uint32_t section_index_new(struct machine *m)
     if (m->nr_sections_made == 0)
         m->nr_sections_made = 1; /* index 0 means "none" in a ref */
     if (m->nr_sections_made >> RADIX_SHIFT >= m->nr_section_chunks) {
-        m->section_pool = xrealloc(m->section_pool, m->nr_section_chunks + 1, sizeof *m->section_pool);
+        m->section_pool = xrealloc(m->section_pool, m->nr_section_chunks + 1,
+                                   sizeof *m->section_pool);
         m->section_pool[m->nr_section_chunks++] = xcalloc(RADIX_SIZE, sizeof(struct section));
     }
     return (uint32_t)m->nr_sections_made++;
@@ -122,7 +127,8 @@ void section_remove(struct machine *m, struct section *s)
     free(s->zones);
     radix_set(&m->sections, s->nr, NULL);
     /* Room for every index ever made, so that giving one back cannot fail. */
-    m->free_section_index = xrealloc(m->free_section_index, m->nr_sections_made, sizeof *m->free_section_index);
+    m->free_section_index = xrealloc(m->free_section_index, m->nr_sections_made,
+                                     sizeof *m->free_section_index);
     m->free_section_index[m->nr_free_section_index++] = s->index;
     uint32_t index = s->index;
     memset(s, 0, sizeof *s);
@@ -151,7 +157,8 @@ static void slots_grow(struct machine *m)
             m->cap_slots > before ? (m->cap_slots - before) * map_bytes : SIZE_MAX / 2);
 }
 
-/* A blank memmap: zeroes are KIND_INSIDE; pages of the host are used only where heads will stand. */
+/* A blank memmap: zeroes are KIND_INSIDE; pages of the host are used only where heads will stand.
+ */
 static void slot_new(struct machine *m, struct section *s)
 {
     uint32_t slot;
@@ -170,7 +177,8 @@ static void slot_new(struct machine *m, struct section *s)
     s->map = &m->memmap[s->base];
 }
 
-/* A memmap that had only large folios can be wiped by its heads alone; others are cheaper to give back. */
+/* A memmap that had only large folios can be wiped by its heads alone; others are cheaper to give
+ * back. */
 static bool map_is_blank(struct machine *m, struct section *s)
 {
     unsigned heads = 0;
@@ -262,7 +270,8 @@ bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio)
 {
     struct section *s = m->recent_section;
 
-    /* Most often it is the section asked for last. A guess that holds costs less than the way through the tables. */
+    /* Most often it is the section asked for last. A guess that holds costs less than the way
+     * through the tables. */
     if (s == NULL || s->nr != pfn >> m->section_page_shift) {
         if ((s = section_of(m, pfn)) == NULL)
             return false;
@@ -280,8 +289,12 @@ bool folio_at(struct machine *m, uint64_t pfn, struct folio *folio)
         while (s->map[offset].kind == KIND_INSIDE && (1ull << order) < m->pages_per_section)
             offset &= ~((1ull << ++order) - 1);
         struct page *page = &s->map[offset];
-        *folio = (struct folio){
-            .s = s, .page = page, .offset = offset, .kind = page->kind, .order = page->order, .pins = page->pins};
+        *folio = (struct folio){.s = s,
+                                .page = page,
+                                .offset = offset,
+                                .kind = page->kind,
+                                .order = page->order,
+                                .pins = page->pins};
     }
     folio->pfn = first + offset;
     return true;
@@ -292,7 +305,8 @@ bool folio_next(struct machine *m, struct folio *folio)
     struct section *s = folio->s;
     uint64_t pages = 1ull << folio->order, offset = folio->offset + pages;
 
-    /* A walk through a memmap is where this is called most: no need to look for the section again. */
+    /* A walk through a memmap is where this is called most: no need to look for the section again.
+     */
     if (s->map == NULL || offset >= m->pages_per_section || s->map[offset].kind == KIND_INSIDE)
         return folio_at(m, folio->pfn + pages, folio);
     struct page *page = &s->map[offset];

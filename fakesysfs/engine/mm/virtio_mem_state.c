@@ -1,9 +1,11 @@
 /*
- * virtio_mem_state.c - which pages of virtio-mem devices are plugged, and what becomes of their blocks.
+ * virtio_mem_state.c - which pages of virtio-mem devices are plugged, and what becomes of their
+ * blocks.
  *
- * Owns: the devices, the state of each of their blocks, the subblocks that are plugged, what the driver makes of memory
- * going online and offline. Does not own: what is plugged or unplugged when (virtio_mem.c), the pages (buddy.c).
- * Linux: drivers/virtio/virtio_mem.c virtio_mem_memory_notifier_cb(), virtio_mem_online_page_cb().
+ * Owns: the devices, the state of each of their blocks, the subblocks that are plugged, what the
+ * driver makes of memory going online and offline. Does not own: what is plugged or unplugged when
+ * (virtio_mem.c), the pages (buddy.c). Linux: drivers/virtio/virtio_mem.c
+ * virtio_mem_memory_notifier_cb(), virtio_mem_online_page_cb().
  */
 #include <errno.h>
 #include <stdio.h>
@@ -87,7 +89,8 @@ uint64_t vmem_run(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *plugg
     return at < end_pfn ? at : end_pfn;
 }
 
-/* The device that has added the block of this page; NULL: none has, even if what is there lies in a region. */
+/* The device that has added the block of this page; NULL: none has, even if what is there lies in a
+ * region. */
 static struct virtio_mem *owner_of(struct machine *m, uint64_t pfn, uint64_t *slot)
 {
     struct virtio_mem *vm = vmem_of(m, pfn);
@@ -117,7 +120,8 @@ int vmem_going_online(struct machine *m, uint64_t start_pfn)
     if (state == VMEM_OFFLINE || state == VMEM_OFFLINE_PARTIAL)
         return 0;
     klog(m, "virtio_mem virtio%u: memory block onlining denied", vm->number);
-    return fail(m, -EPERM, "virtio%u is about to take this memory away, or has not plugged it", vm->number);
+    return fail(m, -EPERM, "virtio%u is about to take this memory away, or has not plugged it",
+                vm->number);
 }
 
 bool vmem_may_add(const struct virtio_mem *vm, uint64_t bytes)
@@ -134,9 +138,12 @@ void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool 
     if (vm == NULL)
         return;
     if (!vm->big)
-        vmem_set_state(vm, slot, (movable ? VMEM_MOVABLE : VMEM_KERNEL) + (vmem_state(vm, slot) == VMEM_OFFLINE_PARTIAL));
+        vmem_set_state(vm, slot,
+                       (movable ? VMEM_MOVABLE : VMEM_KERNEL) +
+                           (vmem_state(vm, slot) == VMEM_OFFLINE_PARTIAL));
     vm->offline_bytes -= nr_pages << m->page_shift;
-    /* With half of what may be offline online, more can be added; what the driver is at itself goes on anyway. */
+    /* With half of what may be offline online, more can be added; what the driver is at itself goes
+     * on anyway. */
     if (!vm->working && vm->plugged < vm->requested && vmem_may_add(vm, vm->offline_most / 2)) {
         snprintf(path, sizeof path, "virtio%u", vm->number);
         event_add(m, EVENT_VIRTIO_MEM, 0, path, "work");
@@ -152,6 +159,8 @@ void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
         return;
     enum vmem_state state = vmem_state(vm, slot);
     if (!vm->big)
-        vmem_set_state(vm, slot, state == VMEM_KERNEL || state == VMEM_MOVABLE ? VMEM_OFFLINE : VMEM_OFFLINE_PARTIAL);
+        vmem_set_state(vm, slot,
+                       state == VMEM_KERNEL || state == VMEM_MOVABLE ? VMEM_OFFLINE
+                                                                     : VMEM_OFFLINE_PARTIAL);
     vm->offline_bytes += nr_pages << m->page_shift;
 }

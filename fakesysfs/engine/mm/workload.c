@@ -1,9 +1,10 @@
 /*
  * workload.c - who holds each page, and the allocator's choice of node and zone for them.
  *
- * Owns: the table of kinds (how each is placed, counted, moved), zonelists and watermarks of an allocation, the load
- * that a machine has after boot, allocation and freeing on demand. Does not own: free lists (buddy.c), migration.
- * Linux: mm/page_alloc.c get_page_from_freelist(); kernel.md 5.4 for how the kinds behave.
+ * Owns: the table of kinds (how each is placed, counted, moved), zonelists and watermarks of an
+ * allocation, the load that a machine has after boot, allocation and freeing on demand. Does not
+ * own: free lists (buddy.c), migration. Linux: mm/page_alloc.c get_page_from_freelist();
+ * kernel.md 5.4 for how the kinds behave.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +30,8 @@ static const struct kind_info kinds[NR_KINDS] = {
     [KIND_FILE] = {"file", MOBILITY_MOVABLE, MT_MOVABLE, ZONE_MOVABLE, 0},
     [KIND_SHMEM] = {"shmem", MOBILITY_MOVABLE, MT_MOVABLE, ZONE_MOVABLE, 0},
     [KIND_SLAB] = {"slab", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 0},
-    [KIND_SLAB_RECLAIMABLE] = {"slab_reclaimable", MOBILITY_UNMOVABLE, MT_RECLAIMABLE, ZONE_NORMAL, 0},
+    [KIND_SLAB_RECLAIMABLE] = {"slab_reclaimable", MOBILITY_UNMOVABLE, MT_RECLAIMABLE, ZONE_NORMAL,
+                               0},
     [KIND_PAGETABLES] = {"pagetables", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 0},
     [KIND_KERNEL] = {"kernel", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 0},
     [KIND_KERNEL_STACK] = {"kernel_stack", MOBILITY_UNMOVABLE, MT_UNMOVABLE, ZONE_NORMAL, 2},
@@ -39,8 +41,8 @@ static const struct kind_info kinds[NR_KINDS] = {
     [KIND_PCP] = {"pcp", MOBILITY_FREE, MT_MOVABLE, ZONE_MOVABLE, 0},
 };
 
-/* "pinned" is no kind of its own: anonymous pages with a reference that never goes away by itself. They are kept out of
- * Movable, as long-term pins are. */
+/* "pinned" is no kind of its own: anonymous pages with a reference that never goes away by itself.
+ * They are kept out of Movable, as long-term pins are. */
 static const char pinned_name[] = "pinned";
 
 const char *kind_name(unsigned kind)
@@ -80,9 +82,10 @@ struct request {
     uint64_t nodemask; /* 0: all */
 };
 
-enum how { /* of a walk through the zonelist */
-    LOW_MARK = 1, /* stay above the low watermark, else above the lowest */
-    UNMIXED = 2,  /* take no pages from pageblocks of another migratetype, only whole ones (ALLOC_NOFRAGMENT) */
+enum how {               /* of a walk through the zonelist */
+           LOW_MARK = 1, /* stay above the low watermark, else above the lowest */
+           UNMIXED = 2,  /* take no pages from pageblocks of another migratetype, only whole ones
+                            (ALLOC_NOFRAGMENT) */
 };
 
 struct place { /* in the zonelist: nodes by distance, in each from the highest zone allowed down */
@@ -90,7 +93,8 @@ struct place { /* in the zonelist: nodes by distance, in each from the highest z
     int type;
 };
 
-/* The zone at this place, or the next one that has memory and is allowed; *place moves behind it. */
+/* The zone at this place, or the next one that has memory and is allowed; *place moves behind it.
+ */
 static struct zone *zonelist_next(struct machine *m, const struct request *r, struct place *place)
 {
     const struct node *origin = &m->nodes[r->nid];
@@ -109,7 +113,8 @@ static struct zone *zonelist_next(struct machine *m, const struct request *r, st
     return NULL;
 }
 
-/* Linux: alloc_flags_nofragment(): Normal is kept unmixed as long as the zone below it can help out. */
+/* Linux: alloc_flags_nofragment(): Normal is kept unmixed as long as the zone below it can help
+ * out. */
 static bool keeps_unmixed(struct machine *m, const struct zone *preferred)
 {
     if (preferred->type != ZONE_NORMAL || !m->zone_exists[ZONE_DMA32])
@@ -136,17 +141,19 @@ static void count_numa(struct zone *z, struct zone *preferred, int nid, uint64_t
         z->numa_other += events;
 }
 
-static inline bool zone_gives(struct machine *m, const struct request *r, struct zone *z, struct zone *preferred,
-                              unsigned how, uint64_t *pfn)
+static inline bool zone_gives(struct machine *m, const struct request *r, struct zone *z,
+                              struct zone *preferred, unsigned how, uint64_t *pfn)
 {
-    if (!zone_watermark_ok(z, r->order, (how & LOW_MARK) != 0 ? z->low_wmark : z->min_wmark, r->highest) ||
+    if (!zone_watermark_ok(z, r->order, (how & LOW_MARK) != 0 ? z->low_wmark : z->min_wmark,
+                           r->highest) ||
         !buddy_alloc(m, z, r->order, kinds[r->kind].mt, r->kind, (how & UNMIXED) != 0, pfn))
         return false;
     count_numa(z, preferred, r->nid, 1);
     return true;
 }
 
-/* Try every zone of the zonelist: nearly always the preferred one, the first, gives. `place` is behind it. */
+/* Try every zone of the zonelist: nearly always the preferred one, the first, gives. `place` is
+ * behind it. */
 static inline bool walk_zonelist(struct machine *m, const struct request *r, struct zone *preferred,
                                  const struct place *place, unsigned how, uint64_t *pfn)
 {
@@ -181,10 +188,11 @@ static int request_pages(struct machine *m, const struct request *r, uint64_t *p
 
     if (m->trace_depth != 0) /* for an operation, not for a load */
         TRACE_LEAF(m, "__zone_watermark_ok");
-    if (preferred != NULL &&
-        ((keeps_unmixed(m, preferred) && walk_zonelist(m, r, preferred, &place, LOW_MARK | UNMIXED, pfn)) ||
-         walk_zonelist(m, r, preferred, &place, LOW_MARK, pfn) || walk_zonelist(m, r, preferred, &place, 0, pfn) ||
-         (drain_all(m) && walk_zonelist(m, r, preferred, &place, 0, pfn))))
+    if (preferred != NULL && ((keeps_unmixed(m, preferred) &&
+                               walk_zonelist(m, r, preferred, &place, LOW_MARK | UNMIXED, pfn)) ||
+                              walk_zonelist(m, r, preferred, &place, LOW_MARK, pfn) ||
+                              walk_zonelist(m, r, preferred, &place, 0, pfn) ||
+                              (drain_all(m) && walk_zonelist(m, r, preferred, &place, 0, pfn))))
         return 0;
     return fail(m, -ENOMEM, "no free memory for order %u (%s)", r->order, kinds[r->kind].name);
 }
@@ -197,15 +205,16 @@ static struct zone *request_section(struct machine *m, const struct request *r)
 
     while (z != NULL && !zone_watermark_ok(z, r->order, z->low_wmark, r->highest))
         z = zonelist_next(m, r, &place);
-    if (z == NULL || z->free < m->pages_per_section + z->low_wmark + z->lowmem_reserve[r->highest] ||
+    if (z == NULL ||
+        z->free < m->pages_per_section + z->low_wmark + z->lowmem_reserve[r->highest] ||
         !buddy_alloc_section(m, z, r->order, kinds[r->kind].mt, r->kind))
         return NULL; /* single allocations come from here first */
     count_numa(z, preferred, r->nid, m->pages_per_section >> r->order);
     return z;
 }
 
-int pages_alloc(struct machine *m, unsigned kind, unsigned order, enum zone_type highest, int nid, uint64_t nodemask,
-                uint64_t *pfn)
+int pages_alloc(struct machine *m, unsigned kind, unsigned order, enum zone_type highest, int nid,
+                uint64_t nodemask, uint64_t *pfn)
 {
     struct request r = {kind, order, highest, nid, nodemask};
 
@@ -278,8 +287,10 @@ static void pin_new(struct machine *m, uint64_t pfn)
     buddy_pin(m, &folio, 1);
 }
 
-/* nr_pages of one kind, in folios of one order; -ENOMEM and nothing taken when they are not to be had. */
-static int allocate_many(struct machine *m, struct request *r, uint64_t nr_pages, bool pinned, struct haul *haul)
+/* nr_pages of one kind, in folios of one order; -ENOMEM and nothing taken when they are not to be
+ * had. */
+static int allocate_many(struct machine *m, struct request *r, uint64_t nr_pages, bool pinned,
+                         struct haul *haul)
 {
     size_t before = haul->nr;
     uint64_t got = 0, pfn = 0;
@@ -307,8 +318,9 @@ static int allocate_many(struct machine *m, struct request *r, uint64_t nr_pages
 }
 
 /* The same out of one range of pages, lowest first. */
-static int allocate_in_range(struct machine *m, const struct request *r, uint64_t start_pfn, uint64_t end_pfn,
-                             int zone_type, uint64_t nr_pages, bool pinned, struct haul *haul)
+static int allocate_in_range(struct machine *m, const struct request *r, uint64_t start_pfn,
+                             uint64_t end_pfn, int zone_type, uint64_t nr_pages, bool pinned,
+                             struct haul *haul)
 {
     size_t before = haul->nr;
 
@@ -332,9 +344,10 @@ static int allocate_in_range(struct machine *m, const struct request *r, uint64_
     return 0;
 }
 
-/* The same out of the zones of one type, wherever the watermarks are: nodes of the request by distance. */
-static int allocate_in_zones(struct machine *m, const struct request *r, int zone_type, uint64_t nr_pages, bool pinned,
-                             struct haul *haul)
+/* The same out of the zones of one type, wherever the watermarks are: nodes of the request by
+ * distance. */
+static int allocate_in_zones(struct machine *m, const struct request *r, int zone_type,
+                             uint64_t nr_pages, bool pinned, struct haul *haul)
 {
     const struct node *origin = &m->nodes[r->nid];
     size_t before = haul->nr;
@@ -385,8 +398,8 @@ static bool block_is_online(struct machine *m, uint64_t id)
     return false;
 }
 
-static int64_t allocate(struct machine *m, const char *kind_word, uint64_t nr_pages, int order, const char *zone, int nid,
-                        int64_t block_id)
+static int64_t allocate(struct machine *m, const char *kind_word, uint64_t nr_pages, int order,
+                        const char *zone, int nid, int64_t block_id)
 {
     int kind = kind_by_name(kind_word), zone_type = zone != NULL ? zone_type_by_name(zone) : -1;
     bool pinned = strcmp(kind_word, pinned_name) == 0;
@@ -422,8 +435,9 @@ static int64_t allocate(struct machine *m, const char *kind_word, uint64_t nr_pa
     else if (block_id < 0)
         err = allocate_many(m, &r, nr_pages, pinned, &haul);
     else if (block_is_online(m, (uint64_t)block_id))
-        err = allocate_in_range(m, &r, (uint64_t)block_id * m->block_pages, (uint64_t)(block_id + 1) * m->block_pages,
-                                zone_type, nr_pages, pinned, &haul);
+        err = allocate_in_range(m, &r, (uint64_t)block_id * m->block_pages,
+                                (uint64_t)(block_id + 1) * m->block_pages, zone_type, nr_pages,
+                                pinned, &haul);
     else
         err = fail(m, -ENODEV, "memory%lld is not there or not online", (long long)block_id);
     if (err == 0)
@@ -432,8 +446,8 @@ static int64_t allocate(struct machine *m, const char *kind_word, uint64_t nr_pa
     return err != 0 ? err : (int64_t)nr_pages;
 }
 
-int64_t load_allocate(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int order,
-                      const char *zone, int nid, int64_t block_id)
+int64_t load_allocate(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages,
+                      int order, const char *zone, int nid, int64_t block_id)
 {
     machine_lock(m, task);
     int64_t ret = allocate(m, kind, nr_pages, order, zone, nid, block_id);
@@ -441,7 +455,8 @@ int64_t load_allocate(struct machine *m, struct task *task, const char *kind, ui
     return ret;
 }
 
-/* The youngest folio of a kind in a zone from `ref` on; pinned ones are passed over, or are the only ones that count. */
+/* The youngest folio of a kind in a zone from `ref` on; pinned ones are passed over, or are the
+ * only ones that count. */
 static ref_t youngest(struct machine *m, ref_t ref, bool pinned, struct folio *folio)
 {
     for (; ref != 0; ref = list_next(m, ref)) {
@@ -461,7 +476,8 @@ static bool enough_held(struct machine *m, unsigned kind, bool pinned, uint64_t 
     for (unsigned n = 0; n < m->possible_nodes; n++)
         for (int type = 0; type < NR_ZONES && (nid < 0 || (int)n == nid); type++)
             for (ref_t ref = m->nodes[n].zones[type].held[kind].head;
-                 found < nr_pages && (ref = youngest(m, ref, pinned, &folio)) != 0; ref = list_next(m, ref))
+                 found < nr_pages && (ref = youngest(m, ref, pinned, &folio)) != 0;
+                 ref = list_next(m, ref))
                 found += folio.page == NULL ? m->pages_per_section : 1ull << folio.order;
     return found >= nr_pages;
 }
@@ -483,7 +499,8 @@ static int64_t free_many(struct machine *m, const char *kind_word, uint64_t nr_p
     for (int type = NR_ZONES - 1; type >= 0; type--)
         for (unsigned n = 0; n < m->possible_nodes; n++) {
             const struct list *list = &m->nodes[n].zones[type].held[kind];
-            while (freed < nr_pages && (nid < 0 || (int)n == nid) && youngest(m, list->head, pinned, &folio) != 0) {
+            while (freed < nr_pages && (nid < 0 || (int)n == nid) &&
+                   youngest(m, list->head, pinned, &folio) != 0) {
                 uint64_t pages = 1ull << folio.order;
                 if (folio.page == NULL && nr_pages - freed >= m->pages_per_section) {
                     pages = m->pages_per_section;
@@ -501,7 +518,8 @@ static int64_t free_many(struct machine *m, const char *kind_word, uint64_t nr_p
     return (int64_t)freed;
 }
 
-int64_t load_free(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages, int nid)
+int64_t load_free(struct machine *m, struct task *task, const char *kind, uint64_t nr_pages,
+                  int nid)
 {
     machine_lock(m, task);
     int64_t ret = free_many(m, kind, nr_pages, nid);
@@ -539,7 +557,8 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn)
     if (!folio_at(m, pfn, &folio))
         ret = fail(m, -ENXIO, "page 0x%llx is not online", (unsigned long long)pfn);
     else if (folio.kind < KIND_ANON || folio.kind == KIND_MEMMAP || folio.kind == KIND_PCP)
-        ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be freed", (unsigned long long)pfn, kind_name(folio.kind));
+        ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be freed", (unsigned long long)pfn,
+                   kind_name(folio.kind));
     else if (folio.pins != 0)
         ret = fail(m, -EBUSY, "page 0x%llx has %u pins", (unsigned long long)pfn, folio.pins);
     else {
@@ -552,19 +571,27 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn)
 
 int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info)
 {
-    static const char *const mt_names[NR_MT] = {"Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate"};
+    static const char *const mt_names[NR_MT] = {"Unmovable",  "Movable", "Reclaimable",
+                                                "HighAtomic", "CMA",     "Isolate"};
     struct folio folio;
     int ret = 0;
 
     machine_lock(m, task);
     struct section *s = section_of(m, pfn);
     if (s == NULL) {
-        ret = fail(m, -ENXIO, "page 0x%llx is in no section: there is no memory", (unsigned long long)pfn);
+        ret = fail(m, -ENXIO, "page 0x%llx is in no section: there is no memory",
+                   (unsigned long long)pfn);
     } else {
-        /* Pages that went so far as to be made ready for their onlining are what they then were made. */
+        /* Pages that went so far as to be made ready for their onlining are what they then were
+         * made. */
         const char *kind = s->kind == KIND_INSIDE ? "offline memory" : kind_name(s->kind);
-        *info = (struct page_info){.pfn = pfn, .head_pfn = pfn, .kind = kind, .zone = "none",
-                                   .migratetype = "none", .section_state = "offline", .nid = s->nid,
+        *info = (struct page_info){.pfn = pfn,
+                                   .head_pfn = pfn,
+                                   .kind = kind,
+                                   .zone = "none",
+                                   .migratetype = "none",
+                                   .section_state = "offline",
+                                   .nid = s->nid,
                                    .block_id = pfn / m->block_pages};
         if (folio_at(m, pfn, &folio)) {
             const struct zone *z = zone_of(m, pfn);
@@ -586,25 +613,33 @@ int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct pag
 /* ---- the load of a booted machine ---- */
 
 /* A small idle Linux: what each kind takes, in KiB, on a machine large enough. */
-static const struct { uint8_t kind; uint32_t kib; } idle_load[] = {
-    {KIND_SLAB, 6200}, {KIND_SLAB_RECLAIMABLE, 9000}, {KIND_KERNEL, 7000}, {KIND_KERNEL_STACK, 1600},
-    {KIND_PAGETABLES, 1200}, {KIND_FILE, 36000}, {KIND_ANON, 14000}, {KIND_SHMEM, 1400},
+static const struct {
+    uint8_t kind;
+    uint32_t kib;
+} idle_load[] = {
+    {KIND_SLAB, 6200},       {KIND_SLAB_RECLAIMABLE, 9000},
+    {KIND_KERNEL, 7000},     {KIND_KERNEL_STACK, 1600},
+    {KIND_PAGETABLES, 1200}, {KIND_FILE, 36000},
+    {KIND_ANON, 14000},      {KIND_SHMEM, 1400},
 };
 enum { NR_IDLE = sizeof idle_load / sizeof *idle_load, BOOT_STEPS = 16 };
 
-/* What is wanted of one kind, in pages. On a machine of a few MiB the load shrinks to an eighth of it. */
+/* What is wanted of one kind, in pages. On a machine of a few MiB the load shrinks to an eighth of
+ * it. */
 static uint64_t idle_pages(const struct machine *m, unsigned i, uint64_t free_pages)
 {
     uint64_t page_kb = m->page_bytes / 1024, wanted_kb = 0;
 
     for (unsigned k = 0; k < NR_IDLE; k++)
         wanted_kb += idle_load[k].kib;
-    uint64_t share = free_pages * page_kb / 8 < wanted_kb ? free_pages * page_kb * 128 / wanted_kb : 1024;
+    uint64_t share = free_pages * page_kb / 8 < wanted_kb ? free_pages * page_kb * 128 / wanted_kb
+                                                          : 1024;
     return idle_load[i].kib * share / 1024 / page_kb;
 }
 
-/* While it boots a kernel reads and forgets: each step takes movable memory, and some of its own, that is given back at
- * the end, so that what stays is spread over the memory as on a machine that has booted, not packed at its start. */
+/* While it boots a kernel reads and forgets: each step takes movable memory, and some of its own,
+ * that is given back at the end, so that what stays is spread over the memory as on a machine that
+ * has booted, not packed at its start. */
 static int load_idle(struct machine *m)
 {
     uint64_t pages = total_free(m), gap_limit = (128ull << 20) / m->page_bytes;
@@ -616,7 +651,8 @@ static int load_idle(struct machine *m)
     for (unsigned step = 0; step < BOOT_STEPS && err == 0; step++) {
         struct request file = {KIND_FILE, 0, kinds[KIND_FILE].highest, nid, 0};
         struct request kernel = {KIND_KERNEL, 0, kinds[KIND_KERNEL].highest, nid, 0};
-        /* On a machine of a few MiB there may be no room left for what passes: then it does without. */
+        /* On a machine of a few MiB there may be no room left for what passes: then it does
+         * without. */
         (void)allocate_many(m, &file, gap * 3 / 4 + random_below(m, gap / 4 + 1), false, &passing);
         (void)allocate_many(m, &kernel, gap / 16, false, &passing);
         unsigned first = (unsigned)random_below(m, NR_IDLE);
@@ -647,7 +683,8 @@ struct want { /* one line of the load to place, in pages */
     uint64_t placed;
 };
 
-static size_t wanted_load(struct machine *m, const struct machine_config *config, struct want **list)
+static size_t wanted_load(struct machine *m, const struct machine_config *config,
+                          struct want **list)
 {
     uint64_t free_pages = total_free(m);
     size_t nr = config->nr_load != 0 ? config->nr_load : NR_IDLE;
@@ -655,10 +692,12 @@ static size_t wanted_load(struct machine *m, const struct machine_config *config
     *list = xcalloc(nr, sizeof **list);
     for (size_t i = 0; i < nr; i++)
         if (config->nr_load != 0)
-            (*list)[i] = (struct want){config->load[i].kind, (config->load[i].bytes + m->page_bytes - 1) / m->page_bytes,
+            (*list)[i] = (struct want){config->load[i].kind,
+                                       (config->load[i].bytes + m->page_bytes - 1) / m->page_bytes,
                                        config->load[i].nid, 0};
         else
-            (*list)[i] = (struct want){kinds[idle_load[i].kind].name, idle_pages(m, (unsigned)i, free_pages), -1, 0};
+            (*list)[i] = (struct want){kinds[idle_load[i].kind].name,
+                                       idle_pages(m, (unsigned)i, free_pages), -1, 0};
     return nr;
 }
 
@@ -674,16 +713,18 @@ static uint64_t forget_one(struct machine *m, struct haul *passing)
     return 1ull << folio.order;
 }
 
-/* What comes and goes in one round: files read and forgotten, processes, and now and then something of the kernel's. */
+/* What comes and goes in one round: files read and forgotten, processes, and now and then something
+ * of the kernel's. */
 static void age_round(struct machine *m, struct haul *passing, uint64_t *held, uint64_t most)
 {
-    static const uint8_t kind_of[8] = {KIND_FILE, KIND_FILE, KIND_FILE, KIND_ANON, KIND_ANON, KIND_ANON, KIND_SLAB,
-                                       KIND_SLAB_RECLAIMABLE};
+    static const uint8_t kind_of[8] = {KIND_FILE, KIND_FILE, KIND_FILE, KIND_ANON,
+                                       KIND_ANON, KIND_ANON, KIND_SLAB, KIND_SLAB_RECLAIMABLE};
     int nid = first_node(m);
 
     for (uint64_t got = 0; got < most / 16;) {
         uint64_t pfn, chance = random_next(m);
-        unsigned kind = kind_of[chance & 7], order = (chance >> 3 & 7) < 5 ? 0 : (unsigned)(chance >> 6 & 3);
+        unsigned kind = kind_of[chance & 7],
+                 order = (chance >> 3 & 7) < 5 ? 0 : (unsigned)(chance >> 6 & 3);
         struct request r = {kind, order, kinds[kind].highest, nid, 0};
         if (total_free(m) < total_managed(m) / 8 || request_pages(m, &r, &pfn) != 0)
             break;
@@ -695,8 +736,8 @@ static void age_round(struct machine *m, struct haul *passing, uint64_t *held, u
         *held -= forget_one(m, passing);
 }
 
-/* Place the load in as many parts as there are rounds, among allocations that come and go, so that what stays is strewn
- * over the memory and free memory is in crumbs. */
+/* Place the load in as many parts as there are rounds, among allocations that come and go, so that
+ * what stays is strewn over the memory and free memory is in crumbs. */
 static int load_aged(struct machine *m, const struct machine_config *config)
 {
     struct want *list;
@@ -705,14 +746,17 @@ static int load_aged(struct machine *m, const struct machine_config *config)
     struct haul passing = {0};
     int err = 0;
 
-    most = most < (1u << 20) ? most : 1u << 20; /* cost follows use: a large machine ages in a part of its memory */
+    most = most < (1u << 20)
+               ? most
+               : 1u << 20; /* cost follows use: a large machine ages in a part of its memory */
     for (unsigned round = 0; round < config->aged && err == 0; round++) {
         age_round(m, &passing, &held, most);
         for (size_t i = 0; i < nr && err == 0; i++) {
             uint64_t due = (round + 1) * list[i].nr_pages / config->aged;
             if (due <= list[i].placed)
                 continue; /* a folio of the last part reached further */
-            int64_t got = allocate(m, list[i].kind, due - list[i].placed, -1, NULL, list[i].nid, -1);
+            int64_t got = allocate(m, list[i].kind, due - list[i].placed, -1, NULL, list[i].nid,
+                                   -1);
             if (got == -ENOMEM) { /* whoever comes and goes makes room for what is to stay */
                 while (passing.nr > 0)
                     held -= forget_one(m, &passing);
@@ -739,7 +783,8 @@ int load_boot(struct machine *m, const struct machine_config *config)
         return load_idle(m);
     for (size_t i = 0; i < config->nr_load; i++) {
         const struct boot_load *load = &config->load[i];
-        int64_t got = allocate(m, load->kind, (load->bytes + m->page_bytes - 1) / m->page_bytes, -1, NULL, load->nid, -1);
+        int64_t got = allocate(m, load->kind, (load->bytes + m->page_bytes - 1) / m->page_bytes, -1,
+                               NULL, load->nid, -1);
         if (got < 0)
             return (int)got;
     }
@@ -747,10 +792,11 @@ int load_boot(struct machine *m, const struct machine_config *config)
 }
 
 /*
- * A kernel zone that has just got pages is where the kernel takes its next ones from, if it is the highest one of a node
- * with processors. It needs new ones when what it has is used up: after some files were read, or when slabs were given
- * back for a block that goes offline (slub's MEM_GOING_OFFLINE). So the block that was first there can go offline again
- * at once, and soon after no more; measured.
+ * A kernel zone that has just got pages is where the kernel takes its next ones from, if it is the
+ * highest one of a node with processors. It needs new ones when what it has is used up: after some
+ * files were read, or when slabs were given back for a block that goes offline (slub's
+ * MEM_GOING_OFFLINE). So the block that was first there can go offline again at once, and soon
+ * after no more; measured.
  */
 enum { ACCESSES_PER_SLAB = 8 };
 
@@ -766,7 +812,9 @@ void load_expect_users(struct machine *m, struct zone *z)
 
 static void take_first_pages(struct machine *m, struct zone *z)
 {
-    static const struct { uint8_t kind, nr; } first_users[] = {{KIND_SLAB, 22}, {KIND_PAGETABLES, 6}, {KIND_KERNEL, 4}};
+    static const struct {
+        uint8_t kind, nr;
+    } first_users[] = {{KIND_SLAB, 22}, {KIND_PAGETABLES, 6}, {KIND_KERNEL, 4}};
     uint64_t pfn;
 
     for (unsigned i = 0; i < sizeof first_users / sizeof *first_users; i++)

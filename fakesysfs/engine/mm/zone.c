@@ -1,10 +1,11 @@
 /*
- * zone.c - nodes and zones: their spans, which zone a range of pages may join, watermarks, the order in which
- * allocations fall from zone to zone.
+ * zone.c - nodes and zones: their spans, which zone a range of pages may join, watermarks, the
+ * order in which allocations fall from zone to zone.
  *
- * Owns: start_pfn/end_pfn of zones and nodes, watermarks and lowmem reserves, the node order by distance, the policy
- * of onlining (contig-zones, auto-movable). Does not own: which pages are free or held, block states.
- * Linux: mm/memory_hotplug.c zone_for_pfn_range() and its helpers, mm/page_alloc.c __setup_per_zone_wmarks().
+ * Owns: start_pfn/end_pfn of zones and nodes, watermarks and lowmem reserves, the node order by
+ * distance, the policy of onlining (contig-zones, auto-movable). Does not own: which pages are free
+ * or held, block states. Linux: mm/memory_hotplug.c zone_for_pfn_range() and its helpers,
+ * mm/page_alloc.c __setup_per_zone_wmarks().
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -118,7 +119,8 @@ void zone_destroy_all(struct machine *m)
             radix_free(&m->nodes[nid].zones[type].sections);
 }
 
-/* First pfn at or after `from` whose section belongs to the zone; sections where zones meet are boot memory. */
+/* First pfn at or after `from` whose section belongs to the zone; sections where zones meet are
+ * boot memory. */
 static bool zone_first_pfn(struct machine *m, const struct zone *z, uint64_t from, uint64_t *pfn)
 {
     uint64_t nr;
@@ -162,7 +164,8 @@ void zone_shrink_span(struct machine *m, struct zone *z, uint64_t start_pfn, uin
     node_update_span(m, &m->nodes[z->nid]);
 }
 
-/* Linux: memory_add_physaddr_to_nid(): what the firmware's tables say, else the node of their first entry. */
+/* Linux: memory_add_physaddr_to_nid(): what the firmware's tables say, else the node of their first
+ * entry. */
 int node_of_address(const struct machine *m, uint64_t address)
 {
     for (size_t i = 0; i < m->nr_hotplug_nids; i++)
@@ -188,8 +191,10 @@ struct zone *zone_default_kernel(struct machine *m, int nid, uint64_t start_pfn,
     return &node->zones[ZONE_NORMAL];
 }
 
-/* Linux: auto_movable_can_online_movable(): would nr_pages more of Movable keep to the ratio? nid -1: everywhere. */
-static bool auto_movable_fits(struct machine *m, int only_nid, const struct memory_group *group, uint64_t nr_pages)
+/* Linux: auto_movable_can_online_movable(): would nr_pages more of Movable keep to the ratio? nid
+ * -1: everywhere. */
+static bool auto_movable_fits(struct machine *m, int only_nid, const struct memory_group *group,
+                              uint64_t nr_pages)
 {
     uint64_t kernel_early = 0, movable = 0, required = 0;
 
@@ -206,7 +211,8 @@ static bool auto_movable_fits(struct machine *m, int only_nid, const struct memo
     }
     for (size_t i = 0; i < m->nr_groups; i++) {
         const struct memory_group *other = &m->groups[i];
-        if (!other->used || !other->dynamic || other == group || (only_nid >= 0 && other->nid != only_nid))
+        if (!other->used || !other->dynamic || other == group ||
+            (only_nid >= 0 && other->nid != only_nid))
             continue;
         uint64_t wanted = other->present_movable * 100 / m->auto_movable_ratio;
         movable -= other->present_movable;
@@ -215,13 +221,14 @@ static bool auto_movable_fits(struct machine *m, int only_nid, const struct memo
     if (kernel_early <= required)
         return false;
     kernel_early -= required;
-    if (group != NULL && group->dynamic) /* what a device has in kernel zones counts for its own Movable */
+    if (group != NULL &&
+        group->dynamic) /* what a device has in kernel zones counts for its own Movable */
         kernel_early += group->present_kernel;
     return movable + nr_pages <= kernel_early * m->auto_movable_ratio / 100;
 }
 
-static struct zone *auto_movable_zone(struct machine *m, int nid, struct memory_group *group, uint64_t start_pfn,
-                                      uint64_t nr_pages)
+static struct zone *auto_movable_zone(struct machine *m, int nid, struct memory_group *group,
+                                      uint64_t start_pfn, uint64_t nr_pages)
 {
     struct zone *kernel_zone = zone_default_kernel(m, nid, start_pfn, nr_pages);
     uint64_t wanted = nr_pages, online = 0;
@@ -245,15 +252,17 @@ static struct zone *auto_movable_zone(struct machine *m, int nid, struct memory_
     }
     if (!auto_movable_fits(m, -1, group, wanted - online))
         return kernel_zone;
-    if (m->auto_movable_numa_aware && configured(m, CONFIG_NUMA) && !auto_movable_fits(m, nid, group, wanted - online))
+    if (m->auto_movable_numa_aware && configured(m, CONFIG_NUMA) &&
+        !auto_movable_fits(m, nid, group, wanted - online))
         return kernel_zone;
     return zone_movable(m, nid);
 }
 
-struct zone *zone_for_range(struct machine *m, enum online_type type, int nid, struct memory_group *group,
-                            uint64_t start_pfn, uint64_t nr_pages)
+struct zone *zone_for_range(struct machine *m, enum online_type type, int nid,
+                            struct memory_group *group, uint64_t start_pfn, uint64_t nr_pages)
 {
-    struct zone *kernel_zone = zone_default_kernel(m, nid, start_pfn, nr_pages), *movable = zone_movable(m, nid);
+    struct zone *kernel_zone = zone_default_kernel(m, nid, start_pfn, nr_pages),
+                *movable = zone_movable(m, nid);
 
     if (type == TYPE_KERNEL)
         return kernel_zone;
@@ -263,7 +272,8 @@ struct zone *zone_for_range(struct machine *m, enum online_type type, int nid, s
         return auto_movable_zone(m, nid, group, start_pfn, nr_pages);
     bool in_kernel = zone_intersects(kernel_zone, start_pfn, nr_pages);
     bool in_movable = zone_intersects(movable, start_pfn, nr_pages);
-    /* In one span only: stay there. In both or in none: the kernel's zone, unless booted with movable_node. */
+    /* In one span only: stay there. In both or in none: the kernel's zone, unless booted with
+     * movable_node. */
     if (in_kernel != in_movable)
         return in_kernel ? kernel_zone : movable;
     return m->movable_node ? movable : kernel_zone;
@@ -281,7 +291,8 @@ static uint64_t int_sqrt(uint64_t x)
     return root;
 }
 
-/* Linux: nr_free_zone_pages(): pages above the high watermark in zones up to `highest`, with the watermarks of now. */
+/* Linux: nr_free_zone_pages(): pages above the high watermark in zones up to `highest`, with the
+ * watermarks of now. */
 static uint64_t pages_above_high(struct machine *m, enum zone_type highest)
 {
     uint64_t sum = 0;
@@ -333,7 +344,9 @@ static void setup_lowmem_reserve(struct machine *m)
             memset(z->lowmem_reserve, 0, sizeof z->lowmem_reserve);
             for (int higher = type + 1; higher < NR_ZONES; higher++) {
                 above += m->nodes[nid].zones[higher].managed;
-                z->lowmem_reserve[higher] = ratio[type] == 0 || z->managed == 0 ? 0 : above / ratio[type];
+                z->lowmem_reserve[higher] = ratio[type] == 0 || z->managed == 0
+                                                ? 0
+                                                : above / ratio[type];
             }
         }
 }
@@ -368,8 +381,9 @@ void zone_update_watermarks(struct machine *m)
     TRACE_LEAF(m, "setup_min_slab_ratio");
     if (!has(m, F_khugepaged_min_free) || !configured(m, CONFIG_TRANSPARENT_HUGEPAGE))
         return;
-    /* khugepaged wants two pageblocks per zone and migratetype, but no more than a twentieth of low memory. It looks
-     * at the watermarks just set. Linux: mm/khugepaged.c set_recommended_min_free_kbytes(). */
+    /* khugepaged wants two pageblocks per zone and migratetype, but no more than a twentieth of low
+     * memory. It looks at the watermarks just set. Linux: mm/khugepaged.c
+     * set_recommended_min_free_kbytes(). */
     uint64_t nr_zones = 0;
     for (unsigned nid = 0; nid < m->possible_nodes; nid++)
         for (int type = 0; type <= ZONE_NORMAL; type++)
@@ -393,7 +407,8 @@ uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z)
     return (UINT64_C(1) << (63 - __builtin_clzll(batch))) - 1;
 }
 
-/* ---- zonelists: the order in which nodes are asked for memory, and what the log says of it ---- */
+/* ---- zonelists: the order in which nodes are asked for memory, and what the log says of it ----
+ */
 
 static bool node_has_memory(const struct node *node)
 {
@@ -405,14 +420,16 @@ static bool node_has_memory(const struct node *node)
 
 /* What is built at one go. */
 struct zonelists {
-    int leaving;              /* a node that has just lost its last memory and still counts; -1 for none */
-    unsigned load[MAX_NODES]; /* how many nodes have it as the first of several that are equally far */
+    int leaving; /* a node that has just lost its last memory and still counts; -1 for none */
+    unsigned
+        load[MAX_NODES]; /* how many nodes have it as the first of several that are equally far */
 };
 
 /*
- * Itself (if it has memory, later kernels say), then nodes with memory: the near before the far, the next before those
- * under it, those without processors before those with, and of what is still equal the one that is less asked.
- * Linux: mm/page_alloc.c find_next_best_node(), build_zonelists().
+ * Itself (if it has memory, later kernels say), then nodes with memory: the near before the far,
+ * the next before those under it, those without processors before those with, and of what is still
+ * equal the one that is less asked. Linux: mm/page_alloc.c find_next_best_node(),
+ * build_zonelists().
  */
 static void build_fallback(struct machine *m, struct node *node, struct zonelists *lists)
 {
@@ -430,7 +447,8 @@ static void build_fallback(struct machine *m, struct node *node, struct zonelist
             const struct node *candidate = &m->nodes[other];
             if (taken[other] || (!node_has_memory(candidate) && (int)other != lists->leaving))
                 continue;
-            uint64_t cost = (uint64_t)m->distance[nid][other] + (other < nid) + (candidate->nr_cpus != 0);
+            uint64_t cost = (uint64_t)m->distance[nid][other] + (other < nid) +
+                            (candidate->nr_cpus != 0);
             cost = cost * MAX_NODES + lists->load[other];
             if (cost < least) {
                 least = cost;
@@ -473,8 +491,8 @@ static void print_built(struct machine *m)
     TRACE_LEAF(m, "nr_free_zone_pages");
     uint64_t pages = pages_above_high(m, ZONE_MOVABLE);
     bool grouping = pages >= m->pageblock_pages * (NR_MT - 1);
-    klog(m, "Built %u zonelists, mobility grouping %s.  Total pages: %llu", nr_online, grouping ? "on" : "off",
-         (unsigned long long)pages);
+    klog(m, "Built %u zonelists, mobility grouping %s.  Total pages: %llu", nr_online,
+         grouping ? "on" : "off", (unsigned long long)pages);
     if (configured(m, CONFIG_NUMA))
         klog(m, "Policy zone: %s", zone_names[m->policy_zone]);
 }
@@ -508,7 +526,8 @@ void zone_build_own_zonelist(struct machine *m, struct node *node)
     print_built(m);
 }
 
-/* Linux: mm/memory-tiers.c dump_demotion_targets(): all nodes are of one tier, none is below another. */
+/* Linux: mm/memory-tiers.c dump_demotion_targets(): all nodes are of one tier, none is below
+ * another. */
 void zone_print_demotion(struct machine *m)
 {
     if (!has(m, F_demotion_targets_line) || !configured(m, CONFIG_NUMA))

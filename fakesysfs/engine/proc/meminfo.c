@@ -1,9 +1,9 @@
 /*
  * meminfo.c - /proc/meminfo and nodeN/meminfo.
  *
- * Owns: their lines in the kernel's order, each with the feature and the configuration that bring it. What
- * the model has no notion of (swap cache, dirty pages, mapped files) is 0, as on an idle machine. Does not
- * own: any number.
+ * Owns: their lines in the kernel's order, each with the feature and the configuration that bring
+ * it. What the model has no notion of (swap cache, dirty pages, mapped files) is 0, as on an idle
+ * machine. Does not own: any number.
  */
 #include <string.h>
 
@@ -29,7 +29,8 @@ static uint64_t hugetlb_used(struct machine *m, const struct zone *z)
 {
     uint64_t used = 0;
     for (ref_t ref = z->held[KIND_HUGETLB].head; ref != 0; ref = list_next(m, ref))
-        used += (ref & REF_SECTION) != 0 ? section_of_ref(m, ref)->nr_pinned : page_of_ref(m, ref)->pins != 0;
+        used += (ref & REF_SECTION) != 0 ? section_of_ref(m, ref)->nr_pinned
+                                         : page_of_ref(m, ref)->pins != 0;
     return used;
 }
 
@@ -48,11 +49,11 @@ struct hugetlb_count hugetlb_of_node(struct machine *m, int nid)
 
 /* ---- values, in kB ---- */
 
-#define VALUE(name, pages)                                                                                   \
-    static uint64_t name(struct machine *m, const struct meminfo *info)                                      \
-    {                                                                                                        \
-        (void)info;                                                                                          \
-        return tally_kb(m, pages);                                                                           \
+#define VALUE(name, pages)                                              \
+    static uint64_t name(struct machine *m, const struct meminfo *info) \
+    {                                                                   \
+        (void)info;                                                     \
+        return tally_kb(m, pages);                                      \
     }
 
 VALUE(total, info->t.managed)
@@ -87,7 +88,8 @@ static uint64_t nothing(struct machine *m, const struct meminfo *info)
     return 0;
 }
 
-/* The size of the area: on x86 by the depth of page tables, elsewhere that of aarch64 with 48 bits. */
+/* The size of the area: on x86 by the depth of page tables, elsewhere that of aarch64 with 48 bits.
+ */
 static uint64_t vmalloc_total(struct machine *m, const struct meminfo *info)
 {
     (void)info;
@@ -217,8 +219,8 @@ static void print_hugetlb(struct machine *m, const struct meminfo *info, struct 
                 "HugePages_Surp:        0\n"
                 "Hugepagesize:   %8llu kB\n"
                 "Hugetlb:        %8llu kB\n",
-                (unsigned long long)info->hugetlb.total, (unsigned long long)info->hugetlb.free, size,
-                info->hugetlb.total * size);
+                (unsigned long long)info->hugetlb.total, (unsigned long long)info->hugetlb.free,
+                size, info->hugetlb.total * size);
 }
 
 int meminfo_show(struct machine *m, const struct sysfs_node *node, struct text *out)
@@ -232,7 +234,8 @@ int meminfo_show(struct machine *m, const struct sysfs_node *node, struct text *
     for (const struct meminfo_line *l = machine_lines; l->name != NULL; l++) {
         if (!line_exists(m, l))
             continue;
-        /* Only HardwareCorrupted is longer than the column; its number has what is left of the width. */
+        /* Only HardwareCorrupted is longer than the column; its number has what is left of the
+         * width. */
         bool longer = strlen(l->name) > 16;
         text_printf(out, longer ? "%-19s%5llu kB\n" : "%-16s%8llu kB\n", l->name,
                     (unsigned long long)l->kb(m, &info));
@@ -259,14 +262,14 @@ void procfs_node_meminfo(struct machine *m, int nid, struct text *out)
         if (!line_exists(m, l))
             continue;
         bool narrow = l->since == F_meminfo_filehuge && !has(m, F_node_filehuge_aligned);
-        text_printf(out, narrow ? "Node %d %-15s%8llu kB\n" : "Node %d %-16s%8llu kB\n", nid, l->name,
-                    (unsigned long long)l->kb(m, &info));
+        text_printf(out, narrow ? "Node %d %-15s%8llu kB\n" : "Node %d %-16s%8llu kB\n", nid,
+                    l->name, (unsigned long long)l->kb(m, &info));
     }
     if (configured(m, CONFIG_HUGETLB_PAGE))
         text_printf(out,
                     "Node %d HugePages_Total: %5llu\n"
                     "Node %d HugePages_Free:  %5llu\n"
                     "Node %d HugePages_Surp:  %5u\n",
-                    nid, (unsigned long long)info.hugetlb.total, nid, (unsigned long long)info.hugetlb.free,
-                    nid, 0u);
+                    nid, (unsigned long long)info.hugetlb.total, nid,
+                    (unsigned long long)info.hugetlb.free, nid, 0u);
 }

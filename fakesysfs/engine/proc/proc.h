@@ -1,8 +1,8 @@
 /*
  * proc.h - private to vmstat.c, zoneinfo.c, meminfo.c, procfs.c, node_files.c: sums of counters.
  *
- * Owns: struct tally and the prototypes between these files. Does not own: any counter. Every number
- * printed is read from the model at the moment of the read.
+ * Owns: struct tally and the prototypes between these files. Does not own: any counter. Every
+ * number printed is read from the model at the moment of the read.
  */
 #ifndef FAKESYSFS_PROCFS_H
 #define FAKESYSFS_PROCFS_H
@@ -14,7 +14,7 @@ struct tally { /* counters of one zone, one node, or all of them; pages, unless 
     uint64_t free, free_large, managed; /* free_large: in chunks of a pageblock or more */
     uint64_t numa_hit, numa_miss, numa_foreign, numa_local, numa_other; /* events */
     uint64_t allocated[NR_ZONES];                                       /* by type of zone */
-    uint64_t memmap_boot; /* of nodes only */
+    uint64_t memmap_boot;                                               /* of nodes only */
 };
 
 /* vmstat.c */
@@ -27,7 +27,8 @@ bool has_direct_map_counters(const struct machine *m); /* x86 tells how its dire
 /* These two in zoneinfo's form. */
 void vmstat_print_zone(const struct machine *m, const struct tally *t, struct text *out);
 void vmstat_print_node(const struct machine *m, const struct tally *t, struct text *out);
-int vmstat_show(struct machine *m, const struct sysfs_node *node, struct text *out); /* /proc/vmstat */
+int vmstat_show(struct machine *m, const struct sysfs_node *node,
+                struct text *out); /* /proc/vmstat */
 
 /* zoneinfo.c */
 int zoneinfo_show(struct machine *m, const struct sysfs_node *node, struct text *out);

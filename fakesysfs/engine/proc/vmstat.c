@@ -1,11 +1,11 @@
 /*
  * vmstat.c - the names of all counters, in the kernel's order, and where their values come from.
  *
- * Owns: the tables behind /proc/vmstat, nodeN/vmstat and the counters inside /proc/zoneinfo. A line says
- * from or until which feature it exists and which configuration it needs. A counter the model has no
- * notion of is 0, as on a machine that was never short of memory (reclaim, swap, faults, writeback, huge
- * page splitting). Does not own: the counters themselves (zone.c, buddy.c, migrate.c), nor the text around
- * them (zoneinfo.c).
+ * Owns: the tables behind /proc/vmstat, nodeN/vmstat and the counters inside /proc/zoneinfo. A line
+ * says from or until which feature it exists and which configuration it needs. A counter the model
+ * has no notion of is 0, as on a machine that was never short of memory (reclaim, swap, faults,
+ * writeback, huge page splitting). Does not own: the counters themselves (zone.c, buddy.c,
+ * migrate.c), nor the text around them (zoneinfo.c).
  */
 #include <string.h>
 
@@ -17,8 +17,9 @@ enum { ALWAYS = -1, X86 = -2 }; /* in place of a feature or a configuration */
 
 struct line {
     const char *name;
-    int since, until; /* feature that brings it, or ALWAYS, or X86; feature that ends it, or ALWAYS */
-    int config;       /* configuration it needs, or ALWAYS, or X86 */
+    int since,
+        until;  /* feature that brings it, or ALWAYS, or X86; feature that ends it, or ALWAYS */
+    int config; /* configuration it needs, or ALWAYS, or X86 */
     value_fn value;
 };
 
@@ -85,17 +86,18 @@ static uint64_t nothing(const struct machine *m, const struct tally *t)
     return 0;
 }
 
-#define COUNTER(name, expression)                                                                            \
-    static uint64_t name(const struct machine *m, const struct tally *t)                                     \
-    {                                                                                                        \
-        (void)m;                                                                                             \
-        (void)t;                                                                                             \
-        return expression;                                                                                   \
+#define COUNTER(name, expression)                                        \
+    static uint64_t name(const struct machine *m, const struct tally *t) \
+    {                                                                    \
+        (void)m;                                                         \
+        (void)t;                                                         \
+        return expression;                                               \
     }
 
 COUNTER(free_pages, t->free)
 COUNTER(free_large, t->free_large)
-/* New anonymous and shared memory starts on the inactive anonymous list, file pages on the inactive one. */
+/* New anonymous and shared memory starts on the inactive anonymous list, file pages on the inactive
+ * one. */
 COUNTER(inactive_anon, t->kind[KIND_ANON] + t->kind[KIND_SHMEM])
 COUNTER(inactive_file, t->kind[KIND_FILE])
 COUNTER(anon, t->kind[KIND_ANON])
@@ -277,7 +279,8 @@ static const struct line system_lines[] = {
     LAST,
 };
 
-static const struct line event_lines[] = { /* after those that exist once per type of zone */
+static const struct line event_lines[] = {
+    /* after those that exist once per type of zone */
     LINE("pgfree", pgfree),
     LINE("pgactivate", nothing),
     LINE("pgdeactivate", nothing),
@@ -425,7 +428,8 @@ void vmstat_print_node(const struct machine *m, const struct tally *t, struct te
     print_padded(m, node_lines, t, out);
 }
 
-/* Events counted by type of zone: all zones of pgalloc, then all of allocstall, then all of pgskip. */
+/* Events counted by type of zone: all zones of pgalloc, then all of allocstall, then all of pgskip.
+ */
 static void print_zone_events(const struct machine *m, const struct tally *t, struct text *out)
 {
     static const char *const event[] = {"pgalloc", "allocstall", "pgskip"};

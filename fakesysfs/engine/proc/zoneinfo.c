@@ -1,8 +1,8 @@
 /*
  * zoneinfo.c - /proc/zoneinfo, /proc/buddyinfo, /proc/pagetypeinfo: zones as text.
  *
- * Owns: these three files. Does not own: the list of counters inside zoneinfo (vmstat.c), watermarks and
- * spans (zone.c), free lists (buddy.c).
+ * Owns: these three files. Does not own: the list of counters inside zoneinfo (vmstat.c),
+ * watermarks and spans (zone.c), free lists (buddy.c).
  */
 #include <string.h>
 
@@ -13,7 +13,8 @@ static unsigned bits_needed(uint64_t value) /* fls(): 0 for 0, 1 for 1, 3 for 7 
     return value != 0 ? 64u - (unsigned)__builtin_clzll(value) : 0;
 }
 
-/* Calls fn for each zone that exists of each online node; first tells the first populated one of its node. */
+/* Calls fn for each zone that exists of each online node; first tells the first populated one of
+ * its node. */
 static void each_zone(struct machine *m, struct text *out,
                       void (*fn)(struct machine *m, struct zone *z, bool first, struct text *out))
 {
@@ -35,7 +36,8 @@ static void each_zone(struct machine *m, struct text *out,
 
 /* ---- zoneinfo ---- */
 
-/* How the lists of single pages, one per CPU and zone, are dimensioned. Only that of the first CPU ever holds any. */
+/* How the lists of single pages, one per CPU and zone, are dimensioned. Only that of the first CPU
+ * ever holds any. */
 struct pageset {
     uint64_t high, batch, high_min, high_max;
 };
@@ -159,9 +161,8 @@ static void print_zone(struct machine *m, struct zone *z, bool first, struct tex
                 "\n  start_pfn:           %llu",
                 (unsigned long long)z->start_pfn);
     if (has(m, F_zoneinfo_highatomic))
-        text_printf(out,
-                    "\n  reserved_highatomic: 0"
-                    "\n  free_highatomic:     0");
+        text_printf(out, "\n  reserved_highatomic: 0"
+                         "\n  free_highatomic:     0");
     text_printf(out, "\n");
 }
 
@@ -198,8 +199,8 @@ int buddyinfo_show(struct machine *m, const struct sysfs_node *node, struct text
 
 /* ---- pagetypeinfo ---- */
 
-static const char *const migratetype_names[NR_MT] = {"Unmovable", "Movable", "Reclaimable",
-                                                     "HighAtomic", "CMA",    "Isolate"};
+static const char *const migratetype_names[NR_MT] = {"Unmovable",  "Movable", "Reclaimable",
+                                                     "HighAtomic", "CMA",     "Isolate"};
 
 static bool migratetype_exists(const struct machine *m, unsigned mt)
 {
@@ -212,7 +213,8 @@ static void print_free_by_type(struct machine *m, const struct zone *z, struct t
     for (unsigned mt = 0; mt < NR_MT; mt++) {
         if (!migratetype_exists(m, mt))
             continue;
-        text_printf(out, "Node %4d, zone %8s, type %12s ", z->nid, zone_name(z), migratetype_names[mt]);
+        text_printf(out, "Node %4d, zone %8s, type %12s ", z->nid, zone_name(z),
+                    migratetype_names[mt]);
         for (unsigned order = 0; order <= m->max_order; order++) {
             uint64_t nr = z->free_area[order][mt].nr;
             bool over = has(m, F_pagetypeinfo_capped) && nr >= cap;
@@ -223,7 +225,8 @@ static void print_free_by_type(struct machine *m, const struct zone *z, struct t
 }
 
 /* Pageblocks of section s inside the zone's span that belong to the zone, by migratetype. */
-static void count_section(struct machine *m, const struct zone *z, struct section *s, uint64_t count[NR_MT])
+static void count_section(struct machine *m, const struct zone *z, struct section *s,
+                          uint64_t count[NR_MT])
 {
     if (s->zones == NULL && s->zone != z->index)
         return;

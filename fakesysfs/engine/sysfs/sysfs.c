@@ -1,11 +1,12 @@
 /*
  * sysfs.c - open files, and the rules by which kernfs reads and writes them.
  *
- * Owns: handles and their buffers, sysfs_show() and sysfs_store(), and the files of power/. Does not own: the
- * tree (sysfs_tree.c), what a file says (show) and what a write does (store).
+ * Owns: handles and their buffers, sysfs_show() and sysfs_store(), and the files of power/. Does
+ * not own: the tree (sysfs_tree.c), what a file says (show) and what a write does (store).
  *
- * show() and store() may give the mutex up. So an open file is counted while it is in use, lives in memory of
- * its own, and carries all it needs: its node by value, and the ties that tell when its device is gone.
+ * show() and store() may give the mutex up. So an open file is counted while it is in use, lives in
+ * memory of its own, and carries all it needs: its node by value, and the ties that tell when its
+ * device is gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +40,8 @@ static bool wants_write(int flags)
     return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* What VFS and kernfs check. kernfs looks at the mode bits even for root, procfs and debugfs do not. */
+/* What VFS and kernfs check. kernfs looks at the mode bits even for root, procfs and debugfs do
+ * not. */
 static int open_check(struct machine *m, const struct place *place, int flags)
 {
     const struct sysfs_node *node = &place->node;
@@ -61,7 +63,8 @@ static int open_check(struct machine *m, const struct place *place, int flags)
         if (wants_read(flags) && (mode & 0444) == 0)
             return fail(m, -EACCES, "the file is write-only, for root too");
     }
-    return (flags & O_DIRECT) != 0 ? fail(m, -EINVAL, "O_DIRECT is not for files of the kernel") : 0;
+    return (flags & O_DIRECT) != 0 ? fail(m, -EINVAL, "O_DIRECT is not for files of the kernel")
+                                   : 0;
 }
 
 static int64_t file_install(struct machine *m, struct open_file *file)
@@ -170,7 +173,8 @@ int file_fstat(struct machine *m, struct task *task, int64_t handle, struct file
     return err;
 }
 
-/* Run show() for a node. It may give the mutex up: nothing of the open file is touched before it is back. */
+/* Run show() for a node. It may give the mutex up: nothing of the open file is touched before it is
+ * back. */
 static int sysfs_show(struct machine *m, struct open_file *file, struct text *out)
 {
     const struct place *place = &file->place;
@@ -197,10 +201,12 @@ static int sysfs_show(struct machine *m, struct open_file *file, struct text *ou
 }
 
 /*
- * As seq_file reads a file of one record: at offset 0 and wherever the last read did not end, show() runs
- * again and what lies before the offset is skipped; else the buffer continues. It outlives the device.
+ * As seq_file reads a file of one record: at offset 0 and wherever the last read did not end,
+ * show() runs again and what lies before the offset is skipped; else the buffer continues. It
+ * outlives the device.
  */
-static int64_t sysfs_read(struct machine *m, struct open_file *file, char *buf, size_t size, uint64_t offset)
+static int64_t sysfs_read(struct machine *m, struct open_file *file, char *buf, size_t size,
+                          uint64_t offset)
 {
     if (file->place.node.type == SYSFS_DIR)
         return fail(m, -EISDIR, "a directory cannot be read as a file");
@@ -246,9 +252,10 @@ int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *bu
 }
 
 /*
- * As kernfs_fop_poll(): there is always something to read and to write. What was not read since it changed is urgent,
- * too: an attribute that was never read, and one whose device is gone. No attribute here tells that it changed, so
- * nobody who waits for that is woken. Files of /proc and debugfs do not know of urgency.
+ * As kernfs_fop_poll(): there is always something to read and to write. What was not read since it
+ * changed is urgent, too: an attribute that was never read, and one whose device is gone. No
+ * attribute here tells that it changed, so nobody who waits for that is woken. Files of /proc and
+ * debugfs do not know of urgency.
  */
 int file_poll(struct machine *m, int64_t handle)
 {
@@ -264,7 +271,8 @@ int file_poll(struct machine *m, int64_t handle)
 }
 
 /* Tell who wrote what. What would not survive as text is written as C would write it. */
-static void store_event(struct machine *m, const char *path, const char *buf, size_t count, int64_t ret)
+static void store_event(struct machine *m, const char *path, const char *buf, size_t count,
+                        int64_t ret)
 {
     struct text data = {0};
 
@@ -328,7 +336,8 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
 static bool others_store(const struct machine *m, const struct open_file *file)
 {
     for (size_t i = 0; i < m->nr_files; i++)
-        if (m->files[i] != NULL && m->files[i] != file && m->files[i]->stores != 0 && strcmp(m->files[i]->path, file->path) == 0)
+        if (m->files[i] != NULL && m->files[i] != file && m->files[i]->stores != 0 &&
+            strcmp(m->files[i]->path, file->path) == 0)
             return true;
     return false;
 }
@@ -342,7 +351,8 @@ int file_await_stores(struct machine *m, struct task *task, int64_t handle)
     if (file == NULL)
         err = -EBADF;
     m->awaiting_stores++;
-    while (err == 0 && (file->flags & (O_ACCMODE | O_NONBLOCK)) == O_WRONLY && others_store(m, file)) {
+    while (err == 0 && (file->flags & (O_ACCMODE | O_NONBLOCK)) == O_WRONLY &&
+           others_store(m, file)) {
         if (atomic_load(&m->ending))
             err = fail(m, -ENODEV, "the machine ended");
         else
@@ -355,7 +365,8 @@ int file_await_stores(struct machine *m, struct task *task, int64_t handle)
     return err;
 }
 
-int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf, size_t size)
+int64_t file_write(struct machine *m, struct task *task, int64_t handle, const char *buf,
+                   size_t size)
 {
     machine_lock(m, task);
     struct open_file *file = file_get(m, handle);
@@ -375,7 +386,8 @@ static int control_show(struct machine *m, const struct sysfs_node *node, struct
 }
 
 /* The node of a store is always that of an open file's place, of which it is the first member. */
-static int64_t control_store(struct machine *m, const struct sysfs_node *node, const char *buf, size_t count)
+static int64_t control_store(struct machine *m, const struct sysfs_node *node, const char *buf,
+                             size_t count)
 {
     const struct place *place = (const struct place *)node;
 
@@ -403,7 +415,8 @@ static int runtime_time_show(struct machine *m, const struct sysfs_node *node, s
 }
 
 static const struct sysfs_attr power_attrs[] = {
-    {.name = "autosuspend_delay_ms", .mode = 0644}, /* EIO both ways: the device does not use autosuspend */
+    {.name = "autosuspend_delay_ms",
+     .mode = 0644}, /* EIO both ways: the device does not use autosuspend */
     {.name = "control", .mode = 0644, .show = control_show, .store = control_store},
     {.name = "runtime_active_time", .mode = 0444, .show = runtime_time_show},
     {.name = "runtime_status", .mode = 0444, .show = runtime_status_show},

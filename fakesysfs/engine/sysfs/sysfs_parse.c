@@ -1,9 +1,11 @@
 /*
- * sysfs_parse.c - what a store function does with its text: numbers, booleans, words, synthetic uevents.
+ * sysfs_parse.c - what a store function does with its text: numbers, booleans, words, synthetic
+ * uevents.
  *
- * Owns: the grammar of stored text, exactly as lenient and as strict as the kernel's helpers of the same
- * purpose. Stored text always ends with a NUL; what is behind an earlier NUL is not seen by parsers of
- * strings, but counts as bytes in a synthetic uevent. Does not own: what a value means, nor any file.
+ * Owns: the grammar of stored text, exactly as lenient and as strict as the kernel's helpers of the
+ * same purpose. Stored text always ends with a NUL; what is behind an earlier NUL is not seen by
+ * parsers of strings, but counts as bytes in a synthetic uevent. Does not own: what a value means,
+ * nor any file.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -208,14 +210,16 @@ int64_t uevent_synthesize(struct machine *m, const char *buf, size_t count, cons
     return uevent_synthesize_alias(m, buf, count, devpath, subsystem, devname, send, NULL);
 }
 
-int64_t uevent_synthesize_alias(struct machine *m, const char *buf, size_t count, const char *devpath,
-                                const char *subsystem, const char *devname, bool send, const char *modalias)
+int64_t uevent_synthesize_alias(struct machine *m, const char *buf, size_t count,
+                                const char *devpath, const char *subsystem, const char *devname,
+                                bool send, const char *modalias)
 {
     struct synthetic event = {0};
     int64_t ret = (int64_t)count;
     const char *wrong = synthetic_parse(&event, buf, count);
 
-    if (wrong == NULL && modalias != NULL && !env_add(&event, "MODALIAS", 8, modalias, strlen(modalias)))
+    if (wrong == NULL && modalias != NULL &&
+        !env_add(&event, "MODALIAS", 8, modalias, strlen(modalias)))
         wrong = "failed to send uevent";
     if (wrong != NULL) {
         klog(m, "synth uevent: %s: %s", devpath, wrong);

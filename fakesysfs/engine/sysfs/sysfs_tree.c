@@ -1,14 +1,17 @@
 /*
- * sysfs_tree.c - the tree of files: what is where, and what stat, readdir and attempts to change it say.
+ * sysfs_tree.c - the tree of files: what is where, and what stat, readdir and attempts to change it
+ * say.
  *
- * Owns: the fixed directories, the walk from a path to a node, names, inode numbers, modes and what chmod,
- * chown and utimensat changed of them, listings, files a user added. Does not own: open files (sysfs.c),
- * which blocks or nodes exist (the lookup() and list() of a class), what a file says.
+ * Owns: the fixed directories, the walk from a path to a node, names, inode numbers, modes and what
+ * chmod, chown and utimensat changed of them, listings, files a user added. Does not own: open
+ * files (sysfs.c), which blocks or nodes exist (the lookup() and list() of a class), what a file
+ * says.
  *
- * Nothing is stored for a file until somebody opens or changes it. A node is found by walking from the root.
- * Its inode number is made of its directory's, its name and its serial: the same each time, and another one
- * when a block comes back under its old number. What hangs on a node (a changed mode) is kept under that
- * number, with the ties by which it can be seen that its device is gone.
+ * Nothing is stored for a file until somebody opens or changes it. A node is found by walking from
+ * the root. Its inode number is made of its directory's, its name and its serial: the same each
+ * time, and another one when a block comes back under its old number. What hangs on a node (a
+ * changed mode) is kept under that number, with the ties by which it can be seen that its device is
+ * gone.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,13 +26,14 @@ enum { MAX_LINKS = 40 }; /* links followed in one walk, as the kernel */
 
 struct static_dir {
     char *name;
-    size_t first_child, next_sibling; /* numbers in m->dirs; 0: none, as the root is nobody's child */
+    size_t first_child,
+        next_sibling; /* numbers in m->dirs; 0: none, as the root is nobody's child */
     uint64_t nr_children;
-    const struct sysfs_class *cls;    /* may be NULL */
+    const struct sysfs_class *cls; /* may be NULL */
     uint64_t id;
-    const struct sysfs_class **more;  /* classes whose attributes are files here too */
+    const struct sysfs_class **more; /* classes whose attributes are files here too */
     size_t nr_more;
-    int64_t born_ns;                  /* of the root: when the machine was made */
+    int64_t born_ns; /* of the root: when the machine was made */
 };
 
 static const struct sysfs_class user_class = {.name = "user"};
@@ -64,7 +68,8 @@ uint32_t sysfs_name_hash(const char *name)
     return hash >= INT32_MAX ? INT32_MAX - 1 : hash;
 }
 
-/* 63 bits of a hash: unique for all that could ever be opened, and positive where it is read as signed. */
+/* 63 bits of a hash: unique for all that could ever be opened, and positive where it is read as
+ * signed. */
 static uint64_t child_ino(uint64_t dir_ino, const char *name, uint64_t serial)
 {
     uint64_t h = dir_ino ^ (serial * 0x9e3779b97f4a7c15u);
@@ -82,12 +87,15 @@ struct sysfs_node sysfs_dir_node(const struct sysfs_class *cls, uint64_t id, uin
     return (struct sysfs_node){.type = SYSFS_DIR, .cls = cls, .id = id, .serial = serial};
 }
 
-struct sysfs_node sysfs_link_node(const struct sysfs_class *cls, uint64_t id, uint64_t aux, uint64_t serial)
+struct sysfs_node sysfs_link_node(const struct sysfs_class *cls, uint64_t id, uint64_t aux,
+                                  uint64_t serial)
 {
-    return (struct sysfs_node){.type = SYSFS_LINK, .cls = cls, .id = id, .aux = aux, .serial = serial};
+    return (struct sysfs_node){
+        .type = SYSFS_LINK, .cls = cls, .id = id, .aux = aux, .serial = serial};
 }
 
-static bool tie_add(struct place *place, const struct sysfs_class *cls, uint64_t id, uint64_t serial)
+static bool tie_add(struct place *place, const struct sysfs_class *cls, uint64_t id,
+                    uint64_t serial)
 {
     if (cls == NULL || cls->alive == NULL)
         return true;
@@ -132,7 +140,8 @@ static size_t dir_child(const struct machine *m, size_t parent, const char *name
 {
     size_t child = m->dirs[parent].first_child;
 
-    while (child != 0 && (strncmp(m->dirs[child].name, name, len) != 0 || m->dirs[child].name[len] != '\0'))
+    while (child != 0 &&
+           (strncmp(m->dirs[child].name, name, len) != 0 || m->dirs[child].name[len] != '\0'))
         child = m->dirs[child].next_sibling;
     return child;
 }
@@ -177,7 +186,8 @@ static void root_place(struct machine *m, struct place *place)
     };
 }
 
-/* The fixed directory that a node is, or NULL. Its `aux` is its number plus one, 0 where lookup() made it. */
+/* The fixed directory that a node is, or NULL. Its `aux` is its number plus one, 0 where lookup()
+ * made it. */
 static struct static_dir *static_of(struct machine *m, const struct sysfs_node *node)
 {
     return node->type == SYSFS_DIR && node->aux != 0 ? &m->dirs[node->aux - 1] : NULL;
@@ -202,7 +212,8 @@ static bool user_find(struct machine *m, uint64_t dir_ino, const char *name, str
 {
     for (size_t i = 0; i < m->nr_user_files; i++)
         if (m->user_files[i].dir_ino == dir_ino && strcmp(m->user_files[i].name, name) == 0) {
-            *out = (struct sysfs_node){.type = SYSFS_FILE, .cls = &user_class, .attr = &user_attr, .aux = i};
+            *out = (struct sysfs_node){
+                .type = SYSFS_FILE, .cls = &user_class, .attr = &user_attr, .aux = i};
             return true;
         }
     return false;
@@ -223,8 +234,8 @@ static struct sysfs_node attr_node(const struct sysfs_class *cls, const struct s
         .type = SYSFS_FILE, .cls = cls, .attr = attr, .id = dir->id, .serial = dir->serial};
 }
 
-static bool attr_find(struct machine *m, const struct sysfs_class *cls, const struct sysfs_node *dir,
-                      const char *name, struct sysfs_node *out)
+static bool attr_find(struct machine *m, const struct sysfs_class *cls,
+                      const struct sysfs_node *dir, const char *name, struct sysfs_node *out)
 {
     if (cls == NULL || cls->attrs == NULL)
         return false;
@@ -236,7 +247,8 @@ static bool attr_find(struct machine *m, const struct sysfs_class *cls, const st
     return false;
 }
 
-/* A file the user added hides what the kernel has under its name: that is how a test replaces one. */
+/* A file the user added hides what the kernel has under its name: that is how a test replaces one.
+ */
 static bool child_find(struct machine *m, const struct sysfs_node *dir, const char *name,
                        struct sysfs_node *out)
 {
@@ -257,7 +269,8 @@ static bool child_find(struct machine *m, const struct sysfs_node *dir, const ch
     if (attr_find(m, dir->cls, dir, name, out))
         return true;
     memset(out, 0, sizeof *out);
-    return dir->cls != NULL && dir->cls->lookup != NULL && dir->cls->lookup(m, dir->id, name, out) == 0;
+    return dir->cls != NULL && dir->cls->lookup != NULL &&
+           dir->cls->lookup(m, dir->id, name, out) == 0;
 }
 
 static void child_number(const struct sysfs_node *dir, const char *name, struct sysfs_node *node)
@@ -266,14 +279,16 @@ static void child_number(const struct sysfs_node *dir, const char *name, struct 
         node->ino = child_ino(dir->ino, name, node->serial);
 }
 
-static int child_place(struct machine *m, const struct place *dir, const char *name, struct place *out)
+static int child_place(struct machine *m, const struct place *dir, const char *name,
+                       struct place *out)
 {
     *out = *dir;
     if (!child_find(m, &dir->node, name, &out->node))
         return fail(m, -ENOENT, "there is no %.100s here", name);
     child_number(&dir->node, name, &out->node);
     bool fixed = static_of(m, &out->node) != NULL;
-    if (out->node.type == SYSFS_DIR && !fixed && !tie_add(out, out->node.cls, out->node.id, out->node.serial))
+    if (out->node.type == SYSFS_DIR && !fixed &&
+        !tie_add(out, out->node.cls, out->node.id, out->node.serial))
         return fail(m, -ELOOP, "too many devices within one another");
     return 0;
 }
@@ -483,7 +498,7 @@ struct item {
 struct listing {
     struct machine *m;
     const struct sysfs_node *dir;
-    const char *path; /* of dir */
+    const char *path;   /* of dir */
     struct item *items; /* NULL while only counting */
     size_t nr, cap;
     uint64_t nr_dirs;
@@ -492,7 +507,8 @@ struct listing {
 
 uint32_t node_mode(struct machine *m, const struct sysfs_node *node)
 {
-    static const uint32_t type[] = {[SYSFS_DIR] = S_IFDIR, [SYSFS_FILE] = S_IFREG, [SYSFS_LINK] = S_IFLNK};
+    static const uint32_t type[] = {
+        [SYSFS_DIR] = S_IFDIR, [SYSFS_FILE] = S_IFREG, [SYSFS_LINK] = S_IFLNK};
     const struct node_attrs *attrs = attrs_get(m, node->ino);
     const struct user_file *user = user_of(m, node);
     uint32_t mode = node->type == SYSFS_DIR    ? 0755
@@ -555,7 +571,8 @@ static void listing_fill(struct listing *list)
 
     for (size_t i = 0; i < m->nr_user_files; i++)
         if (m->user_files[i].dir_ino == list->dir->ino) {
-            struct sysfs_node node = {.type = SYSFS_FILE, .cls = &user_class, .attr = &user_attr, .aux = i};
+            struct sysfs_node node = {
+                .type = SYSFS_FILE, .cls = &user_class, .attr = &user_attr, .aux = i};
             list->hidden = true;
             listing_add(list, m->user_files[i].name, &node);
         }
@@ -595,7 +612,8 @@ static uint64_t count_dirs(struct machine *m, const struct sysfs_node *dir)
     return nr + list.nr_dirs;
 }
 
-int64_t file_readdir(struct machine *m, struct task *task, const char *path, struct dirent_out **entries)
+int64_t file_readdir(struct machine *m, struct task *task, const char *path,
+                     struct dirent_out **entries)
 {
     struct walk w;
 
@@ -784,7 +802,8 @@ int file_change(struct machine *m, struct task *task, const char *op, const char
     machine_lock(m, task);
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         known |= strcmp(op, ops[i]) == 0;
-    int err = known ? walk_path(m, path, false, &w) : fail(m, -EINVAL, "no operation is called %.40s", op);
+    int err = known ? walk_path(m, path, false, &w)
+                    : fail(m, -EINVAL, "no operation is called %.40s", op);
     if (known && err == 0)
         err = change_existing(m, op, w.stack[w.depth].node.type);
     else if (known && err == -ENOENT && w.only_last_missing)
@@ -800,7 +819,8 @@ static int user_dir(struct machine *m, char *dir, struct walk *w)
 {
     int err = walk_path(m, *dir != '\0' ? dir : "/", true, w);
 
-    if (err == -ENOENT && static_of(m, &w->stack[w->depth].node) != NULL && strstr(dir, "/..") == NULL) {
+    if (err == -ENOENT && static_of(m, &w->stack[w->depth].node) != NULL &&
+        strstr(dir, "/..") == NULL) {
         dir_make(m, dir);
         err = walk_path(m, dir, true, w);
     }
@@ -809,7 +829,8 @@ static int user_dir(struct machine *m, char *dir, struct walk *w)
     return err;
 }
 
-static int user_add(struct machine *m, const char *path, const char *data, size_t size, uint32_t mode)
+static int user_add(struct machine *m, const char *path, const char *data, size_t size,
+                    uint32_t mode)
 {
     struct walk w;
     struct sysfs_node found;

@@ -19,7 +19,7 @@ struct tie { /* a device on which a node depends */
     uint64_t id, serial;
 };
 
-struct place { /* a node where it was found. `node` comes first: see control_store() */
+struct place {              /* a node where it was found. `node` comes first: see control_store() */
     struct sysfs_node node; /* ino is set */
     struct tie ties[MAX_TIES];
     unsigned nr_ties;
@@ -29,7 +29,8 @@ struct walk {
     struct place stack[MAX_DEPTH]; /* the root, and the directories on the way */
     size_t end[MAX_DEPTH];         /* length of `path` at each depth */
     unsigned depth;
-    bool only_last_missing; /* after -ENOENT: stack[depth] is the directory that lacks the last name */
+    bool only_last_missing; /* after -ENOENT: stack[depth] is the directory that lacks the last name
+                             */
     char path[PATH_BYTES];  /* of stack[depth], without links; "" for the root */
 };
 
@@ -38,7 +39,8 @@ struct node_attrs { /* what chmod, chown, utimensat and power/control have set *
     unsigned set;   /* SET_* */
     uint32_t mode, uid, gid;
     int64_t mtime_ns;
-    uint64_t changed_us; /* changed_us() of the directory when its mtime was set: a later change wins */
+    uint64_t
+        changed_us; /* changed_us() of the directory when its mtime was set: a later change wins */
     struct tie ties[MAX_TIES];
     unsigned nr_ties;
 };
@@ -58,8 +60,9 @@ int walk_path(struct machine *m, const char *path, bool follow, struct walk *w);
 bool place_alive(struct machine *m, const struct place *place);
 void place_stat(struct machine *m, const struct place *place, struct file_stat *st);
 uint32_t node_mode(struct machine *m, const struct sysfs_node *node); /* with its type */
-struct user_file *user_of(struct machine *m, const struct sysfs_node *node); /* NULL: no file of a user */
-const struct node_attrs *attrs_get(const struct machine *m, uint64_t ino);   /* never NULL */
+struct user_file *user_of(struct machine *m,
+                          const struct sysfs_node *node); /* NULL: no file of a user */
+const struct node_attrs *attrs_get(const struct machine *m, uint64_t ino); /* never NULL */
 struct node_attrs *attrs_make(struct machine *m, const struct place *place);
 void mtime_touch(struct machine *m, const struct place *place); /* now */
 void tree_destroy(struct machine *m);
