@@ -9,12 +9,13 @@ ARGS ?=
 # Tests at the same time, unless somebody wants something of pytest, which may not go together.
 PARALLEL := $(if $(ARGS),,-n auto --dist loadgroup)
 
+FORMATTED_C = $(shell git ls-files '*.c' '*.h')
 ENGINE := $(wildcard fakesysfs/binding/*.[ch] fakesysfs/engine/*.[ch] fakesysfs/engine/*/*.[ch])
 # -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
 LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror \
           -Ifakesysfs -Ifakesysfs/engine
 
-.PHONY: help setup demo check test coverage lint bench soak kills fuzz clean
+.PHONY: help setup demo check test coverage format lint bench soak kills fuzz clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -50,9 +51,17 @@ coverage: setup ## all tests, and which lines of Python they ran
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
 
-lint: setup ## ruff, mypy --strict, the C compiler's warnings as errors, the layering
+format: setup ## everything in its form: ruff format and clang-format
+	@$(MAKE) --silent $(VENV)/.lint
+	@$(PY) -m ruff check --quiet --select I --fix fakesysfs tests
+	@$(PY) -m ruff format --quiet fakesysfs tests
+	@$(VENV)/bin/clang-format -i $(FORMATTED_C)
+
+lint: setup ## ruff, mypy --strict, the form of every file, the C compiler's warnings as errors, the layering
 	@$(MAKE) --silent $(VENV)/.test $(VENV)/.lint
 	@$(PY) -m ruff check fakesysfs tests
+	@$(PY) -m ruff format --check --quiet fakesysfs tests || { echo 'to mend the form: make format' >&2; false; }
+	@$(VENV)/bin/clang-format --dry-run --Werror $(FORMATTED_C)
 	@$(PY) -m mypy
 	@include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	printf '%s\n' $(filter %.c,$(ENGINE)) | \

@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -326,9 +327,8 @@ def monitor_child(memory: str, size: str, count: int) -> dict[str, float]:
         before, plugged = len(machine.blocks()), []
         for number in range(count):
             monitor.command(f"object_add memory-backend-ram,id=m{number},size={size}")
-            plugged.append(
-                timed(lambda: monitor.command(f"device_add pc-dimm,id=d{number},memdev=m{number}"))
-            )
+            plug = f"device_add pc-dimm,id=d{number},memdev=m{number}"
+            plugged.append(timed(partial(monitor.command, plug)))
         out["device_add"], out["last"] = median(plugged), median(plugged[-9:])
         out["block"] = machine.block_bytes
         out["dimms"], out["blocks"] = len(board.dimms), len(machine.blocks()) - before

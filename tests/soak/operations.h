@@ -50,12 +50,14 @@ static bool exhausted(const struct source *s)
 
 /* ---- a machine and what is done to it ---- */
 
-#define OPERATIONS(X)                                                                              \
-    X(online)                                                                                      \
-    X(online_file) X(offline) X(offline_file) X(probe) X(add) X(remove) X(plug) X(unplug)          \
-        X(allocate) X(allocate_in_zone) X(allocate_in_block) X(free) X(free_page) X(pin) X(unpin)  \
-            X(soft_offline) X(hard_offline) X(fault) X(mend) X(inject) X(auto_online) X(parameter) \
-                X(read) X(resize) X(drive)
+/* clang-format off */
+#define OPERATIONS(X) \
+    X(online) X(online_file) X(offline) X(offline_file) X(probe) X(add) \
+    X(remove) X(plug) X(unplug) X(allocate) X(allocate_in_zone) X(allocate_in_block) \
+    X(free) X(free_page) X(pin) X(unpin) X(soft_offline) X(hard_offline) \
+    X(fault) X(mend) X(inject) X(auto_online) X(parameter) X(read) \
+    X(resize) X(drive)
+/* clang-format on */
 
 enum operation {
 #define X(name) OP_##name,

@@ -112,9 +112,8 @@ class Person:
 
     def inside(self, script: str, *options: str, **how: object) -> subprocess.CompletedProcess[str]:
         """A shell script in a `fakesysfs run` with these options."""
-        return self.run(
-            "fakesysfs", "run", *options, "--", "sh", "-c", ONLY_COVERED + script, **how
-        )  # type: ignore[arg-type]
+        command = ("fakesysfs", "run", *options, "--", "sh", "-c", ONLY_COVERED + script)
+        return self.run(*command, **how)  # type: ignore[arg-type]
 
     def sees_mount(self, directory: Path) -> bool:
         """Whether something is mounted at a directory."""
