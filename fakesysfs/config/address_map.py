@@ -513,8 +513,8 @@ def _hotplug_nids(
     of addresses beyond RAM, so DIMM space falls back to the first node. Others keep no table, or
     all of it.
     """
-    if arch["hotplug_nid"] == "zero":
-        return ((0, 1 << arch["max_phys_bits"], 0),)
+    if arch["hotplug_nid"] == "unknown":
+        return ()
     top = ram[-1][1]
     out: list[NodeRange] = []
     for a, b, nid in owners:

@@ -84,6 +84,7 @@ CONFIG_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({
     "MEMORY_BALLOON": 1,
     "KSM": 1,
     "UNACCEPTED_MEMORY": 0,
+    "IOMMU_SUPPORT": 1,
     "HYPERVISOR": 1,
     "STEP_DELAY_US": 0,
     "NR_CPUS": 8192,
@@ -200,6 +201,8 @@ class MachineConfig:
     :param nodes: NUMA nodes of the board, at least one.
     :param node_ids: what Linux calls each of them; -1 for one it does not know of, always 0 with
         numa=off.
+    :param device_nids: what Linux calls the node of a memory device of each; -1 where the board
+        does not tell it.
     :param distances: square matrix over `nodes`.
     :param device_memory_base: physical address where DIMM space begins; 0 if there is none.
     :param device_memory_bytes: address space for DIMMs, more than their bytes so that each can be
@@ -213,6 +216,7 @@ class MachineConfig:
         wrong with one.
     :param features: names of what the kernel does, see engine/features.h.
     :param config: kernel configuration, every name of `CONFIG_DEFAULTS`.
+    :param cpu_hotplug: the board has ACPI slots for CPUs.
     :param block_bytes: size of a memory block.
     :param resources: /proc/iomem at boot in pre-order: start, inclusive end, name, flags (1 busy, 2
         System RAM), depth.
@@ -241,6 +245,7 @@ class MachineConfig:
     command_line: CommandLine
     nodes: tuple[Node, ...]
     node_ids: tuple[int, ...]
+    device_nids: tuple[int, ...]
     distances: tuple[tuple[int, ...], ...]
     device_memory_base: int
     device_memory_bytes: int
@@ -262,6 +267,7 @@ class MachineConfig:
     struct_page_bytes: int
     zones: tuple[str, ...]
     zone_limits: Mapping[str, int] = field(hash=False)
+    cpu_hotplug: bool
     max_phys_bits: int
     iomem_bits: int
     has_phys_device: bool
@@ -998,6 +1004,9 @@ def _build(options: _Options) -> MachineConfig:
         node_ids = linux_node_ids(
             arch, [(node.bytes, node.cpus) for node in nodes], memory.maxmem > memory.ram
         )
+    told = arch.get("device_nids") != "nodes" or (
+        options.get("node") is not None and not line.numa_off
+    )
     distances = _parse_distances(options, nodes)
     workload, aged, swap = _parse_workload(options, nodes)
     dimms = _parse_dimms(options, memory, nodes)
@@ -1049,6 +1058,7 @@ def _build(options: _Options) -> MachineConfig:
         command_line=line,
         nodes=nodes,
         node_ids=node_ids,
+        device_nids=node_ids if told else (-1,) * len(nodes),
         distances=distances,
         device_memory_base=layout.device_base,
         device_memory_bytes=layout.device_bytes,
@@ -1070,6 +1080,7 @@ def _build(options: _Options) -> MachineConfig:
         struct_page_bytes=arch["struct_page_bytes"],
         zones=tuple(z for z in zones if z != "Device" or config["ZONE_DEVICE"]),
         zone_limits=zone_limits,
+        cpu_hotplug=arch.get("cpu_hotplug", False),
         max_phys_bits=arch["max_phys_bits"],
         iomem_bits=layout.iomem_bits,
         has_phys_device=arch["has_phys_device"],

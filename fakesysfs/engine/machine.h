@@ -119,6 +119,7 @@ struct machine {
     int distance[MAX_NODES][MAX_NODES];
     struct boot_range *hotplug_nids;
     size_t nr_hotplug_nids;
+    bool unknown_nid_told; /* that memory came whose node nobody knows */
     uint64_t min_free_kbytes;
     uint64_t mem_limit; /* bytes, of mem= */
     bool movable_node;
@@ -139,7 +140,9 @@ struct machine {
     size_t nr_dimms;
     struct virtio_mem **vmems;
     size_t nr_vmems;
-    unsigned nr_acpi_slots; /* that firmware describes: they have devices */
+    unsigned nr_virtio_mem_devices; /* that the guest has ever found, those that its driver refused
+                                       among them */
+    unsigned nr_acpi_slots;         /* that firmware describes: they have devices */
     uint64_t block_serial, nr_memory_blocks, blocks_changed_us;
     bool drivers_autoprobe[2]; /* memory, node */
     int inject_going_online, inject_going_offline;

@@ -678,7 +678,7 @@ class DimmBoard:
         self._ost(number, DEVICE_CHECK, status)
 
     def _check(self, dimm: Dimm) -> int:
-        nid = self._config.node_ids[dimm.node]
+        nid = self._config.device_nids[dimm.node]
         return _ost_status(
             lambda: self._machine.acpi_device_check(dimm.slot, nid, dimm.addr, dimm.size)
         )
@@ -838,12 +838,14 @@ class DimmBoard:
         return [{name: b.values[name] for name in names} | {"id": b.id} for b in self.backends]
 
     def ospm_status(self) -> list[dict[str, Any]]:
-        """What query-acpi-ospm-status returns: the last _OST of each DIMM slot, and of each CPU."""
+        """What query-acpi-ospm-status returns: the last _OST of each DIMM slot, and of each CPU
+        that could be unplugged.
+        """
         with self._lock:
             slots = [self._slot_status(number) for number in range(len(self._slots))]
+        cpus = self._cpus if self._config.cpu_hotplug else 0
         return slots + [
-            {"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"}
-            for cpu in range(self._cpus)
+            {"source": 0, "status": 0, "slot": str(cpu), "slot-type": "CPU"} for cpu in range(cpus)
         ]
 
     @property

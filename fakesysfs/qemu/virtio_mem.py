@@ -441,7 +441,7 @@ class VirtioMems(Generic[_Job]):
 
     def _probe(self, device: VirtioMem) -> None:
         try:
-            nid = self._config.node_ids[device.node]
+            nid = self._config.device_nids[device.node]
             device.number = self._driver.virtio_mem_probe(
                 nid, device.addr, device.size, device.block_size
             )

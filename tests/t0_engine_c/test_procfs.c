@@ -345,6 +345,8 @@ TEST(a_block_is_linked_under_its_nodes)
     CHECK_EQ(node_lookup(f.m, 1, "memory4x", &child), -ENOENT);
     CHECK_EQ(node_lookup(f.m, 1, "cpu1", &child), 0);
     CHECK_EQ(node_lookup(f.m, 1, "cpu0", &child), -ENOENT);
+    CHECK_EQ(node_lookup(f.m, 1, "hugepages", &child), -ENOENT); /* it has no memory */
+    f.m->feature[F_node_hugepages_always] = true;
     CHECK_EQ(node_lookup(f.m, 1, "hugepages", &child), 0);
     CHECK_EQ(node_lookup(f.m, 1, "x86", &child), -ENOENT);
     radix_set(&f.m->blocks, 3, NULL);
@@ -383,7 +385,7 @@ TEST(the_tree_is_that_of_the_recordings)
     pthread_mutex_init(&f.m->mutex, NULL);
     f.m->task = NULL;
     f.m->config[CONFIG_COMPACTION] = 1;
-    f.m->feature[F_has_generic_initiator] = true;
+    f.m->feature[F_has_generic_initiator] = f.m->feature[F_node_hugepages_always] = true;
     f.m->nodes[1].online = false;
     radix_set(&f.m->blocks, 7, &block);
     node_register(f.m);

@@ -737,6 +737,44 @@ def _(machine: Machine) -> object:
     return sum("PNP0C80:00: add_memory failed" in line for line in log(machine))
 
 
+@case("acpi_device_no_power", "ENOENT", "ok", memory="1G,slots=4,maxmem=8G")
+def _(machine: Machine) -> object:
+    assert machine.stat("/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04/PNP0C80:00/eject")
+    return outcome(
+        lambda: machine.stat(
+            "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04/PNP0C80:00/power/control"
+        )
+    )
+
+
+ARM = {"arch": "aarch64", "memory": "1G,slots=4,maxmem=8G", "append": "memhp_default_state=offline"}
+
+
+def said_of_nodes(machine: Machine) -> list[str]:
+    """What is said when two DIMMs come of which nobody knows the node."""
+    start = len(machine.dmesg())
+    for slot in range(2):
+        machine.acpi_device_check(slot, -1, (2 + slot) * GIB, GIB)
+    return log(machine, start)
+
+
+@case("unknown_nid_once", ["Unknown online node for memory at 0x80000000, assuming node 0"],
+      [f"Unknown node for memory at {at}, assuming node 0" for at in ("0x80000000", "0xc0000000")], **ARM)  # fmt: skip
+def _(machine: Machine) -> object:
+    return said_of_nodes(machine)
+
+
+@case(
+    "arm64_numa_memblks",
+    [],
+    ["Unknown online node for memory at 0x80000000, assuming node 0"],
+    kernel="6.12",
+    **ARM,
+)
+def _(machine: Machine) -> object:
+    return said_of_nodes(machine)
+
+
 @case("acpi_add_failure_status", [1, 0], [0, 0])
 def _(machine: Machine) -> object:
     return [machine.acpi_device_check(0, 0, FIRST * BLOCK, 100 * MIB),
@@ -778,6 +816,29 @@ def _(machine: Machine) -> object:
     first = grown(machine, 0)
     again = outcome(lambda: machine.virtio_mem_work(0))
     return [first, again, sum(block.id >= FIRST for block in machine.blocks())]
+
+
+@case("virtio_mem_big_blocks", ["ok", "ok", "device block size: 0x10000000"],
+      ["EINVAL", "ENODEV", "The block size is not supported (too big)."], kernel="5.15")  # fmt: skip
+def _(machine: Machine) -> object:
+    """A device whose block is two memory blocks: whether the driver takes it, what it says. The
+    next is virtio1 anyway.
+    """
+    found = outcome(lambda: machine.virtio_mem_probe(0, 4 * GIB, GIB, 2 * BLOCK))
+    assert machine.virtio_mem_probe(0, 5 * GIB, GIB, 2 * MIB) == 1
+    said = next(line for line in log(machine) if "virtio0" in line and "block size" in line)
+    return [found, outcome(lambda: machine.virtio_mem_size(0)), said.partition(": ")[2]]
+
+
+@case("virtio_mem_movable_first", [FIRST + 1], [FIRST], kernel="5.15")
+def _(machine: Machine) -> object:
+    """The block that is left when one of two goes: the one below is Movable."""
+    machine.virtio_mem_probe(0, 4 * GIB, GIB, 2 * MIB)
+    grown(machine, 2 * BLOCK)
+    state(machine, "online_movable", FIRST)
+    state(machine, "online_kernel", FIRST + 1)
+    assert grown(machine, BLOCK) == "ok"
+    return [block.id for block in machine.blocks() if block.id >= FIRST]
 
 
 # Bad pages
@@ -824,6 +885,31 @@ case("hard_offline_action_line", ["EHWPOISON", f"{HARD}recovery action for alrea
 def _(machine: Machine) -> object:
     add(machine)
     return store(machine, f"{MEMORY}/soft_offline_page", hex(FIRST * BLOCK))
+
+
+def failures(machine: Machine) -> dict[str, int]:
+    names = ("total", "ignored", "failed", "delayed", "recovered")
+    counts = {name: int(machine.read_text(f"{NODE}/node0/memory_failure/{name}")) for name in names}
+    return {name: count for name, count in counts.items() if count}
+
+
+@case("hard_offline_get_page", ["EBUSY", "recovery action for get hwpoison page: Ignored", {"total": 1, "ignored": 1}],
+      ["EBUSY", "recovery action for unknown page: Ignored", {"total": 1, "ignored": 1}], kernel="6.12")  # fmt: skip
+def _(machine: Machine) -> object:
+    """A page of the kernel's own."""
+    pfn = next(pfn for pfn in range(1 << 18) if machine.page(pfn)["kind"] == "kernel")
+    start = len(machine.dmesg())
+    result = store(machine, f"{MEMORY}/hard_offline_page", hex(pfn * 4096))
+    said = [line.partition(f"{hex(pfn)}: ")[2] for line in log(machine, start)]
+    return [result, said[-1], failures(machine)]
+
+
+@case("hard_offline_no_page", ["EBUSY", f"{HARD}recovery action for non struct page pfn: Ignored", {}],
+      ["ENXIO", f"{HARD}memory outside kernel control", {}], kernel="6.12")  # fmt: skip
+def _(machine: Machine) -> object:
+    path, address = f"{MEMORY}/hard_offline_page", hex(PFN * 4096)
+    (said,) = new_lines(machine, lambda: store(machine, path, address))
+    return [store(machine, path, address), said.replace(hex(PFN), "PFN"), failures(machine)]
 
 
 @case("poison_kept_per_block", [4, 4, 0], [4, 4, 4])
@@ -889,6 +975,31 @@ case("cpu_maps_sized", [28672, 4096], [4096, 4096])(
 files("has_generic_initiator", f"{NODE}/has_generic_initiator")
 files("crash_hotplug", f"{MEMORY}/crash_hotplug", config="CRASH_HOTPLUG=y")
 files("node_reclaim", f"{NODE}/node0/reclaim")
+case("crash_hotplug_by_image", "0\n", "1\n", kernel="6.12", config="CRASH_HOTPLUG=y")(
+    lambda machine: machine.read_text(f"{MEMORY}/crash_hotplug")
+)
+
+
+@case(
+    "node_hugepages_always",
+    ["ok", "ok", "ok"],
+    ["ENOENT", "ok", "ENOENT"],
+    nodes=["memory=1G,cpus=0", "memory=0"],
+)
+def _(machine: Machine) -> object:
+    """Whether a node has the directory: before it has memory, with memory, when it has gone again."""
+    seen = []
+    add(machine, node=1)
+    for word in ("offline", "online_movable", "offline"):
+        state(machine, word)
+        path = f"{NODE}/node1/hugepages"
+        seen.append(outcome(lambda: machine.stat(path)))
+        assert ("hugepages" in [name for name, _, _ in machine.readdir(f"{NODE}/node1")]) == (
+            seen[-1] == "ok"
+        )
+    return seen
+
+
 files("node_memory_failure", f"{NODE}/node0/memory_failure/total")
 files("hugetlb_demote", f"{NODE}/node0/hugepages/hugepages-1048576kB/demote")
 
@@ -973,6 +1084,8 @@ lines("vmstat_hugetlb", VMSTAT, "nr_hugetlb")
 lines("vmstat_balloon", VMSTAT, "nr_balloon_pages")
 lines("vmstat_kernel_file", VMSTAT, "nr_kernel_file_pages")
 lines("vmstat_iommu", VMSTAT, "nr_iommu_pages")
+lines("vmstat_pgrotate", NODE_VMSTAT, "pgrotate_anon", "pgrotate_file")
+lines("vmstat_nrswp", VMSTAT, "nrswpin", "nrswpout")
 lines("vmstat_reclaim_node", NODE_VMSTAT, "pgsteal_kswapd", "pgscan_direct", "pgrefill")
 lines("vmstat_vmalloc", VMSTAT, "nr_vmalloc")
 
@@ -1063,7 +1176,7 @@ STABLE = {
     "span_shrink_at_offline": {"5.4"},
     "hard_offline_action_line": {"6.12"},
     "inject_signed": {"5.15", "6.1"},
-    "vmstat_iommu": {"6.12"},
+    "acpi_add_failure_status": {"5.10"},
 }
 
 

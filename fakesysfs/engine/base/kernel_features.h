@@ -35,6 +35,8 @@
                    */                                                                              \
     X(isolate_first_last)        /* isolation starts with the first and the last pageblock */      \
     X(virtio_mem)                /* there is a driver for virtio-mem */                            \
+    X(virtio_mem_big_blocks)     /* it takes devices whose blocks are larger than memory blocks */ \
+    X(virtio_mem_movable_first)  /* it unplugs Movable blocks before those of other zones */       \
     X(virtio_mem_pageblock_unit) /* its unit is a pageblock, not a largest chunk of the free lists \
                                   */                                                               \
     X(virtio_mem_removes_later)  /* a block that is unplugged, but did not go offline, is tried    \
@@ -62,8 +64,10 @@
     X(memory_groups)             /* memory groups of DIMMs and devices */                          \
     X(has_generic_initiator)     /* node/has_generic_initiator */                                  \
     X(crash_hotplug)             /* memory/crash_hotplug (with CRASH_HOTPLUG) */                   \
+    X(crash_hotplug_by_image)    /* ... which is 0 while no crash kernel is loaded */              \
     X(node_reclaim)              /* nodeN/reclaim */                                               \
     X(node_memory_failure)       /* nodeN/memory_failure/ (with MEMORY_FAILURE) */                 \
+    X(node_hugepages_always)     /* nodeN/hugepages/ is there also while the node has no memory */ \
     X(cpu_maps_sized)            /* nodeN/cpulist and cpumap are binary attributes with a size */  \
     X(min_free_cap_256m)         /* min_free_kbytes is capped at 262144, not 65536 */              \
     X(khugepaged_min_free)       /* khugepaged raises min_free_kbytes at hotplug */                \
@@ -81,42 +85,47 @@
     X(hard_offline_ehwpoison)    /* hard offlining a poisoned page is EHWPOISON */                 \
     X(hard_offline_action_line)  /* ... with a `recovery action` line instead of `already hardware \
                                     poisoned` */                                                   \
-    X(poison_kept_per_block)     /* the poisoned pages of a block are counted with it */           \
-    X(inject_signed)             /* debugfs error files take negative numbers */                   \
-    X(acpi_rescan_all)           /* a device check tries every DIMM that failed before again */    \
-    X(acpi_add_failure_status)   /* _OST tells that no handler took the DIMM */                    \
-    X(meminfo_zswap)             /* Zswap, Zswapped (with ZSWAP) */                                \
-    X(meminfo_kreclaimable)      /* KReclaimable */                                                \
-    X(meminfo_percpu)            /* Percpu */                                                      \
-    X(meminfo_secpagetables)     /* SecPageTables */                                               \
-    X(meminfo_filehuge)          /* FileHugePages, FilePmdMapped */                                \
-    X(meminfo_unaccepted)        /* Unaccepted (with UNACCEPTED_MEMORY) */                         \
-    X(meminfo_balloon)           /* Balloon */                                                     \
-    X(node_swapcached)           /* SwapCached in nodeN/meminfo */                                 \
-    X(zoneinfo_boost)            /* boost below pages free */                                      \
-    X(zoneinfo_promo)            /* promo above high */                                            \
-    X(zoneinfo_cma)              /* cma below managed */                                           \
-    X(vmstat_memmap)             /* nr_memmap_pages and its kin */                                 \
-    X(vmstat_pgdemote_node)      /* pgdemote_* are node counters */                                \
-    X(vmstat_khugepaged)         /* pgsteal_khugepaged and its kin */                              \
-    X(vmstat_throttled)          /* nr_throttled_written */                                        \
-    X(vmstat_promote)            /* pgpromote_* (with NUMA_BALANCING) */                           \
-    X(vmstat_swapcached)         /* nr_swapcached */                                               \
-    X(vmstat_scan_anon)          /* pgscan_anon and its kin */                                     \
-    X(vmstat_foll_pin)           /* nr_foll_pin_* */                                               \
-    X(vmstat_workingset_split)   /* workingset_* split into anon and file */                       \
-    X(vmstat_thp_swpin)          /* swpin_zero, swpout_zero instead of ksm/cow lines */            \
-    X(iomem_ecam)                /* `PCI ECAM` instead of `PCI MMCONFIG` */                        \
-    X(iomem_local_apic)          /* `Local APIC` in /proc/iomem */                                 \
-    X(vmstat_kernel_stack_node)  /* nr_kernel_stack is a node counter, not a zone counter */       \
-    X(vmstat_page_table_node)    /* nr_page_table_pages is a node counter, not a zone counter */   \
-    X(vmstat_unstable_last)      /* nr_unstable is a last line without meaning, not a counter */   \
-    X(vmstat_pgreuse)            /* pgreuse */                                                     \
-    X(vmstat_thp_migration)      /* thp_migration_success and its kin */                           \
-    X(vmstat_thp_charge)         /* thp_fault_fallback_charge, thp_file_fallback, ..._charge */    \
-    X(vmstat_thp_scan_exceed)    /* thp_scan_exceed_*_pte */                                       \
-    X(vmstat_thp_underused)      /* thp_underused_split_page */                                    \
-    X(vmstat_direct_map_splits)  /* direct_map_level2_splits, ...3_splits (x86_64) */              \
+    X(hard_offline_get_page)     /* a page that cannot be handled is a `get hwpoison page` */      \
+    X(hard_offline_no_page)  /* hard offlining where there is no struct page is ignored: EBUSY */  \
+    X(poison_kept_per_block) /* the poisoned pages of a block are counted with it */               \
+    X(inject_signed)         /* debugfs error files take negative numbers */                       \
+    X(acpi_rescan_all)       /* a device check tries every DIMM that failed before again */        \
+    X(acpi_add_failure_status) /* _OST tells that no handler took the DIMM */                      \
+    X(acpi_device_no_power)    /* devices of bus/acpi have no directory power/ */                  \
+    X(unknown_nid_once)      /* memory whose node nobody knows is told of once, as `Unknown online \
+                                node` */                                                           \
+    X(meminfo_zswap)         /* Zswap, Zswapped (with ZSWAP) */                                    \
+    X(meminfo_kreclaimable)  /* KReclaimable */                                                    \
+    X(meminfo_percpu)        /* Percpu */                                                          \
+    X(meminfo_secpagetables) /* SecPageTables */                                                   \
+    X(meminfo_filehuge)      /* FileHugePages, FilePmdMapped */                                    \
+    X(meminfo_unaccepted)    /* Unaccepted (with UNACCEPTED_MEMORY) */                             \
+    X(meminfo_balloon)       /* Balloon */                                                         \
+    X(node_swapcached)       /* SwapCached in nodeN/meminfo */                                     \
+    X(zoneinfo_boost)        /* boost below pages free */                                          \
+    X(zoneinfo_promo)        /* promo above high */                                                \
+    X(zoneinfo_cma)          /* cma below managed */                                               \
+    X(vmstat_memmap)         /* nr_memmap_pages and its kin */                                     \
+    X(vmstat_pgdemote_node)  /* pgdemote_* are node counters */                                    \
+    X(vmstat_khugepaged)     /* pgsteal_khugepaged and its kin */                                  \
+    X(vmstat_throttled)      /* nr_throttled_written */                                            \
+    X(vmstat_promote)        /* pgpromote_* (with NUMA_BALANCING) */                               \
+    X(vmstat_swapcached)     /* nr_swapcached */                                                   \
+    X(vmstat_scan_anon)      /* pgscan_anon and its kin */                                         \
+    X(vmstat_foll_pin)       /* nr_foll_pin_* */                                                   \
+    X(vmstat_workingset_split)     /* workingset_* split into anon and file */                     \
+    X(vmstat_thp_swpin)            /* swpin_zero, swpout_zero instead of ksm/cow lines */          \
+    X(iomem_ecam)                  /* `PCI ECAM` instead of `PCI MMCONFIG` */                      \
+    X(iomem_local_apic)            /* `Local APIC` in /proc/iomem */                               \
+    X(vmstat_kernel_stack_node)    /* nr_kernel_stack is a node counter, not a zone counter */     \
+    X(vmstat_page_table_node)      /* nr_page_table_pages is a node counter, not a zone counter */ \
+    X(vmstat_unstable_last)        /* nr_unstable is a last line without meaning, not a counter */ \
+    X(vmstat_pgreuse)              /* pgreuse */                                                   \
+    X(vmstat_thp_migration)        /* thp_migration_success and its kin */                         \
+    X(vmstat_thp_charge)           /* thp_fault_fallback_charge, thp_file_fallback, ..._charge */  \
+    X(vmstat_thp_scan_exceed)      /* thp_scan_exceed_*_pte */                                     \
+    X(vmstat_thp_underused)        /* thp_underused_split_page */                                  \
+    X(vmstat_direct_map_splits)    /* direct_map_level2_splits, ...3_splits (x86_64) */            \
     X(vmstat_direct_map_collapses) /* direct_map_level2_collapses, ...3_collapses (x86_64) */      \
     X(vmstat_cma_alloc)            /* cma_alloc_success, cma_alloc_fail (with CMA) */              \
     X(vmstat_pgdemote)             /* pgdemote_* exist, as events unless vmstat_pgdemote_node */   \
@@ -136,6 +145,8 @@
     X(vmstat_promote_nrl)          /* pgpromote_candidate_nrl (with NUMA_BALANCING) */             \
     X(vmstat_reclaim_node)         /* pgsteal_*, pgscan_*, pgrefill are node counters */           \
     X(vmstat_vmalloc)              /* nr_vmalloc */                                                \
+    X(vmstat_pgrotate)             /* pgrotate_anon, pgrotate_file */                              \
+    X(vmstat_nrswp)                /* nrswpin, nrswpout */                                         \
     X(meminfo_gpu)                 /* GPUActive, GPUReclaim; nr_gpu_active, nr_gpu_reclaim */      \
     X(node_balloon)                /* Balloon in nodeN/meminfo */                                  \
     X(node_filehuge_aligned) /* FileHugePages and FilePmdMapped of nodeN/meminfo stand in the      \
@@ -148,7 +159,8 @@
     X(pagetypeinfo_capped)   /* counts of free chunks end at `>100000` */                          \
     X(hugetlb_demote)        /* demote and demote_size of gigantic pages */                        \
     X(reserve_low_1m)        /* the whole first MiB is reserved at boot (machine_config.py) */     \
-    X(arm64_small_sections)  /* sections of arm64 are 128 MiB, not 1 GiB (machine_config.py) */
+    X(arm64_small_sections)  /* sections of arm64 are 128 MiB, not 1 GiB (machine_config.py) */    \
+    X(arm64_numa_memblks)    /* arm64 knows the node of memory by its address (machine_config.py) */
 
 enum feature {
 #define X(name) F_##name,
@@ -181,6 +193,7 @@ enum feature {
     X(MEMORY_BALLOON, 1)                \
     X(KSM, 1)                           \
     X(UNACCEPTED_MEMORY, 0)             \
+    X(IOMMU_SUPPORT, 1)                 \
     X(HYPERVISOR, 1)                    \
     X(STEP_DELAY_US, 0)                 \
     X(NR_CPUS, 8192)

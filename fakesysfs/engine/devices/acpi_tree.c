@@ -183,7 +183,7 @@ static int device_lookup(struct machine *m, uint64_t slot, const char *name, str
 {
     uint64_t number = 0;
 
-    if (strcmp(name, "power") == 0) {
+    if (strcmp(name, "power") == 0 && !has(m, F_acpi_device_no_power)) {
         *out = sysfs_dir_node(&sysfs_power_class, slot, 0);
         return 0;
     }
@@ -215,8 +215,8 @@ static void device_list(struct machine *m, uint64_t slot,
     struct sysfs_node node;
     char name[NAME_BYTES] = "physical_node";
 
-    device_lookup(m, slot, "power", &node);
-    add(ctx, "power", &node);
+    if (device_lookup(m, slot, "power", &node) == 0)
+        add(ctx, "power", &node);
     device_lookup(m, slot, "subsystem", &node);
     add(ctx, "subsystem", &node);
     for (uint64_t id = dimm != NULL ? dimm->start / m->block_bytes : 0;
@@ -230,8 +230,8 @@ static void device_list(struct machine *m, uint64_t slot,
 
 static uint64_t device_nr_dirs(struct machine *m, uint64_t slot)
 {
-    (void)m, (void)slot;
-    return 1; /* power */
+    (void)slot;
+    return !has(m, F_acpi_device_no_power);
 }
 
 static const struct sysfs_class device_class = {

@@ -115,10 +115,7 @@ static bool is_online(struct machine *m, const struct node *node)
 static bool has_memory(struct machine *m, const struct node *node)
 {
     (void)m;
-    for (unsigned type = 0; type < NR_ZONES; type++)
-        if (zone_populated(&node->zones[type]))
-            return true;
-    return false;
+    return node_has_memory(node);
 }
 
 static bool has_normal_memory(struct machine *m, const struct node *node)

@@ -434,10 +434,29 @@ static const struct sysfs_class hugepages_class = {
 
 /* ---- memory_failure/, x86/ ---- */
 
-static int poisoned_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+static int failures_print(struct text *out, uint64_t number)
 {
-    text_printf(out, "%llu\n", (unsigned long long)m->nodes[node->id].poisoned);
+    text_printf(out, "%llu\n", (unsigned long long)number);
     return 0;
+}
+
+#define FAILURES_SHOW(name, result)                                                     \
+    static int name(struct machine *m, const struct sysfs_node *node, struct text *out) \
+    {                                                                                   \
+        return failures_print(out, m->nodes[node->id].failures[result]);                \
+    }
+
+FAILURES_SHOW(ignored_show, MF_IGNORED)
+FAILURES_SHOW(failed_show, MF_FAILED)
+FAILURES_SHOW(delayed_show, MF_DELAYED)
+FAILURES_SHOW(recovered_show, MF_RECOVERED)
+
+static int total_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    uint64_t total = 0;
+    for (unsigned result = 0; result < NR_MF_RESULTS; result++)
+        total += m->nodes[node->id].failures[result];
+    return failures_print(out, total);
 }
 
 static int zero_show(struct machine *m, const struct sysfs_node *node, struct text *out)
@@ -448,14 +467,12 @@ static int zero_show(struct machine *m, const struct sysfs_node *node, struct te
     return 0;
 }
 
-/* Every failure the model knows is handled to the end: the page is out of use, so it counts as
- * recovered. */
 static const struct sysfs_attr memory_failure_attrs[] = {
-    {.name = "total", .mode = 0444, .show = poisoned_show},
-    {.name = "ignored", .mode = 0444, .show = zero_show},
-    {.name = "failed", .mode = 0444, .show = zero_show},
-    {.name = "delayed", .mode = 0444, .show = zero_show},
-    {.name = "recovered", .mode = 0444, .show = poisoned_show},
+    {.name = "total", .mode = 0444, .show = total_show},
+    {.name = "ignored", .mode = 0444, .show = ignored_show},
+    {.name = "failed", .mode = 0444, .show = failed_show},
+    {.name = "delayed", .mode = 0444, .show = delayed_show},
+    {.name = "recovered", .mode = 0444, .show = recovered_show},
     {.name = NULL},
 };
 
@@ -468,10 +485,11 @@ static const struct sysfs_class memory_failure_class = {.name = "memory_failure"
                                                         .attrs = memory_failure_attrs};
 static const struct sysfs_class x86_class = {.name = "x86", .attrs = x86_attrs};
 
-/* The directory a name stands for on this machine, or NULL. */
-static const struct sysfs_class *directory_class(const struct machine *m, const char *name)
+/* The directory a name stands for in this node, or NULL. */
+static const struct sysfs_class *directory_class(struct machine *m, uint64_t nid, const char *name)
 {
-    if (strcmp(name, "hugepages") == 0 && configured(m, CONFIG_HUGETLB_PAGE))
+    if (strcmp(name, "hugepages") == 0 && configured(m, CONFIG_HUGETLB_PAGE) &&
+        (has(m, F_node_hugepages_always) || node_has_memory(&m->nodes[nid])))
         return &hugepages_class;
     if (strcmp(name, "memory_failure") == 0 && has(m, F_node_memory_failure) &&
         configured(m, CONFIG_MEMORY_FAILURE))
@@ -483,7 +501,7 @@ static const struct sysfs_class *directory_class(const struct machine *m, const 
 
 int node_files_lookup(struct machine *m, uint64_t nid, const char *name, struct sysfs_node *out)
 {
-    const struct sysfs_class *cls = directory_class(m, name);
+    const struct sysfs_class *cls = directory_class(m, nid, name);
     if (cls == NULL)
         return -ENOENT;
     *out = sysfs_dir_node(cls, nid, 0);

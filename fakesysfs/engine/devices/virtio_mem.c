@@ -23,7 +23,7 @@
 
 #define MOST_OFFLINE \
     (UINT64_C(1) << 30) /* added and not online yet, so that memory lasts to describe it */
-enum { RETRIES_MOVABLE = 5 };
+enum { RETRIES_MOVABLE = 5, MOST_BLOCKS_OFFLINE = 10 /* of kernels that count them */ };
 
 static void say(struct machine *m, const struct virtio_mem *vm, const char *what, uint64_t value)
 {
@@ -147,7 +147,8 @@ static int block_offline_and_remove(struct machine *m, struct virtio_mem *vm, ui
 static int fake_offline(struct machine *m, uint64_t start, uint64_t bytes)
 {
     uint64_t pfn = start >> m->page_shift;
-    unsigned tries = zone_of(m, pfn)->type == ZONE_MOVABLE ? RETRIES_MOVABLE : 1;
+    bool retry = has(m, F_virtio_mem_big_blocks) && zone_of(m, pfn)->type == ZONE_MOVABLE;
+    unsigned tries = retry ? RETRIES_MOVABLE : 1;
     int err = -EBUSY;
 
     while (tries-- != 0 && err != 0 && err != -ENOMEM)
@@ -207,18 +208,36 @@ static uint64_t slots_usable(const struct virtio_mem *vm)
     return end > vm->first ? end - vm->first : 0;
 }
 
+/* States of blocks that are looked at in one go. */
+#define STATE(name) (1u << VMEM_##name)
+
+static bool state_in(const struct virtio_mem *vm, uint64_t slot, unsigned states)
+{
+    return (states >> vmem_state(vm, slot) & 1) != 0;
+}
+
+static bool any_in(const struct virtio_mem *vm, unsigned states)
+{
+    uint64_t nr = 0;
+
+    for (unsigned state = 0; state < NR_VMEM_STATES; state++)
+        nr += (states >> state & 1) != 0 ? vm->count[state] : 0;
+    return nr != 0;
+}
+
 static int plug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
 {
-    static const enum vmem_state partial[] = {VMEM_KERNEL_PARTIAL, VMEM_MOVABLE_PARTIAL,
-                                              VMEM_OFFLINE_PARTIAL};
+    static const unsigned orders[][3] = {
+        {STATE(KERNEL_PARTIAL) | STATE(MOVABLE_PARTIAL), STATE(OFFLINE_PARTIAL)},
+        {STATE(KERNEL_PARTIAL), STATE(MOVABLE_PARTIAL), STATE(OFFLINE_PARTIAL)}};
+    const unsigned *partial = orders[has(m, F_virtio_mem_movable_first)];
     int err = 0;
 
-    for (unsigned i = 0; i < sizeof partial / sizeof *partial; i++)
-        for (uint64_t slot = 0; slot < vm->nr && vm->count[partial[i]] != 0 && wanted != 0;
-             slot++) {
+    for (unsigned i = 0; i < 3; i++)
+        for (uint64_t slot = 0; slot < vm->nr && any_in(vm, partial[i]) && wanted != 0; slot++) {
             if ((err = hotplug_lock(m)) != 0)
                 return err;
-            if (vmem_state(vm, slot) == partial[i])
+            if (state_in(vm, slot, partial[i]))
                 err = plug_more(m, vm, slot, &wanted);
             hotplug_unlock(m);
             if (err != 0)
@@ -333,20 +352,23 @@ static int unplug_online(struct machine *m, struct virtio_mem *vm, uint64_t slot
 static int unplug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
 {
     /* Partly plugged ones first, so that whole blocks can be removed; Movable before the kernel's
-     * zones. */
-    static const enum vmem_state order[] = {VMEM_OFFLINE_PARTIAL, VMEM_OFFLINE,
-                                            VMEM_MOVABLE_PARTIAL, VMEM_KERNEL_PARTIAL,
-                                            VMEM_MOVABLE,         VMEM_KERNEL};
+     * zones, or as they come. */
+    static const unsigned orders[][6] = {
+        {STATE(OFFLINE_PARTIAL), STATE(OFFLINE), STATE(MOVABLE_PARTIAL) | STATE(KERNEL_PARTIAL),
+         STATE(MOVABLE) | STATE(KERNEL)},
+        {STATE(OFFLINE_PARTIAL), STATE(OFFLINE), STATE(MOVABLE_PARTIAL), STATE(KERNEL_PARTIAL),
+         STATE(MOVABLE), STATE(KERNEL)}};
+    const unsigned *order = orders[has(m, F_virtio_mem_movable_first)];
     bool kept = false;
 
-    for (unsigned i = 0; i < sizeof order / sizeof *order; i++)
-        for (uint64_t slot = vm->nr; slot-- != 0 && vm->count[order[i]] != 0;) {
+    for (unsigned i = 0; i < 6; i++)
+        for (uint64_t slot = vm->nr; slot-- != 0 && any_in(vm, order[i]);) {
             int err = 0;
-            if (vmem_state(vm, slot) != order[i])
+            if (!state_in(vm, slot, order[i]))
                 continue;
             if ((err = hotplug_lock(m)) != 0)
                 return err;
-            if (vmem_state(vm, slot) == order[i])
+            if (state_in(vm, slot, order[i]))
                 err = i < 2 ? unplug_offline(m, vm, slot, &wanted)
                             : unplug_online(m, vm, slot, &wanted);
             hotplug_unlock(m);
@@ -574,6 +596,27 @@ static void warn_alignment(struct machine *m, const struct virtio_mem *vm)
         }
 }
 
+static void say_nid(struct machine *m, const struct virtio_mem *vm)
+{
+    if (configured(m, CONFIG_NUMA))
+        klog(m, "virtio_mem virtio%u: nid: %d", vm->number, vm->nid);
+}
+
+/* The lines about a device that will do. Kernels without big block mode named the node last. */
+static void say_found(struct machine *m, const struct virtio_mem *vm, uint64_t device_block_bytes)
+{
+    say(m, vm, "start address", vm->addr);
+    say(m, vm, "region size", vm->region_bytes);
+    say(m, vm, "device block size", device_block_bytes);
+    if (has(m, F_virtio_mem_big_blocks))
+        say_nid(m, vm);
+    say(m, vm, "memory block size", m->block_bytes);
+    say(m, vm, vm->big ? "big block size" : "subblock size", vm->unit_bytes);
+    if (!has(m, F_virtio_mem_big_blocks))
+        say_nid(m, vm);
+}
+
+/* The number is the virtio bus's: a device that the driver refuses has one, too. */
 static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_bytes,
                  uint64_t device_block_bytes)
 {
@@ -581,15 +624,20 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
                                               m->pageblock_order > m->max_order
                                           ? m->pageblock_order
                                           : m->max_order);
-    struct virtio_mem *vm = xcalloc(1, sizeof *vm);
 
+    if (device_block_bytes > m->block_bytes && !has(m, F_virtio_mem_big_blocks)) {
+        klog(m, "virtio_mem virtio%u: The block size is not supported (too big).",
+             m->nr_virtio_mem_devices++);
+        return fail(m, -EINVAL, "this kernel plugs no more than one memory block at a time");
+    }
+    struct virtio_mem *vm = xcalloc(1, sizeof *vm);
     unit = unit > device_block_bytes ? unit : device_block_bytes;
     *vm = (struct virtio_mem){
-        .number = (unsigned)m->nr_vmems,
+        .number = m->nr_virtio_mem_devices++,
         .nid = nid,
         .addr = addr,
         .region_bytes = region_bytes,
-        .big = unit >= m->block_bytes,
+        .big = unit >= m->block_bytes && has(m, F_virtio_mem_big_blocks),
         .block_bytes = m->block_bytes,
         .unit_bytes = unit,
     };
@@ -599,6 +647,8 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
     vm->units = (unsigned)(vm->block_bytes / vm->unit_bytes);
     vm->first = (addr + vm->block_bytes - 1) / vm->block_bytes;
     vm->offline_most = 2 * vm->block_bytes > MOST_OFFLINE ? 2 * vm->block_bytes : MOST_OFFLINE;
+    if (!has(m, F_virtio_mem_big_blocks))
+        vm->offline_most = MOST_BLOCKS_OFFLINE * vm->block_bytes;
     char name[32];
     snprintf(name, sizeof name, "virtio%u", vm->number);
     int err = resource_request(m, addr, addr + region_bytes - 1, name, RES_SYSRAM | RES_IDLE,
@@ -609,13 +659,7 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
         return -EBUSY;
     }
     warn_alignment(m, vm);
-    say(m, vm, "start address", addr);
-    say(m, vm, "region size", region_bytes);
-    say(m, vm, "device block size", device_block_bytes);
-    if (configured(m, CONFIG_NUMA))
-        klog(m, "virtio_mem virtio%u: nid: %d", vm->number, nid);
-    say(m, vm, "memory block size", m->block_bytes);
-    say(m, vm, vm->big ? "big block size" : "subblock size", vm->unit_bytes);
+    say_found(m, vm, device_block_bytes);
     vm->group = memory_group_new(
         m, (struct memory_group){
                .dynamic = true, .nid = nid, .unit_pages = vm->block_bytes >> m->page_shift});
@@ -644,8 +688,13 @@ int virtio_mem_probe(struct machine *m, struct task *task, int nid, uint64_t add
 
 static struct virtio_mem *device(struct machine *m, unsigned number, int *err)
 {
-    *err = number < m->nr_vmems ? 0 : fail(m, -ENODEV, "there is no virtio%u", number);
-    return *err == 0 ? m->vmems[number] : NULL;
+    for (size_t i = 0; i < m->nr_vmems; i++)
+        if (m->vmems[i]->number == number) {
+            *err = 0;
+            return m->vmems[i];
+        }
+    *err = fail(m, -ENODEV, "there is no virtio%u", number);
+    return NULL;
 }
 
 int virtio_mem_request(struct machine *m, struct task *task, unsigned number, uint64_t requested,

@@ -12,13 +12,27 @@
 static void count_poisoned(struct machine *m, uint64_t pfn)
 {
     struct memory_block *b = radix_get(&m->blocks, pfn / m->block_pages);
-    const struct zone *z = zone_of(m, pfn);
 
     m->poisoned_pages++;
-    if (z != NULL)
-        m->nodes[z->nid].poisoned++;
     if (b != NULL && has(m, F_poison_kept_per_block))
         b->nr_poisoned++;
+}
+
+/* Log what became of a page that was reported as bad. Linux: action_result(); soft offlining does
+ * not come here. */
+static int action_result(struct machine *m, uint64_t pfn, const char *page, enum mf_result result)
+{
+    static const char *const names[NR_MF_RESULTS] = {"Ignored", "Failed", "Delayed", "Recovered"};
+    const struct zone *z = zone_of(m, pfn);
+
+    if (z != NULL)
+        m->nodes[z->nid].failures[result]++;
+    klog(m, "Memory failure: 0x%llx: recovery action for %s: %s", (unsigned long long)pfn, page,
+         names[result]);
+    return result == MF_RECOVERED || result == MF_DELAYED
+               ? 0
+               : fail(m, -EBUSY, "page 0x%llx: %s, nothing can be done", (unsigned long long)pfn,
+                      page);
 }
 
 /* What a page held goes elsewhere, and the page out of use. */
@@ -105,6 +119,8 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
     struct folio folio;
 
     TRACE(m, "memory_failure");
+    if (section_of(m, pfn) == NULL && has(m, F_hard_offline_no_page))
+        return action_result(m, pfn, "non struct page pfn", MF_IGNORED);
     if (!fetch(m, pfn, &folio) || folio.kind == KIND_HOLE) {
         klog(m, "Memory failure: 0x%llx: memory outside kernel control", nr);
         return fail(m, -ENXIO, "page 0x%llx is outside the kernel's control", nr);
@@ -136,9 +152,9 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
         break;
     default:
         klog(m, "Memory failure: 0x%llx: unhandlable page.", nr);
-        klog(m, "Memory failure: 0x%llx: recovery action for unknown page: Ignored", nr);
-        return fail(m, -EBUSY, "page 0x%llx is %s: it cannot be handled", nr,
-                    kind_name(folio.kind));
+        return action_result(m, pfn,
+                             has(m, F_hard_offline_get_page) ? "get hwpoison page" : "unknown page",
+                             MF_IGNORED);
     }
     if (folio.kind !=
         KIND_FREE) { /* what it held is lost: the owner gets SIGBUS, the page never comes back */
@@ -146,6 +162,5 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
         buddy_take_page(m, pfn);
     }
     count_poisoned(m, pfn);
-    klog(m, "Memory failure: 0x%llx: recovery action for %s: Recovered", nr, page);
-    return 0;
+    return action_result(m, pfn, page, MF_RECOVERED);
 }

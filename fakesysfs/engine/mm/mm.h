@@ -158,6 +158,8 @@ struct zone {
                            already, or never will */
 };
 
+enum mf_result { MF_IGNORED, MF_FAILED, MF_DELAYED, MF_RECOVERED, NR_MF_RESULTS };
+
 struct node {
     int nid;
     bool online, registered; /* registered: has a directory */
@@ -166,8 +168,9 @@ struct node {
     unsigned nr_cpus;
     int fallback[MAX_NODES]; /* its zonelist; whatever has memory is in it (machine_check), once */
     unsigned nr_fallback;
-    uint64_t poisoned;  /* memory_failure counters */
-    uint64_t nr_blocks; /* memory blocks that lie in it, wholly or partly */
+    uint64_t
+        failures[NR_MF_RESULTS]; /* bad pages, by what became of them; of hard offlining only */
+    uint64_t nr_blocks;          /* memory blocks that lie in it, wholly or partly */
     struct zone zones[NR_ZONES];
 };
 
@@ -308,7 +311,8 @@ struct zone *zone_movable(struct machine *m, int nid);
 struct zone *zone_for_range(struct machine *m, enum online_type type, int nid,
                             struct memory_group *group, uint64_t start_pfn, uint64_t nr_pages);
 void zone_update_watermarks(struct machine *m); /* init_per_zone_wmark_min() and what hangs on it */
-int node_of_address(const struct machine *m,
+bool node_has_memory(const struct node *node);  /* N_MEMORY: some of it is online */
+int node_of_address(struct machine *m,
                     uint64_t address); /* of memory that is added without saying which */
 /* build_all_zonelists(), with its lines in the log; a node that lost its last memory just now
  * counts if `leaving`, else -1 */

@@ -165,9 +165,15 @@ void zone_shrink_span(struct machine *m, struct zone *z, uint64_t start_pfn, uin
 }
 
 /* Linux: memory_add_physaddr_to_nid(): what the firmware's tables say, else the node of their first
- * entry. */
-int node_of_address(const struct machine *m, uint64_t address)
+ * entry. Where no tables are kept the answer is a guess, and the kernel says so. */
+int node_of_address(struct machine *m, uint64_t address)
 {
+    if (m->nr_hotplug_nids == 0 && !has(m, F_unknown_nid_once))
+        klog(m, "Unknown node for memory at 0x%llx, assuming node 0", (unsigned long long)address);
+    else if (m->nr_hotplug_nids == 0 && !m->unknown_nid_told)
+        klog(m, "Unknown online node for memory at 0x%llx, assuming node 0",
+             (unsigned long long)address);
+    m->unknown_nid_told |= m->nr_hotplug_nids == 0;
     for (size_t i = 0; i < m->nr_hotplug_nids; i++)
         if (address >= m->hotplug_nids[i].start && address < m->hotplug_nids[i].end)
             return m->hotplug_nids[i].nid;
@@ -410,7 +416,7 @@ uint64_t zone_pcp_batch(const struct machine *m, const struct zone *z)
 /* ---- zonelists: the order in which nodes are asked for memory, and what the log says of it ----
  */
 
-static bool node_has_memory(const struct node *node)
+bool node_has_memory(const struct node *node)
 {
     for (int type = 0; type < NR_ZONES; type++)
         if (zone_populated(&node->zones[type]))
