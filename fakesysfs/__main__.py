@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .errors import FakesysfsError
+from .errors import FakesysfsError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def open_closed_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """`fakesysfs run`: the process inside is started first, the options are looked at then."""
+    from .control import listen
     from .run.launch import launch, launch_detached
 
     def parse() -> dict[str, Any]:
@@ -58,7 +59,7 @@ def run(arguments: list[str]) -> int:
 
     if arguments[:1] == ["--"] and len(arguments) > 1:
         # There are no options. Loading what parses them takes half as long as all the rest.
-        return launch(arguments, lambda: {"command": arguments[1:]})
+        return launch(arguments, lambda: {"command": arguments[1:]}, listen)
     # Where it may be --detach the options come first, and say whether it is.
     before = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if any(
@@ -66,8 +67,10 @@ def run(arguments: list[str]) -> int:
         for word in before
     ):
         options = parse()
-        return (launch_detached if options["detach"] else launch)(arguments, lambda: options)
-    return launch(arguments, parse)
+        return (launch_detached if options["detach"] else launch)(
+            arguments, lambda: options, listen
+        )
+    return launch(arguments, parse, listen)
 
 
 def dmesg() -> int:
@@ -87,8 +90,6 @@ def reporting(command: Callable[[], int]) -> int:
         status = command()
         sys.stdout.flush()
     except FakesysfsError as e:
-        from .control import printable
-
         print(f"fakesysfs: {printable(str(e))}", file=sys.stderr)
         return e.exit_status
     except BrokenPipeError:

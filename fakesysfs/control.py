@@ -147,13 +147,6 @@ def _uid_map() -> list[tuple[int, int, int]]:
         return []
 
 
-def printable(text: str) -> str:
-    """`text` as one line that does nothing to a terminal: what is not printable is escaped as in
-    Python.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def reach(name: str) -> socket.socket | None:
     """A connection to instance `name`, whose process is this user's. None: the queue there is full.
 

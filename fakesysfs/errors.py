@@ -8,12 +8,20 @@
      `- MonitorError               a command of the QEMU monitor that QEMU would refuse
 
 What the simulated kernel refuses is not here: that is `OSError` with the errno Linux gives and a
-reason. This file owns the names and the fields, no policy and no printing.
+reason. This file owns the names, the fields, and how text that somebody else wrote becomes one line
+that can be shown; no policy and no printing.
 """
 
 from __future__ import annotations
 
 import re
+
+
+def printable(text: str) -> str:
+    """Return `text` as one line that does nothing to a terminal: what is not printable is escaped
+    as in Python.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class FakesysfsError(Exception):

@@ -232,9 +232,11 @@ def run(**options: Any) -> int:
     With -d it returns when COMMAND has been started, and says how to enter the instance and how to
     end it. The streams of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
     """
+    from ..control import listen
     from ..run.launch import launch, launch_detached
 
-    return (launch_detached if options["detach"] else launch)(options["command"], lambda: options)
+    start = launch_detached if options["detach"] else launch
+    return start(options["command"], lambda: options, listen)
 
 
 @main.command(
@@ -256,13 +258,13 @@ def exec_(instance: str | None, command: Sequence[str]) -> int:
     streams, terminal, signals, exit status. The instance goes on when it ends, and so does what it
     leaves running in there; when the instance ends, all are killed.
     """
-    from ..control import environment
+    from ..control import environment, is_own
     from ..run.enter_instance import execute
 
     client = _client(instance)
     namespaces = client.descriptors("namespaces")
     client.close()
-    return execute(namespaces, command, environment(client.name))
+    return execute(namespaces, command, environment(client.name), is_own)
 
 
 @main.command(

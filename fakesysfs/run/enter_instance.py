@@ -30,8 +30,7 @@ import socket
 import sys
 from contextlib import suppress
 
-from ..control import is_own, printable
-from ..errors import EnvironmentProblem, FakesysfsError, InstanceError
+from ..errors import EnvironmentProblem, FakesysfsError, InstanceError, printable
 from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
 from .system_calls import (
     CLONE_NEWNET,
@@ -44,7 +43,7 @@ from .system_calls import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
 KINDS = {
@@ -58,18 +57,22 @@ NS_GET_USERNS, NS_GET_NSTYPE, NS_GET_OWNER_UID = 0xB701, 0xB703, 0xB704  # ioctl
 
 
 def execute(
-    namespaces: Mapping[str, int], command: Sequence[str], environment: Mapping[str, str]
+    namespaces: Mapping[str, int],
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    is_own: Callable[[int], bool],
 ) -> int:
     """Run a command in the namespaces of an instance. Returns its exit status.
 
     :param namespaces: see namespace.Inside.namespaces.
+    :param is_own: whether a user id is this process's user.
     :raises EnvironmentProblem: they cannot be entered.
     :raises InstanceError: they are not such as this user could have made.
     """
     if _is_in(namespaces, "command"):
         namespaces = {}  # this is a process of the instance already
     else:
-        check(namespaces)
+        check(namespaces, is_own)
     mask, ignored = block_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     directory = os.getcwd()
@@ -97,11 +100,12 @@ def execute(
     return outside.status
 
 
-def check(namespaces: Mapping[str, int]) -> None:
+def check(namespaces: Mapping[str, int], is_own: Callable[[int], bool]) -> None:
     """See that namespaces are such as this user's `run` makes: nobody else has a say in what is
     seen in there.
 
     :param namespaces: see namespace.Inside.namespaces.
+    :param is_own: whether a user id is this process's user.
     :raises InstanceError: they are not.
     """
     if namespaces.keys() - {"command"} != KINDS.keys() - {"command"}:
@@ -119,7 +123,7 @@ def check(namespaces: Mapping[str, int]) -> None:
             "nobody but root makes namespaces in the user namespace there is; nothing is entered"
         )
     for name in strange:
-        if not _is_trusted(namespaces, name):
+        if not _is_trusted(namespaces, name, is_own):
             raise InstanceError(
                 f"the {name} namespace of the instance is not of its user; nothing is entered"
             )
@@ -138,20 +142,20 @@ def _is_namespace(fd: int, name: str) -> bool:
         raise EnvironmentProblem("there is no /proc here", "mount -t proc proc /proc") from None
 
 
-def _is_trusted(namespaces: Mapping[str, int], name: str) -> bool:
+def _is_trusted(namespaces: Mapping[str, int], name: str, is_own: Callable[[int], bool]) -> bool:
     """Whether this process's user made a namespace; all but the user namespace belong to that one."""
     if name == "user":
-        return _is_ours(namespaces[name])
+        return _is_ours(namespaces[name], is_own)
     owner = _ask(namespaces[name], NS_GET_USERNS)  # of a user namespace: its parent
     if owner < 0:
         return False
     try:
-        if name == "net" and _is_ours(owner):
+        if name == "net" and _is_ours(owner, is_own):
             # `run` of root makes it in a user namespace of its own, see
             # syscall.enter_quiet_network()
             return True
         return os.path.sameopenfile(owner, namespaces["user"]) and (
-            name != "command" or _is_ours(namespaces[name])
+            name != "command" or _is_ours(namespaces[name], is_own)
         )
     finally:
         os.close(owner)
@@ -167,7 +171,7 @@ def _ask(fd: int, what: int) -> int:
         return -1
 
 
-def _is_ours(user_namespace: int) -> bool:
+def _is_ours(user_namespace: int, is_own: Callable[[int], bool]) -> bool:
     """Whether it was made by this process's user, or is the one of this process."""
     import fcntl
 

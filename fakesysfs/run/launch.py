@@ -36,7 +36,6 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
-from ..control import listen
 from ..errors import EnvironmentProblem, FakesysfsError
 from .covered_paths import Mounter, is_covered
 from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
@@ -46,6 +45,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any, NoReturn
+
+    # Makes a listening socket for an instance of a process id and a user id, and its name.
+    Listen = Callable[[int, int], tuple[socket.socket, str]]
 
 UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
@@ -64,6 +66,7 @@ DEFAULTS = {"net": "own", "root": True}
 def launch(
     arguments: Sequence[str],
     parse: Callable[[], dict[str, Any]],
+    listen: Listen,
     on_ready: Callable[[str], bool] = lambda _: True,
 ) -> int:
     """Run a command in namespaces of its own. Returns its exit status.
@@ -72,6 +75,7 @@ def launch(
     :param parse: gives the options, among them "command", as something JSON can say. It is called
         while the process inside loads what it needs; what it raises is raised, after everything has
         been ended.
+    :param listen: makes the socket at which the instance is to be found.
     :param on_ready: called with the name of the instance when the command has been started; False
         is to end it.
     :raises EnvironmentProblem: the namespaces cannot be made.
@@ -117,7 +121,9 @@ def launch(
     return launcher.wait(ignored)
 
 
-def launch_detached(arguments: Sequence[str], parse: Callable[[], dict[str, Any]]) -> int:
+def launch_detached(
+    arguments: Sequence[str], parse: Callable[[], dict[str, Any]], listen: Listen
+) -> int:
     """As `launch`, in a session of its own. Returns when the command has been started, or cannot
     be.
     """
@@ -145,7 +151,7 @@ def launch_detached(arguments: Sequence[str], parse: Callable[[], dict[str, Any]
                 return True
 
             try:
-                status = launch(arguments, lambda: options, ready)
+                status = launch(arguments, lambda: options, listen, ready)
             except FakesysfsError as e:
                 status = e.exit_status
                 print(f"fakesysfs: {e}", file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ from t3_mount.host import (
     why_no_namespaces,
 )
 
-from fakesysfs.control import printable
+from fakesysfs.errors import printable
 
 STRANGER_UID = 1001
 SECONDS = 2.0
