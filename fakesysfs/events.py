@@ -1,12 +1,12 @@
-"""Why something happens: what was asked for, and which process asked, kept while the call that does
-it lasts.
+"""Events: how they are delivered to subscribers, and which process caused them.
 
-Owns: the cause of each thread's work, and how a cause finds its way into another thread. Does not
-own events (machine.py puts the cause into them). The engine writes the number of the calling thread
-into each event; whoever takes the events asks here what that thread is doing.
+Owns: the one loop that calls subscribers, for the events of a machine and for those of its host;
+the cause of each thread's work, and how a cause finds its way into another thread. Does not own
+what happens (the engine, which records the machine's events; qemu/, which makes the host's).
 
     with caused_by("write online to /sys/devices/system/memory/memory32/state", pid):
-        machine.write(...)
+        machine.write(...)    # the engine writes the number of this thread into each event;
+                              # the thread that takes the events asks here for its cause
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
 
 TEXT_LIMIT = 200  # of what was asked for, in characters
 # so long a process keeps its name: it cannot become another program and write in less
@@ -37,11 +41,133 @@ class Cause(NamedTuple):
     comm: str | None = None  # not asked yet
 
 
+class Event(NamedTuple):
+    """Something that happened in the machine.
+
+    :param seq: 1 for the first event of the machine, and so on without gaps.
+    :param time_us: the machine's clock, in microseconds.
+    :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (somebody
+        inside the guest asked for an eject: slot, source), "page", "fault" (a fault rule fired) or
+        "virtio-mem" (see Machine.virtio_mem_work()).
+    :param path: the file or device in question.
+    :param data: what was written, the action, the state, the rule ...
+    :param errno: with what it failed; 0 when it did not.
+    :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
+    :param cause: what was asked for, and by whom; None when nobody named it, see caused_by().
+    """
+
+    seq: int
+    time_us: int
+    kind: str
+    path: str
+    data: str
+    errno: int
+    payload: tuple[str, ...]
+    cause: Cause | None = None
+
+
+class Delivery(Generic[Item]):
+    """Calls subscribers with events, one event at a time and in order, whatever the number of
+    threads.
+
+    An exception of a subscriber is logged and changes nothing. A subscriber may cause events: they
+    are delivered after it has returned. It must not wait for another thread that delivers with
+    `wait`, because that thread waits for it.
+
+    :param take: returns the events that were recorded elsewhere since it was last called; it is
+        called by one thread at a time. Without it, there are those given to put().
+    :param keep: how many of the newest delivered events to remember.
+    """
+
+    def __init__(self, take: Callable[[], Iterable[Item]] | None = None, keep: int = 0) -> None:
+        self._take = take
+        self._recent: deque[Item] = deque(maxlen=keep)
+        self._queue: deque[Item] = deque()  # not delivered yet
+        self._subscribers: tuple[Callable[[Item], object], ...] = ()
+        self._changing = threading.Lock()  # of the subscribers
+        self._turn = threading.RLock()  # held while subscribers run
+        self._delivering = False
+
+    def subscribe(self, subscriber: Callable[[Item], object]) -> Callable[[], None]:
+        """Call `subscriber` with every event from now on.
+
+        :returns: a function that ends the subscription, as unsubscribe().
+        """
+        with self._changing:
+            self._subscribers += (subscriber,)
+        return lambda: self.unsubscribe(subscriber)
+
+    def unsubscribe(self, subscriber: Callable[[Item], object]) -> None:
+        """Call `subscriber` with no further event; nothing happens when it was not subscribed. A
+        call that another thread is making may not have ended.
+        """
+        with self._changing:
+            # == and not `is`: a method of an object is another object at each look, but an equal
+            # one.
+            self._subscribers = tuple(known for known in self._subscribers if known != subscriber)
+
+    def clear(self) -> None:
+        """End all subscriptions, as unsubscribe()."""
+        with self._changing:
+            self._subscribers = ()
+
+    def recent(self) -> list[Item]:
+        """Return the newest events that were delivered, oldest first."""
+        return list(self._recent.copy())
+
+    def put(self, event: Item) -> None:
+        """Queue an event, which the next deliver() delivers."""
+        self._queue.append(event)
+
+    def deliver(self, wait: bool = True) -> None:
+        """Deliver what was recorded so far.
+
+        :param wait: return only when the caller's events are delivered, perhaps by another thread.
+            Without it, a thread that is delivering may be left to go on. Called by a subscriber it
+            returns at once: the loop that called the subscriber goes on with the events.
+        """
+        while self._turn.acquire(blocking=wait):
+            try:
+                if self._delivering:
+                    return
+                self._delivering = True
+                try:
+                    self._call_subscribers()
+                finally:
+                    self._delivering = False
+            finally:
+                self._turn.release()
+            if not self._queue:  # else put() came after the last look, and its caller did not wait
+                return
+
+    def wait(self) -> None:
+        """Wait for a call of a subscriber that another thread is making, if there is one."""
+        with self._turn:
+            pass
+
+    def _call_subscribers(self) -> None:
+        while self._queue or self._fill_queue():
+            event = self._queue.popleft()
+            self._recent.append(event)
+            for subscriber in self._subscribers:
+                try:
+                    subscriber(event)
+                except Exception:
+                    import logging  # rarely needed, and importing it takes time
+
+                    logging.getLogger(__name__).exception("a subscriber failed at %r", event)
+
+    def _fill_queue(self) -> bool:
+        if self._take is not None:
+            self._queue.extend(self._take())
+        return bool(self._queue)
+
+
 _of_threads: dict[int, Cause] = {}
 _asked_last: tuple[int, str, float] = (0, "", 0.0)  # pid, comm and when
 
 
-class _Meanwhile:
+class _ThreadCause:
     """Has this thread's work a cause while it is entered. A class, because every write to a file
     enters one.
     """
@@ -70,9 +196,9 @@ def caused_by(what: str, pid: int | None = None) -> AbstractContextManager[None]
     :param pid: of the process that asked for it; None: that of the cause there is already.
     """
     if pid is not None:
-        return _Meanwhile(Cause(what[:TEXT_LIMIT], pid))
+        return _ThreadCause(Cause(what[:TEXT_LIMIT], pid))
     now = current()
-    return _Meanwhile(
+    return _ThreadCause(
         Cause(what[:TEXT_LIMIT], now.pid, now.comm) if now else Cause(what[:TEXT_LIMIT], 0)
     )
 
@@ -81,7 +207,7 @@ def resumed(cause: Cause | None) -> AbstractContextManager[None]:
     """Let what this thread does meanwhile have a cause that was current() elsewhere: a context
     manager.
     """
-    return _Meanwhile(cause)
+    return _ThreadCause(cause)
 
 
 def current() -> Cause | None:

@@ -1,29 +1,35 @@
 """A simulated machine: its files, its memory, and what happens to it.
 
-Owns the delivery of events: the engine records them, and whoever made a call delivers them to the
-subscribers after the engine's locks are released and before the call returns, in the order in which
-they happened, whatever the number of threads. Also what makes the engine pleasant to use: whole
-files, sizes like "64M", named tuples, `with`.
+Owns when events are delivered: the engine records them, and the caller of a method delivers them
+after the engine's locks are released and before the call returns. Also what makes the engine
+pleasant to use: whole files, sizes like "64M", named tuples, `with`.
 
-Does not own any text of /sys or /proc, nor any rule of memory hotplug (the engine, in C), nor the
-host's side of DIMMs (board.py). It is the only importer of the C extension. Every method may be
-called from any thread.
+Does not own how subscribers are called (events.py), any text of /sys or /proc, nor any rule of
+memory hotplug (the engine, in C), nor the host's side of DIMMs (qemu/). It is the only importer of
+the C extension. Every method may be called from any thread.
 """
 
 from __future__ import annotations
 
-import logging
+import functools
 import os
 import re
-import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypedDict
+from typing import (
+    TYPE_CHECKING,
+    Concatenate,
+    Final,
+    NamedTuple,
+    ParamSpec,
+    Self,
+    TypedDict,
+    TypeVar,
+)
 
 from .binding._engine import Engine
 from .errors import ConfigError
-from .events import Cause, of_thread
+from .events import Delivery, Event, of_thread
 
 if TYPE_CHECKING:  # whoever has a configuration has loaded that module; this one can do without
     from .config.machine_config import MachineConfig
@@ -37,33 +43,6 @@ _READ_BYTES: Final = 1 << 20
 _MEMORY: Final = "/sys/devices/system/memory"
 _WILD: Final = frozenset("*?[\\")  # of patterns
 _ANY: Final = -1  # node, block or order, to the engine
-_log = logging.getLogger(__name__)
-
-
-class Event(NamedTuple):
-    """Something that happened in the machine.
-
-    :param seq: 1 for the first event of the machine, and so on without gaps.
-    :param time_us: the machine's clock, in microseconds.
-    :param kind: "uevent", "store" (a file was written), "state" (a block changed), "ost" (somebody
-        inside the guest asked for an eject: slot, source), "page", "fault" (a fault rule fired) or
-        "virtio-mem" (see virtio_mem_work()).
-    :param path: the file or device in question.
-    :param data: what was written, the action, the state, the rule ...
-    :param errno: with what it failed; 0 when it did not.
-    :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
-    :param cause: what was asked for, and by whom; None when nobody named it, see
-        `fakesysfs.events`.
-    """
-
-    seq: int
-    time_us: int
-    kind: str
-    path: str
-    data: str
-    errno: int
-    payload: tuple[str, ...]
-    cause: Cause | None = None
 
 
 class Block(NamedTuple):
@@ -143,6 +122,23 @@ class PageInfo(TypedDict):
 
 Subscriber = Callable[[Event], object]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+_Arguments = ParamSpec("_Arguments")
+_Value = TypeVar("_Value")
+
+
+def _delivers(
+    method: Callable[Concatenate[Machine, _Arguments], _Value],
+) -> Callable[Concatenate[Machine, _Arguments], _Value]:
+    """Have a method deliver the events that its call caused, before it returns or raises."""
+
+    @functools.wraps(method)
+    def call(machine: Machine, /, *args: _Arguments.args, **options: _Arguments.kwargs) -> _Value:
+        try:
+            return method(machine, *args, **options)
+        finally:
+            machine._delivery.deliver()
+
+    return call
 
 
 class Machine(Engine):
@@ -169,11 +165,7 @@ class Machine(Engine):
         except ValueError as e:
             raise ConfigError(f"{e}") from e
         self.config = config
-        self._subscribers: tuple[Subscriber, ...] = ()
-        self._kept: deque[Event] = deque(maxlen=EVENTS_KEPT)
-        self._queue: deque[Event] = deque()  # taken from the engine, not delivered yet
-        self._delivery = threading.RLock()  # held while subscribers run; they may call the machine
-        self._delivering = False
+        self._delivery: Delivery[Event] = Delivery(self._take, keep=EVENTS_KEPT)
         for rule in config.faults:
             self.fault_rule_add(rule)
 
@@ -209,16 +201,13 @@ class Machine(Engine):
 
         :returns: a function that ends the subscription.
         """
-        with self._delivery:
-            self._subscribers += (subscriber,)
+        self._delivery.subscribe(subscriber)
         return lambda: self.unsubscribe(subscriber)
 
     def unsubscribe(self, subscriber: Subscriber) -> None:
         """Call `subscriber` no more; nothing happens when it was not subscribed."""
-        with self._delivery:
-            # == and not `is`: a method of an object is another object at each look, but an equal
-            # one.
-            self._subscribers = tuple(known for known in self._subscribers if known != subscriber)
+        self._delivery.unsubscribe(subscriber)
+        self._delivery.wait()
 
     def events(self, since: int = 0) -> list[Event]:
         """Return the newest events, `EVENTS_KEPT` at most, oldest first: those with a `seq` greater
@@ -226,39 +215,21 @@ class Machine(Engine):
 
         Those of reads through a mount have not been delivered until then.
         """
-        self._deliver()
-        return [event for event in self._kept.copy() if event.seq > since]
+        self._delivery.deliver()
+        return [event for event in self._delivery.recent() if event.seq > since]
 
-    def _deliver(self) -> None:
-        """Deliver what was recorded so far. When it returns, the caller's events have been, by
-        whoever.
-        """
-        with self._delivery:
-            # called by a subscriber: the loop that called the subscriber goes on
-            if self._delivering:
-                return
-            self._delivering = True
-            try:
-                while self._queue or self._fill_queue():
-                    event = self._queue.popleft()
-                    self._kept.append(event)
-                    for subscriber in self._subscribers:
-                        _call(subscriber, event)
-            finally:
-                self._delivering = False
-
-    def _fill_queue(self) -> bool:
+    def _take(self) -> Iterable[Event]:
         try:
-            # Whoever caused them waits until they are delivered: its cause is still known.
-            self._queue.extend(
+            # A caller that caused one waits until it is delivered: the cause is still known.
+            return [
                 Event._make((*event[:-1], of_thread(event[-1]))) for event in self.take_events()
-            )
+            ]
         except ValueError:  # the machine was closed meanwhile
-            return False
-        return bool(self._queue)
+            return ()
 
     # Files
 
+    @_delivers
     def write(self, handle: int, data: bytes, interrupted: int = 0, /) -> int:
         """Store `data` as one write(2) does and return how many bytes were taken, which may be
         fewer.
@@ -271,10 +242,7 @@ class Machine(Engine):
         :raises OSError: what the attribute says: EINVAL, EBUSY, EEXIST, ...; ENODEV when the device
             is gone.
         """
-        try:
-            return super().write(handle, data, interrupted)
-        finally:
-            self._deliver()
+        return super().write(handle, data, interrupted)
 
     def store(self, path: Path, data: str | bytes) -> int:
         """Write `data` to a file as `echo -n` would: open, one write, close.
@@ -291,6 +259,7 @@ class Machine(Engine):
         finally:
             self.release(handle)
 
+    @_delivers
     def read_bytes(self, path: Path) -> bytes:
         """Return what `cat` would print.
 
@@ -301,8 +270,6 @@ class Machine(Engine):
         except OSError as e:
             e.filename = os.fsdecode(path)
             raise
-        finally:
-            self._deliver()  # a fault rule that fired is an event
 
     def _read_bytes(self, path: Path) -> bytes:
         handle = self.open(path, os.O_RDONLY)
@@ -323,47 +290,40 @@ class Machine(Engine):
 
     # Memory
 
+    @_delivers
     def add_memory(self, nid: int, start: int, size: int, /) -> None:
         """Hot-add memory, as the kernel's __add_memory() does. Address and size in bytes.
 
         :raises OSError: EEXIST when something is there, EINVAL for parts of blocks, E2BIG beyond
             the limit, ENOMEM.
         """
-        try:
-            super().add_memory(nid, start, size)
-        finally:
-            self._deliver()
+        super().add_memory(nid, start, size)
 
+    @_delivers
     def remove_memory(self, start: int, size: int, /) -> None:
         """Remove memory whose blocks are offline. Address and size in bytes.
 
         :raises OSError: EBUSY when a block is online; EINVAL.
         """
-        try:
-            super().remove_memory(start, size)
-        finally:
-            self._deliver()
+        super().remove_memory(start, size)
 
+    @_delivers
     def acpi_device_check(self, slot: int, nid: int, start: int, size: int, /) -> int:
         """Let the guest handle Notify(device check) of a DIMM slot; return its _OST status, 0 for
         success.
         """
-        try:
-            return super().acpi_device_check(slot, nid, start, size)
-        finally:
-            self._deliver()
+        return super().acpi_device_check(slot, nid, start, size)
 
+    @_delivers
     def acpi_eject_request(self, slot: int, /) -> int:
         """Let the guest handle an eject request: offline and remove all memory of the slot. May
         take long.
 
         :returns: the _OST status: 0 ejected, 0x82 refused, and everything is as before.
         """
-        try:
-            return super().acpi_eject_request(slot)
-        finally:
-            self._deliver()
+        return super().acpi_eject_request(slot)
 
+    @_delivers
     def virtio_mem_probe(self, nid: int, addr: int, size: int, block: int, /) -> int:
         """Let the guest's driver find a virtio-mem device. Address and sizes in bytes.
 
@@ -372,11 +332,9 @@ class Machine(Engine):
         :raises OSError: ENODEV when the kernel has no driver; EBUSY when something is at the
             address; EINVAL.
         """
-        try:
-            return super().virtio_mem_probe(nid, addr, size, block)
-        finally:
-            self._deliver()
+        return super().virtio_mem_probe(nid, addr, size, block)
 
+    @_delivers
     def virtio_mem_work(self, number: int, /) -> None:
         """Let the driver plug and unplug until the size is what virtio_mem_request() asked for. May
         take long.
@@ -387,10 +345,7 @@ class Machine(Engine):
         :raises OSError: EBUSY, ENOMEM: some is left, and may be possible later; ENOSPC: the driver
             can add no more, for now; others: it has given up.
         """
-        try:
-            super().virtio_mem_work(number)
-        finally:
-            self._deliver()
+        super().virtio_mem_work(number)
 
     def blocks(self) -> list[Block]:
         """Return all memory blocks in order of address."""
@@ -398,6 +353,7 @@ class Machine(Engine):
 
     # Who holds pages
 
+    @_delivers
     def allocate(
         self,
         kind: str,
@@ -423,19 +379,17 @@ class Machine(Engine):
         :raises ConfigError: when the text is no size.
         """
         nr_pages = self._pages(size)
-        try:
-            nr_pages = super().allocate_pages(
-                kind,
-                nr_pages,
-                _ANY if order is None else order,
-                zone,
-                _ANY if node is None else node,
-                _ANY if block is None else block,
-            )
-        finally:
-            self._deliver()
+        nr_pages = super().allocate_pages(
+            kind,
+            nr_pages,
+            _ANY if order is None else order,
+            zone,
+            _ANY if node is None else node,
+            _ANY if block is None else block,
+        )
         return nr_pages << self.config.page_shift
 
+    @_delivers
     def free(self, kind: str, size: int | str, *, node: int | None = None) -> int:
         """Give back memory of a kind, what was taken last first.
 
@@ -446,10 +400,7 @@ class Machine(Engine):
         :raises ConfigError: when the text is no size.
         """
         nr_pages = self._pages(size)
-        try:
-            nr_pages = super().free_pages(kind, nr_pages, _ANY if node is None else node)
-        finally:
-            self._deliver()
+        nr_pages = super().free_pages(kind, nr_pages, _ANY if node is None else node)
         return nr_pages << self.config.page_shift
 
     def _pages(self, size: int | str) -> int:
@@ -459,6 +410,7 @@ class Machine(Engine):
             size = parse_size(size, "size")
         return -(-size >> self.config.page_shift)
 
+    @_delivers
     def pin(self, pfn: int, delta: int = 1, /) -> None:
         """Add references to the folio of a page: while it has any, it cannot migrate.
 
@@ -466,10 +418,7 @@ class Machine(Engine):
         :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use, or has
             fewer references.
         """
-        try:
-            super().pin(pfn, delta)
-        finally:
-            self._deliver()
+        super().pin(pfn, delta)
 
     def unpin(self, pfn: int) -> None:
         """Give back one reference that pin() took.
@@ -478,15 +427,13 @@ class Machine(Engine):
         """
         self.pin(pfn, -1)
 
+    @_delivers
     def free_page(self, pfn: int, /) -> None:
         """Give back the folio that holds a page.
 
         :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use.
         """
-        try:
-            super().free_page(pfn)
-        finally:
-            self._deliver()
+        super().free_page(pfn)
 
     # Faults on purpose
 
@@ -572,12 +519,3 @@ class Machine(Engine):
         """
         lines = (line.split("\t", 1) for line in self.klog(start).splitlines())
         return [(int(time_us), text) for time_us, text in lines]
-
-
-def _call(subscriber: Subscriber, event: Event) -> None:
-    try:
-        subscriber(event)
-    except Exception:  # noqa: BLE001 - whatever it was: other subscribers and the kernel go on
-        _log.exception(
-            "a subscriber failed on event %d, %s of %s", event.seq, event.kind, event.path
-        )

@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from ..errors import ConfigError, MonitorError
-from ..events import current, resumed
+from ..events import Delivery, current, resumed
 from .backends import (
     Backend,
     ListingOrder,
@@ -291,10 +291,7 @@ class DimmBoard:
         self._late = False  # somebody gave up waiting for the guest, which has not caught up since
         self._closed = False
         self._ending = threading.Event()
-        self._outgoing: deque[HostEvent] = deque()
-        self._delivery = threading.RLock()
-        self._delivering = False
-        self._subscribers: list[Callable[[HostEvent], None]] = []
+        self._events: Delivery[HostEvent] = Delivery()
         self._add_ram()
         unsubscribe = machine.subscribe(self._on_machine_event)
         self._unsubscribe: Callable[[], object] | None = (
@@ -336,7 +333,7 @@ class DimmBoard:
             self._closed = True
             self._ending.set()
             self._jobs.clear()
-            self._subscribers.clear()
+            self._events.clear()
             self._work.notify_all()
             self._virtio.close()
         if self._unsubscribe is not None:
@@ -349,15 +346,7 @@ class DimmBoard:
 
         One that fails is logged and changes nothing. Returns a function that ends the subscription.
         """
-        with self._lock:
-            self._subscribers.append(subscriber)
-
-        def unsubscribe() -> None:
-            with self._lock:
-                if subscriber in self._subscribers:
-                    self._subscribers.remove(subscriber)
-
-        return unsubscribe
+        return self._events.subscribe(subscriber)
 
     def _add_ram(self) -> None:
         """The backends that are RAM of the machine: QEMU's own, or with several nodes one each, as
@@ -714,12 +703,12 @@ class DimmBoard:
             self._emit("DEVICE_DELETED", {**data, "path": dimm.path})
 
     def _ost(self, number: int, source: int, status: int, wait: bool = True) -> None:
-        """The guest has reported by _OST. `wait` as for _deliver()."""
+        """The guest has reported by _OST. `wait` as for Delivery.deliver()."""
         with self._lock:
             slot = self._slots[number]
             slot.source, slot.status = source, status
             self._emit("ACPI_DEVICE_OST", {"info": self._slot_status(number)})
-        self._deliver(wait)
+        self._events.deliver(wait)
 
     def _slot_status(self, number: int) -> dict[str, Any]:
         slot = self._slots[number]
@@ -755,43 +744,11 @@ class DimmBoard:
         self._ost(number, source, status, wait=False)
 
     def _tell_of_size(self, time_us: int, data: dict[str, Any]) -> None:
-        self._outgoing.append(HostEvent(time_us, "MEMORY_DEVICE_SIZE_CHANGE", data))
-        self._deliver(wait=False)  # as after _ost()
+        self._events.put(HostEvent(time_us, "MEMORY_DEVICE_SIZE_CHANGE", data))
+        self._events.deliver(wait=False)  # as after _ost()
 
     def _emit(self, name: str, data: dict[str, Any]) -> None:
-        self._outgoing.append(HostEvent(time.time_ns() // 1000, name, data))
-
-    def _deliver(self, wait: bool = True) -> None:
-        """Tell the subscribers what there is to tell, one thread at a time, in order.
-
-        :param wait: not to return before that is done. Without it, another thread that is telling
-            may be left to go on.
-        """
-        while self._outgoing and self._delivery.acquire(blocking=wait):
-            try:
-                # a subscriber made an event; whoever called it goes on with the next
-                if self._delivering:
-                    return
-                self._delivering = True
-                try:
-                    self._tell_all()
-                finally:
-                    self._delivering = False
-            finally:
-                self._delivery.release()
-
-    def _tell_all(self) -> None:
-        while True:
-            with self._lock:
-                if not self._outgoing:
-                    return
-                event = self._outgoing.popleft()
-                subscribers = tuple(self._subscribers)
-            for subscriber in subscribers:
-                try:
-                    subscriber(event)
-                except Exception:  # noqa: BLE001 - theirs, not ours; it is logged
-                    _log_exception(f"a subscriber failed at {event.name}")
+        self._events.put(HostEvent(time.time_ns() // 1000, name, data))
 
     # -------------------------------------------------------------------------------------- queries
 
