@@ -185,7 +185,7 @@ int virtio_mem_request(struct machine *m, struct task *task, unsigned number, ui
 int virtio_mem_work(struct machine *m, struct task *task, unsigned number);
 int64_t virtio_mem_size(struct machine *m, struct task *task, unsigned number); /* bytes plugged */
 
-/* workload.c: who holds pages */
+/* load.c: who holds pages */
 struct page_info {
     uint64_t pfn, head_pfn;
     const char *kind, *zone, *migratetype, *section_state;

@@ -149,7 +149,11 @@ static void set_direct_map(struct machine *m, const struct machine_config *confi
 static void register_tree(struct machine *m)
 {
     memory_root_register(m);
-    memory_tree_register(m);
+    bus_memory_register(m);
+    module_parameters_register(m);
+    firmware_map_register(m);
+    tracing_register(m);
+    error_injection_register(m);
     node_register(m);
     procfs_register(m);
     acpi_register(m);

@@ -112,7 +112,7 @@ struct machine {
     /* zone.c */
     enum zone_type policy_zone; /* the highest kernel zone that ever had memory */
     uint64_t nr_accesses;       /* calls of show() and store(); a long text counts for several, see
-                                   workload.c */
+                                   boot_load.c */
     struct node nodes[MAX_NODES];
     struct zone *zones[MAX_NODES * NR_ZONES]; /* by index */
     unsigned possible_nodes;

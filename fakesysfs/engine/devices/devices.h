@@ -56,11 +56,29 @@ struct acpi_dimm { /* one PNP0C80 device */
 };
 
 /* ---- memory_block.c ---- */
+enum { BLOCK_PATH_SIZE = 64 };
 struct memory_block *block_get(struct machine *m, uint64_t id);
+const char *block_path(const struct memory_block *b, char path[BLOCK_PATH_SIZE]);
+uint64_t block_pfn(const struct machine *m, const struct memory_block *b);         /* its first */
+struct memory_group *block_group(struct machine *m, const struct memory_block *b); /* or NULL */
+/* The zone an online block is in, as this kernel finds it out; NULL: none, or several. */
+struct zone *block_zone(struct machine *m, const struct memory_block *b);
 int block_online(struct machine *m,
                  struct memory_block *b); /* device_online(): 1 when it was online */
 int block_offline(struct machine *m,
                   struct memory_block *b); /* device_offline(): 1 when it was offline */
+struct memory_block *block_create(struct machine *m, uint64_t id, int nid);
+struct memory_block *block_register(struct machine *m, uint64_t id, int nid,
+                                    int16_t group); /* device_register(), with its uevent */
+void block_unregister(struct machine *m, struct memory_block *b); /* device_unregister() */
+void block_destroy_all(struct machine *m);
+extern const char *const online_type_words[NR_ONLINE_TYPES];
+int online_type_from_word(const char *buf); /* enum online_type or -EINVAL */
+
+/* ---- memory_block_files.c ---- */
+extern const struct sysfs_class memory_block_class; /* directories memoryN */
+
+/* ---- add_memory.c ---- */
 /* __add_memory() and __remove_memory(), with the hotplug lock held. group: memory group or -1. */
 int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_bytes,
                       int16_t group, bool on_memory);
@@ -69,18 +87,18 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
 int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size_bytes,
                        int16_t group, const char *name);
 int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes);
-struct memory_block *block_create(struct machine *m, uint64_t id, int nid);
-void block_destroy_all(struct machine *m);
-extern const struct sysfs_class memory_block_class; /* directories memoryN */
-extern const char *const online_type_words[NR_ONLINE_TYPES];
-int online_type_from_word(const char *buf); /* enum online_type or -EINVAL */
 
 /* ---- memory_root.c ---- */
 void memory_root_register(struct machine *m); /* hangs /sys/devices/system/memory into the tree */
 
-/* ---- memory_tree.c ---- */
-void memory_tree_register(
-    struct machine *m); /* bus/memory, module parameters, firmware/memmap, error injection */
+/* ---- bus_memory.c, module_parameters.c, error_injection.c, tracing.c ---- */
+void bus_memory_register(struct machine *m); /* each hangs its directory into the tree */
+void module_parameters_register(struct machine *m);
+void error_injection_register(struct machine *m);
+void tracing_register(struct machine *m);
+
+/* ---- firmware_memmap.c ---- */
+void firmware_map_register(struct machine *m);
 void firmware_map_add(struct machine *m, uint64_t start, uint64_t end, const char *type);
 void firmware_map_remove(struct machine *m, uint64_t start, uint64_t end);
 void firmware_map_destroy(struct machine *m);

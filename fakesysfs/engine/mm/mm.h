@@ -341,7 +341,7 @@ void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool 
 void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void vmem_destroy_all(struct machine *m);
 
-/* ---- buddy.c ---- */
+/* ---- buddy.c, buddy_alloc.c, buddy_section.c ---- */
 /* Take 2^order pages from this zone for this migratetype; false: none. The pages become one folio
  * of `kind`. */
 bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind,
@@ -396,23 +396,37 @@ void folio_link(struct machine *m, struct section *s, uint64_t offset, unsigned 
 void folio_unlink(struct machine *m,
                   struct folio *folio); /* and back: neither held nor free any more */
 
-/* ---- workload.c ---- */
+/* ---- page_kind.c ---- */
+struct kind_info {
+    const char *name;
+    uint8_t mobility, mt, highest; /* enum mobility, migratetype, highest zone */
+    int8_t order;                  /* of one allocation; -1: a pageblock */
+};
+extern const struct kind_info page_kinds[NR_KINDS];
+extern const char pinned_name[]; /* KIND_ANON with a reference that stays: no kind of its own */
 const char *kind_name(unsigned kind);
 int kind_by_name(const char *name); /* -1: unknown */
 unsigned kind_mobility(unsigned kind);
 unsigned kind_migratetype(unsigned kind);
+unsigned kind_order(const struct machine *m, unsigned kind); /* of one allocation */
+
+/* ---- page_alloc.c ---- */
 /* alloc_pages(): zonelists, watermarks, fallback. highest: the highest zone allowed; nid: the
  * preferred node; nodemask: nodes allowed (bit per nid), 0: all. 0 or -ENOMEM. */
 int pages_alloc(struct machine *m, unsigned kind, unsigned order, enum zone_type highest, int nid,
                 uint64_t nodemask, uint64_t *pfn);
+void pages_free(struct machine *m, uint64_t pfn);
+uint64_t memory_available(struct machine *m); /* MemAvailable, pages */
+
+/* ---- load.c ---- */
 void hugetlb_count(struct machine *m, unsigned kind,
                    int64_t nr_pages); /* the pool grows or shrinks, if it is the kind */
-void pages_free(struct machine *m, uint64_t pfn);
+
+/* ---- boot_load.c ---- */
 int load_boot(struct machine *m, const struct machine_config *config);
 void load_expect_users(struct machine *m, struct zone *z); /* the zone has got its first pages */
-void load_first_users(struct machine *m);     /* to be called before it matters where they are */
-void load_slabs_shrunk(struct machine *m);    /* they are about to come */
-uint64_t memory_available(struct machine *m); /* MemAvailable, pages */
+void load_first_users(struct machine *m);  /* to be called before it matters where they are */
+void load_slabs_shrunk(struct machine *m); /* they are about to come */
 
 /* ---- page_isolation.c ---- */
 struct unmovable {
@@ -446,7 +460,7 @@ int contig_take(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
 void contig_give(struct machine *m, uint64_t start_pfn,
                  uint64_t nr_pages); /* they are free again */
 
-/* ---- memory_hotplug.c: pfn ranges ---- */
+/* ---- hotplug_range.c ---- */
 /* The steps of adding memory, in their order; each failure leaves nothing of itself. */
 int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes,
                 const char *name); /* register_memory_resource() */
@@ -460,19 +474,20 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
               void *ctx); /* NULL, or told of each */
 void range_remove(struct machine *m, uint64_t start,
                   uint64_t size_bytes); /* arch_remove_memory() */
-
-int memory_group_new(struct machine *m,
-                     struct memory_group group); /* its number; -1: this kernel has no groups */
 void memmap_destroy_all(struct machine *m);
-void memory_notify(struct machine *m); /* a notification that nobody can refuse */
 bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes);
 uint64_t vmemmap_pages(
     const struct machine *m); /* of a block's memmap that lives in the block itself */
+int memory_group_new(struct machine *m,
+                     struct memory_group group); /* its number; -1: this kernel has no groups */
+
+/* ---- memory_hotplug.c ---- */
+void memory_notify(struct machine *m); /* a notification that nobody can refuse */
 /* nr_vmemmap: pages at the start that hold the range's own memmap (memmap_on_memory). */
 int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
                  struct memory_group *group, uint64_t nr_vmemmap);
 int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
-                  struct memory_group *group, uint64_t nr_vmemmap);
+                  struct memory_group *group);
 
 /* ---- memory_failure.c ---- */
 int page_soft_offline(struct machine *m, uint64_t pfn);

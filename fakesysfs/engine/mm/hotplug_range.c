@@ -1,0 +1,280 @@
+/*
+ * hotplug_range.c - ranges of page frames come and go: address space, sections, memmap.
+ *
+ * Owns: the checks of a range that is added, the memmap of hot-added memory, the direct map's
+ * counters, the table of memory groups. Does not own: what happens to the range after it was added
+ * (memory_hotplug.c), memory blocks. Linux: mm/memory_hotplug.c register_memory_resource(),
+ * check_hotplug_memory_range(), __add_pages(), arch_add_memory().
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "machine.h"
+
+struct memmap { /* pages that hold the struct pages of one hot-added section */
+    unsigned nr;
+    uint64_t pfn[];
+};
+
+/* ---- the physical address space ---- */
+
+/* The largest range that could be mapped; -E2BIG beyond. Kernels before 5.10 do not ask. */
+static int range_allowed(struct machine *m, uint64_t start, uint64_t size_bytes)
+{
+    uint64_t limit = m->max_phys_bits >= 64 ? UINT64_MAX : (1ull << m->max_phys_bits) - 1,
+             end = start + size_bytes;
+
+    if (has(m, F_range_check)) {
+        TRACE(m, "mhp_range_allowed");
+        TRACE(m, "mhp_get_pluggable_range");
+        TRACE_LEAF(m, "arch_get_mappable_range");
+    }
+    if ((!has(m, F_range_check) && !has(m, F_range_warn)) || (end > start && end - 1 <= limit))
+        return 0;
+    if (has(m, F_range_check))
+        klog(m, "Hotplug memory [0x%llx-0x%llx] exceeds maximum addressable range [0x0-0x%llx]",
+             (unsigned long long)start, (unsigned long long)end, (unsigned long long)limit);
+    else
+        klog(
+            m,
+            "Hotplugged memory exceeds maximum addressable address, range=0x%llx-0x%llx, maximum=0x%llx",
+            (unsigned long long)start, (unsigned long long)end - 1, (unsigned long long)limit);
+    return fail(m, -E2BIG, "0x%llx is beyond the largest address of memory, 0x%llx",
+                (unsigned long long)start, (unsigned long long)limit);
+}
+
+int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const char *name)
+{
+    int err;
+
+    TRACE(m, "register_memory_resource");
+    if (has(m, F_mem_limit_e2big) && m->mem_limit != 0 && start + size_bytes > m->mem_limit)
+        return fail(m, -E2BIG, "0x%llx to 0x%llx is beyond mem=0x%llx", (unsigned long long)start,
+                    (unsigned long long)(start + size_bytes - 1), (unsigned long long)m->mem_limit);
+    if ((err = range_allowed(m, start, size_bytes)) != 0 ||
+        (err = fault_at(m, "range_add/resource")) != 0)
+        return err;
+    TRACE(m, "__request_region");
+    TRACE_LEAF(m, "__request_resource");
+    if (size_bytes != 0 && start + size_bytes - 1 >= start)
+        err = resource_request(m, start, start + size_bytes - 1, name, RES_BUSY | RES_SYSRAM,
+                               has(m, F_resource_busy_only));
+    else
+        err = -EEXIST;
+    return err == 0
+               ? 0
+               : fail(m, err, "0x%llx to 0x%llx overlaps what is there already (see /proc/iomem)",
+                      (unsigned long long)start, (unsigned long long)(start + size_bytes - 1));
+}
+
+void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes)
+{
+    TRACE(m, "release_mem_region_adjustable");
+    TRACE_LEAF(m, "free_resource");
+    resource_release(m, start, start + size_bytes - 1);
+}
+
+int range_check(struct machine *m, uint64_t start, uint64_t size_bytes)
+{
+    if (size_bytes != 0 && start % m->block_bytes == 0 && size_bytes % m->block_bytes == 0)
+        return 0;
+    klog(m, "Block size [0x%llx] unaligned hotplug range: start 0x%llx, size 0x%llx",
+         (unsigned long long)m->block_bytes, (unsigned long long)start,
+         (unsigned long long)size_bytes);
+    return fail(m, -EINVAL, "0x%llx, size 0x%llx is not a multiple of the block size 0x%llx",
+                (unsigned long long)start, (unsigned long long)size_bytes,
+                (unsigned long long)m->block_bytes);
+}
+
+/* ---- sections and their memmap ---- */
+
+static void memmap_free(struct machine *m, uint64_t section_nr)
+{
+    struct memmap *map = radix_get(&m->memmaps, section_nr);
+
+    if (map == NULL)
+        return;
+    for (unsigned i = 0; i < map->nr; i++)
+        pages_free(m, map->pfn[i]);
+    radix_set(&m->memmaps, section_nr, NULL);
+    free(map);
+}
+
+void memmap_destroy_all(struct machine *m)
+{
+    uint64_t nr = 0;
+    void *value;
+
+    for (; radix_next(&m->memmaps, nr, &nr, &value); nr++)
+        free(value);
+    radix_free(&m->memmaps);
+}
+
+/* A section's struct pages come from the node's other memory: one huge page where there is one,
+ * smaller ones else. */
+static int memmap_alloc(struct machine *m, uint64_t section_nr, int nid)
+{
+    uint64_t nr_pages = (m->pages_per_section * m->struct_page_bytes + m->page_bytes - 1) /
+                        m->page_bytes,
+             got = 0;
+    struct memmap *map = xcalloc(1, sizeof *map + nr_pages * sizeof *map->pfn);
+    unsigned order = 0;
+
+    radix_set(&m->memmaps, section_nr, map);
+    while ((2ull << order) <= nr_pages && order < m->pageblock_order)
+        order++;
+    while (got < nr_pages) {
+        while ((1ull << order) > nr_pages - got)
+            order--;
+        int err = fault_at(m, "range_add/memmap");
+        if (err == 0)
+            err = pages_alloc(m, KIND_MEMMAP, order, ZONE_NORMAL, nid, 0, &map->pfn[map->nr]);
+        if (err == 0) {
+            map->nr++;
+            got += 1ull << order;
+        } else if (order > 0) {
+            order--;
+        } else {
+            memmap_free(m, section_nr);
+            return err;
+        }
+    }
+    return 0;
+}
+
+/* Linux: split_mem_range(): what makes up whole GiB is mapped by pages of that size. */
+static void direct_map_add(struct machine *m, struct section *s, uint64_t start, uint64_t end)
+{
+    uint64_t first = section_first_pfn(m, s) << m->page_shift, giant = first >> 30 << 30;
+    uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
+
+    if (m->not_x86)
+        return;
+    if (giant >= start && giant + (1ull << 30) <= end) {
+        s->state |= SECTION_GIANT;
+        m->direct_map_1g += kb;
+    } else {
+        m->direct_map_2m += kb;
+    }
+}
+
+static void direct_map_remove(struct machine *m, const struct section *s)
+{
+    uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
+    uint64_t *from = (s->state & SECTION_GIANT) != 0 ? &m->direct_map_1g : &m->direct_map_2m;
+    uint64_t large = kb < *from ? kb : *from; /* boot memory has crooked edges in small pages */
+
+    *from -= large;
+    kb -= large;
+    m->direct_map_4k -= kb < m->direct_map_4k ? kb : m->direct_map_4k;
+}
+
+static void sections_remove(struct machine *m, uint64_t start, uint64_t end)
+{
+    for (uint64_t nr = start; nr < end; nr++) {
+        struct section *s = section_get(m, nr);
+        if (s == NULL)
+            continue;
+        section_remove(m, s);
+        memmap_free(m, nr);
+    }
+}
+
+int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap,
+              int (*added)(struct machine *m, uint64_t section_nr, void *ctx), void *ctx)
+{
+    uint64_t first = start >> m->page_shift >> m->section_page_shift;
+    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift,
+             end_added = first;
+    int err = 0;
+
+    TRACE(m, "arch_add_memory");
+    TRACE(m, "add_pages");
+    TRACE(m, "__add_pages");
+    bool trace_on = m->trace_on;
+    for (uint64_t nr = first; nr < end; nr++) {
+        TRACE_LEAF(m, "subsection_mask_set");
+        if (section_get(m, nr) != NULL)
+            err = fail(m, -EEXIST, "section %llu is there already", (unsigned long long)nr);
+        else
+            err = fault_at(m, "range_add/section");
+        if (err == 0 && !self_memmap)
+            err = memmap_alloc(m, nr, nid);
+        if (err != 0)
+            break;
+        section_add(m, nr, nid);
+        end_added = nr + 1;
+        if (added != NULL && (err = added(m, nr, ctx)) != 0)
+            break;
+        m->trace_on = false; /* the first section shows what every further one does */
+    }
+    m->trace_on = trace_on;
+    if (err != 0) {
+        sections_remove(m, first, end_added);
+        return err;
+    }
+    TRACE_LEAF(m, "sync_global_pgds");
+    for (uint64_t nr = first; nr < end; nr++)
+        direct_map_add(m, section_get(m, nr), start, start + size_bytes);
+    return 0;
+}
+
+void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes)
+{
+    uint64_t first = start >> m->page_shift >> m->section_page_shift;
+    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift;
+
+    TRACE(m, "arch_remove_memory");
+    TRACE(m, "__remove_pages");
+    TRACE(m, "sparse_remove_section");
+    TRACE_LEAF(m, "clear_hwpoisoned_pages");
+    TRACE(m, "section_deactivate");
+    TRACE_LEAF(m, "subsection_mask_set");
+    TRACE_LEAF(m, "vmemmap_free");
+    for (uint64_t nr = first; nr < end; nr++) {
+        const struct section *s = section_get(m, nr);
+        if (s == NULL)
+            continue;
+        direct_map_remove(m, s);
+        /* The marks of poisoned pages go with their memmap; kernels that count by block see to it
+         * with the block. */
+        m->poisoned_pages -= has(m, F_poison_kept_per_block) ? 0 : s->nr_poisoned;
+    }
+    sections_remove(m, first, end);
+}
+
+/* Forced, it is stretched to whole pageblocks. */
+uint64_t vmemmap_pages(const struct machine *m)
+{
+    uint64_t unit = m->memmap_on_memory == 2 ? m->page_bytes << m->pageblock_order : m->page_bytes;
+
+    return (m->block_pages * m->struct_page_bytes + unit - 1) / unit * (unit / m->page_bytes);
+}
+
+bool memmap_on_memory_wanted(struct machine *m, uint64_t size_bytes)
+{
+    if (!has(m, F_memmap_on_memory) || m->memmap_on_memory == 0)
+        return false;
+    if (!has(m, F_memmap_on_memory_altmap) && size_bytes != m->block_bytes)
+        return false;
+    return vmemmap_pages(m) % m->pageblock_pages == 0 && vmemmap_pages(m) < m->block_pages;
+}
+
+/* ---- memory groups ---- */
+
+int memory_group_new(struct machine *m, struct memory_group group)
+{
+    size_t i = 0;
+
+    if (!has(m, F_memory_groups))
+        return -1;
+    while (i < m->nr_groups && m->groups[i].used)
+        i++;
+    if (i == m->nr_groups) {
+        m->groups = xrealloc(m->groups, i + 1, sizeof *m->groups);
+        m->nr_groups = i + 1;
+    }
+    group.used = true;
+    m->groups[i] = group;
+    return (int)i;
+}
