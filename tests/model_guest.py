@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from support.waiting import LIMIT_SECONDS
+
 from fakesysfs.config.machine_config import MachineConfig
 
 
@@ -48,7 +50,7 @@ class ModelGuest:
 
     def acpi_eject_request(self, slot: int, /) -> int:
         self.calls.append(("eject", slot))
-        assert self.may_answer.wait(30)
+        assert self.may_answer.wait(LIMIT_SECONDS)
         if self.error:
             raise self.error
         if not self.refuses:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from model_guest import ModelGuest
 from monitor_grammar import Grammar, Request
+from support.waiting import LIMIT_SECONDS
 
 from fakesysfs.qemu.board import DimmBoard
 from fakesysfs.qemu.monitor import Monitor
@@ -126,9 +127,9 @@ def qemu(machine: Machine) -> Iterator[Peer]:
 
 class _Connection:
     def __init__(self, path: str, process: subprocess.Popen[bytes]) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + LIMIT_SECONDS
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(30)
+        self._socket.settimeout(LIMIT_SECONDS)
         while True:
             try:
                 self._socket.connect(path)

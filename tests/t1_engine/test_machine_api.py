@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from support.waiting import LIMIT_SECONDS, wait_for
 
 from fakesysfs import FakesysfsError, Machine, MachineConfig
 from fakesysfs.binding import _engine
@@ -583,10 +584,7 @@ def offlining(machine: Machine) -> Iterator[list[BaseException]]:
 
 
 def wait_for_state(machine: Machine, state: str) -> None:
-    end = time.monotonic() + 20
-    while machine.read_text(f"{MEMORY}/memory32/state") != f"{state}\n":
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    wait_for(lambda: machine.read_text(f"{MEMORY}/memory32/state") == f"{state}\n", every=0.001)
 
 
 def test_others_go_on_while_a_block_goes_offline(slow_machine: Machine) -> None:
@@ -732,4 +730,4 @@ def test_importing_the_package_loads_nothing() -> None:
         "else:\n"
         "    raise AssertionError('Engine is private')\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=LIMIT_SECONDS)

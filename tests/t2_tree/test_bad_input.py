@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.waiting import LIMIT_SECONDS
 from t2_tree.test_capture import Block, Copy, run_of
 
 from fakesysfs import Machine, MachineConfig
@@ -35,7 +36,7 @@ from fakesysfs.capture.machine_file import capture
 from fakesysfs.errors import ConfigError
 
 EXAMPLES = int(os.environ.get("FAKESYSFS_BAD_INPUT_EXAMPLES", "60"))
-SECONDS = 20
+SECONDS = int(LIMIT_SECONDS)
 MANY = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 GOOD = {  # small ones: they are written down again and again
     "x86_64": Copy(

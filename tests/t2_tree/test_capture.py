@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import LIMIT_SECONDS
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.capture.machine_file import Capture, capture
@@ -258,7 +259,7 @@ def lsmem(root: Path, *arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=LIMIT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.waiting import given_more_time, wait_for
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.control_server import machine_handlers
@@ -48,13 +49,6 @@ def passes(call: Callable[[], object], times: int) -> str:
         except OSError as e:
             found.append(errno.errorcode[e.errno or 0])
     return " ".join(found)
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 def waiting(machine: Machine) -> int:
@@ -179,15 +173,19 @@ def test_what_is_not_there(machine: Machine, way: str) -> None:
 
 
 def test_a_delay_is_real_and_nobody_else_waits(machine: Machine) -> None:
-    machine.fault_rule_add("read memory1/state delay 200ms")
-    start = time.monotonic()
-    slow = Call(lambda: machine.read_text(f"{MEMORY}/memory1/state"))
-    until(lambda: waiting(machine) == 1)
-    for _ in range(50):
-        machine.read_text(f"{MEMORY}/memory2/state")
-    assert slow.is_alive()
-    assert slow.end() == "online\n"
-    assert 0.2 <= time.monotonic() - start < 2
+    def read(delay: float) -> None:
+        machine.fault_rule_add(f"read memory1/state delay {delay}s")
+        start = time.monotonic()
+        slow = Call(lambda: machine.read_text(f"{MEMORY}/memory1/state"))
+        wait_for(lambda: waiting(machine) == 1 or not slow.is_alive(), every=0.002)
+        for _ in range(50):
+            machine.read_text(f"{MEMORY}/memory2/state")
+        waits = slow.is_alive()
+        assert slow.end() == "online\n"
+        assert time.monotonic() - start >= delay
+        assert waits
+
+    given_more_time((0.2, 2.0, 20.0), read)
 
 
 def test_a_hang_ends_with_its_rule(machine: Machine) -> None:
@@ -196,7 +194,7 @@ def test_a_hang_ends_with_its_rule(machine: Machine) -> None:
     second = machine.fault_rule_add("write memory32/state hang EBUSY")
     reader = Call(lambda: machine.read_text(f"{MEMORY}/memory32/valid_zones"))
     writer = Call(lambda: machine.store(f"{MEMORY}/memory32/state", "online"))
-    until(lambda: waiting(machine) == 2)
+    wait_for(lambda: waiting(machine) == 2)
     assert machine.read_text(f"{MEMORY}/memory32/state") == "offline\n"
     machine.fault_rule_clear(first)
     assert reader.end() == "Normal Movable\n"
@@ -210,7 +208,7 @@ def test_a_hang_ends_with_the_machine() -> None:
     machine = machine_with("read memory1/state hang")
     handle = machine.open(f"{MEMORY}/memory1/state", os.O_RDONLY)
     reader = Call(lambda: machine.read(handle, 100, 0))
-    until(lambda: waiting(machine) == 1)
+    wait_for(lambda: waiting(machine) == 1)
     machine.close()
     result = reader.end()
     assert isinstance(result, OSError)
@@ -225,7 +223,7 @@ def test_who_waits_for_the_store_of_another(end: str) -> None:
     alone = machine.open(path, os.O_WRONLY)
     machine.await_stores(alone)
     first = Call(lambda: machine.write(alone, b"online"))
-    until(lambda: waiting(machine) == 1)
+    wait_for(lambda: waiting(machine) == 1)
     machine.await_stores(alone)  # its own
     for flags, other in (
         (os.O_RDWR, path),
@@ -298,28 +296,35 @@ def test_uevents_on_their_way(machine: Machine, rules: list[str], expected: str)
 
 
 def test_a_uevent_that_is_held_back_for_the_next_is_not_lost(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fakesysfs.run.uevents.REORDER_SECONDS", 0.05)
-    got = received_by(machine)
-    machine.fault_rule_add("uevent add memory32 reorder")
-    add_blocks(machine, 1)
-    assert got == []
-    until(lambda: got)
-    machine.add_memory(0, FIRST + BLOCK, BLOCK)
-    assert got == ["add memory32", "add memory33"]
+    def add(seconds: float) -> None:
+        monkeypatch.setattr("fakesysfs.run.uevents.REORDER_SECONDS", seconds)
+        with machine_with("uevent add memory32 reorder") as machine:
+            got = received_by(machine)
+            add_blocks(machine, 1)
+            at_once = list(got)
+            wait_for(lambda: got)
+            machine.add_memory(0, FIRST + BLOCK, BLOCK)
+            assert got == ["add memory32", "add memory33"]
+            assert at_once == []
+
+    given_more_time((0.05, 0.5, 5.0, 50.0), add)
 
 
-def test_a_delayed_uevent_comes_later_and_the_writer_does_not_wait(machine: Machine) -> None:
-    got = received_by(machine)
-    machine.fault_rule_add("uevent add memory32 delay 300ms")
-    start = time.monotonic()
-    add_blocks(machine, 2)
-    assert time.monotonic() - start < 0.3
-    assert got == ["add memory33"]
-    until(lambda: len(got) == 2)
-    assert got[1] == "add memory32"
-    assert time.monotonic() - start >= 0.3
+def test_a_delayed_uevent_comes_later_and_the_writer_does_not_wait() -> None:
+    def add(delay: float) -> None:
+        with machine_with(f"uevent add memory32 delay {delay}s") as machine:
+            got = received_by(machine)
+            start = time.monotonic()
+            add_blocks(machine, 2)
+            took, first = time.monotonic() - start, list(got)
+            wait_for(lambda: len(got) == 2)
+            assert sorted(got) == ["add memory32", "add memory33"]
+            assert time.monotonic() - start >= delay
+            assert (first, took < delay) == (["add memory33"], True)
+
+    given_more_time((0.3, 3.0, 30.0), add)
 
 
 def test_an_event_before_its_files(machine: Machine) -> None:
@@ -343,7 +348,7 @@ def test_an_event_before_its_files(machine: Machine) -> None:
     assert at_once == [False, True]
     assert not exists("/sys/bus/memory/devices/memory32")
     assert "memory32" not in {name for name, _, _ in machine.readdir(MEMORY)}
-    until(lambda: exists(f"{MEMORY}/memory32/state"))
+    wait_for(lambda: exists(f"{MEMORY}/memory32/state"))
     assert exists("/sys/bus/memory/devices/memory32")
 
 

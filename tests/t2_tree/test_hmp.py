@@ -14,13 +14,13 @@ import socket
 import stat
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from monitor_peers import PROGRAM, Machine, StoppedGuest, installed
+from support.waiting import LIMIT_SECONDS, wait_for
 
 from fakesysfs.errors import EnvironmentProblem
 from fakesysfs.qemu.board import DimmBoard
@@ -31,7 +31,7 @@ from fakesysfs.qemu.monitor_server import MonitorServer, serve_hmp, serve_qmp
 VERSION = "7.2."
 RECORDED = Path(__file__).parent / "qemu_hmp.json"
 MACHINE = Machine("1G,slots=4,maxmem=8G")
-SECONDS = 30.0
+SECONDS = LIMIT_SECONDS
 BANNER = b"QEMU 7.2.22 monitor - type 'help' for more information\r\n(qemu) "
 
 # Shorter for whoever reads the recording; none of them is latin-1.
@@ -150,9 +150,7 @@ def qemu(directory: Path) -> Iterator[Callable[[bytes], bytes]]:
     listen = ["-monitor", f"unix:{path},server=on,wait=off"]
     with subprocess.Popen([*command, *listen], stderr=subprocess.DEVNULL, cwd=directory) as process:
         try:
-            end = time.monotonic() + SECONDS
-            while not os.path.exists(path) and process.poll() is None and time.monotonic() < end:
-                time.sleep(0.01)
+            wait_for(lambda: os.path.exists(path) or process.poll() is not None)
             yield lambda typed: converse(path, typed)
         finally:
             process.kill()

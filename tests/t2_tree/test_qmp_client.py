@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 from qemu.qmp import EventListener, ExecuteError, QMPClient, Runstate
+from support.waiting import LIMIT_SECONDS
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.qemu.board import DimmBoard
 from fakesysfs.qemu.monitor_server import MonitorServer, serve_qmp
 
-SECONDS = 30.0
+SECONDS = LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def qmp_shell(server: MonitorServer, script: str, *options: str, home: Path) -> 
         input=script,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
         check=False,
         env=os.environ | {"HOME": f"{home}"},
     )

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support.waiting import LIMIT_SECONDS
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.qemu.board import DimmBoard, HostEvent
@@ -254,7 +255,7 @@ class Commands:
             stdout=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=20,
+            timeout=LIMIT_SECONDS,
         )
         shutil.rmtree(self._directory)
         return done.returncode, done.stdout.replace(f"{self._directory}", "")
@@ -284,7 +285,11 @@ class Commands:
 def lsmem_version() -> str:
     try:
         done = subprocess.run(
-            ["lsmem", "--version"], capture_output=True, text=True, check=True, timeout=20
+            ["lsmem", "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=LIMIT_SECONDS,
         )
     except (OSError, subprocess.CalledProcessError):
         return "none"

@@ -18,6 +18,7 @@ import monitor_peers
 import pytest
 from model_guest import ModelGuest
 from monitor_peers import installed, ours, qemu
+from support.waiting import LIMIT_SECONDS
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.cli.memory_map import memory_map
@@ -445,7 +446,7 @@ def test_events_are_told_at_most_once_in_a_while() -> None:
         throttle.put(item[0], item)
     assert told == ["a1", "b1"]
     came.clear()
-    assert came.wait(20)
+    assert came.wait(LIMIT_SECONDS)
     assert told == ["a1", "b1", "a3"]
     throttle.put("a", "a4")
     throttle.close()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.waiting import LIMIT_SECONDS
 
 from fakesysfs.errors import EnvironmentProblem
 from fakesysfs.mount import preflight
@@ -32,7 +33,7 @@ SOURCES = Path(__file__).parents[2]
 MEMORY = "/sys/devices/system/memory"
 FUSE_MAGIC = "65735546"
 ORDINARY_UID = 1000
-SECONDS = 60.0
+SECONDS = LIMIT_SECONDS
 
 # What every script starts with that is about to write to /sys: never to the real one.
 ONLY_COVERED = f'test "$(stat -f -c %t {MEMORY})" = {FUSE_MAGIC} || exit 99; '

@@ -5,28 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_for
 from t3_mount.conftest import Mounter
-from t3_mount.host import Person, ended, lines, needs_fuse, people
+from t3_mount.host import SECONDS, Person, ended, lines, needs_fuse, people
 
 from fakesysfs.control import instances
 
 pytestmark = needs_fuse
 ME = people()[0]
-
-
-def wait_until(condition: object, seconds: float = 5.0) -> bool:
-    """Whether a function has returned something true within some time."""
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def server_of(person: Person, directory: Path) -> int:
@@ -106,8 +95,8 @@ def test_the_end_of_the_server_is_the_end_of_the_mount(
     server = server_of(person, directory)
     assert person.sees_mount(directory)
     person.run("kill", f"-{int(number)}", str(server))
-    assert wait_until(lambda: not person.sees_mount(directory))
-    assert wait_until(lambda: server not in [instance.id for instance in instances()])
+    wait_for(lambda: not person.sees_mount(directory))
+    wait_for(lambda: server not in [instance.id for instance in instances()])
 
 
 def test_a_dead_mount_can_be_unmounted(mounted: Mounter) -> None:
@@ -118,7 +107,7 @@ def test_a_dead_mount_can_be_unmounted(mounted: Mounter) -> None:
     for child in children:
         os.kill(int(child), signal.SIGKILL)
     os.kill(server, signal.SIGKILL)
-    assert wait_until(lambda: server not in [instance.id for instance in instances()])
+    wait_for(lambda: server not in [instance.id for instance in instances()])
     assert "fakesysfs umount" in ME.run("fakesysfs", "mount", str(directory)).stderr
     assert ME.run("fakesysfs", "umount", str(directory)).returncode == 0
     assert not ME.sees_mount(directory)
@@ -126,10 +115,10 @@ def test_a_dead_mount_can_be_unmounted(mounted: Mounter) -> None:
 
 def test_in_the_foreground(tmp_path: Path) -> None:
     with ended(ME.start("fakesysfs", "mount", "-f", str(tmp_path))) as process:
-        assert wait_until(lambda: (tmp_path / "proc/meminfo").exists())
+        wait_for(lambda: (tmp_path / "proc/meminfo").exists())
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(SECONDS) == 0
     assert not ME.sees_mount(tmp_path)
 
 
@@ -161,5 +150,5 @@ def test_monitor_sockets(mounted: Mounter, tmp_path: Path) -> None:
     assert not hmp.exists()
     directory = mounted(ME, "--qmp", str(qmp), "--hmp", str(hmp))
     os.kill(server_of(ME, directory), signal.SIGKILL)
-    assert wait_until(lambda: not qmp.exists() and not hmp.exists())
-    assert wait_until(lambda: not ME.sees_mount(directory))
+    wait_for(lambda: not qmp.exists() and not hmp.exists())
+    wait_for(lambda: not ME.sees_mount(directory))

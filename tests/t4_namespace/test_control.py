@@ -6,12 +6,12 @@ import json
 import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_for
 from t3_mount.host import Person, ended, lines, people
 
 from fakesysfs.control_server import Descriptors, Server
@@ -38,7 +38,7 @@ def running(person: Person, *options: str, network: int | None = None) -> Iterat
         "--",
         "sh",
         "-c",
-        "echo $FAKESYSFS; exec sleep 60",
+        "echo $FAKESYSFS; exec sleep 600",
     )
     with ended(person.start(*command)) as process:
         assert process.stdout is not None
@@ -109,8 +109,7 @@ def test_none(me: Person) -> None:
 
 def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
     with ended(me.start(*ALONE, "sleep", "300")) as holder:
-        while "sleep" not in Path(f"/proc/{holder.pid}/cmdline").read_text():
-            time.sleep(0.01)
+        wait_for(lambda: "sleep" in Path(f"/proc/{holder.pid}/cmdline").read_text())
         there = with_it(holder.pid)
         with ExitStack() as stack:
             stack.enter_context(running(me, network=holder.pid))
@@ -127,9 +126,7 @@ def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
                 ).returncode
                 == 0
             )
-        end = time.monotonic() + 10
-        while "no instance" not in (result := me.run(*there, "fakesysfs", "dmesg")).stderr:
-            assert time.monotonic() < end, result.stderr
+        wait_for(lambda: "no instance" in me.run(*there, "fakesysfs", "dmesg").stderr)
 
 
 def test_one_that_does_not_answer(me: Person) -> None:
@@ -194,10 +191,16 @@ def test_open_files_for_somebody_who_has_hung_up_are_closed() -> None:
 
 # Uses up all file descriptors, connects, and gives them back.
 CROWD = r"""
-import os, resource, socket, time
+import os, resource, socket, threading
 from fakesysfs.control import Client, listen
 from fakesysfs.control_server import Server
+class Listener(socket.socket):
+    refused = threading.Event()
+    def accept(self):
+        try: return super().accept()
+        except OSError: self.refused.set(); raise
 listener, name = listen(os.getpid(), os.geteuid())
+listener = Listener(fileno=listener.detach())
 Server({"hello": lambda: "there"}).serve(listener)
 assert Client(name).call("hello") == "there"
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -206,7 +209,7 @@ try:
     while True: crowd.append(socket.socket(socket.AF_UNIX))
 except OSError:
     for each in crowd[:9]: each.connect(f"\0{name}")  # more than a client that has just gone gives back
-time.sleep(0.2)
+assert Listener.refused.wait(100)
 for each in crowd: each.close()
 print(Client(name).call("hello"))
 """
@@ -219,9 +222,11 @@ def test_out_of_file_descriptors_for_a_while(me: Person) -> None:
 
 def test_following_events(me: Person) -> None:
     script = """
-fakesysfs events --follow > $D/out & sleep 0.5
-echo 0x100000000 > /sys/devices/system/memory/probe
-for i in 1 2 3 4 5 6 7 8 9 10; do grep -q memory32 $D/out && break; sleep 0.1; done
+fakesysfs events --follow > $D/out &
+for block in 32 33; do
+    printf '0x%x\\n' $((block << 27)) > /sys/devices/system/memory/probe
+    until grep -q memory$block $D/out; do sleep 0.05; done
+done
 kill %1; cat $D/out"""
     with me.directory() as directory:
         result = me.run("fakesysfs", "run", "--", "bash", "-c", script, env={"D": str(directory)})

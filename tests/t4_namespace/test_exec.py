@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from t3_mount.host import FUSE_MAGIC, MEMORY, ONLY_COVERED, Person, ended, lines, people
+from support.waiting import wait_for
+from t3_mount.host import FUSE_MAGIC, MEMORY, ONLY_COVERED, SECONDS, Person, ended, lines, people
 
 from .test_control import ALONE
+from .test_kill import marked
 
 SAID = """\
 fakesysfs/{uid}/{number} runs in the background
@@ -68,10 +70,9 @@ def test_the_namespaces_are_those_of_the_command(person: Person, options: tuple[
         " /proc/self/status"
     )
     with person.directory() as directory:
-        script = f"({look}) > {directory}/first; echo > {directory}/done; exec sleep 60"
+        script = f"({look}) > {directory}/first; echo > {directory}/done; exec sleep 600"
         with detached(person, *options, "--", "sh", "-c", script) as number:
-            while not (directory / "done").exists():
-                time.sleep(0.01)
+            wait_for((directory / "done").exists)
             for prefix in ((), ("fakesysfs", "exec", "--")):  # and from inside once more
                 command = (
                     "fakesysfs",
@@ -173,7 +174,7 @@ def test_uevents_reach_it(me: Person) -> None:
     """A listener in one exec hears what a write in another causes."""
     listener = """
 import socket
-s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15); s.bind((0, 1)); s.settimeout(20)
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15); s.bind((0, 1)); s.settimeout(200)
 print("ready", flush=True)
 message = s.recv(4096)
 print(message.split(b"\\0")[0].decode(), flush=True)"""
@@ -185,7 +186,7 @@ print(message.split(b"\\0")[0].decode(), flush=True)"""
             result = me.run(*enter, "sh", "-c", f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe")
             assert (result.returncode, result.stderr) == (0, "")
             assert process.stdout.readline() == "add@/devices/system/memory/memory32\n"
-            assert process.wait(20) == 0
+            assert process.wait(SECONDS) == 0
 
 
 @pytest.mark.skipif(
@@ -216,22 +217,21 @@ def test_with_the_hosts_network(me: Person) -> None:
 
 
 def test_what_an_exec_leaves_running_stays_until_the_instance_ends(me: Person) -> None:
+    mark = f"{random.random()}"
     with me.directory() as directory:
         with detached(me) as number:
             enter = ("fakesysfs", "exec", "--instance", number, "--")
+            beat = directory / "beat"
+            beat.touch()
             left = (
-                f"(trap '' TERM; while :; do sleep 0.05; echo x >> {directory}/beat; done) >"
-                " /dev/null 2>&1 &"
+                f"(trap '' TERM; while :; do sleep 0.05; echo x >> {beat}; done) > /dev/null 2>&1 &"
             )
-            assert me.run(*enter, "sh", "-c", left).returncode == 0
+            assert me.run(*enter, "sh", "-c", left, env={"MARK": mark}).returncode == 0
             for _ in range(2):
-                before = (directory / "beat").stat().st_size if (directory / "beat").exists() else 0
-                time.sleep(0.5)
-                assert (directory / "beat").stat().st_size > before
-        time.sleep(0.2)
-        after = (directory / "beat").stat().st_size
-        time.sleep(0.3)
-        assert (directory / "beat").stat().st_size == after
+                before = beat.stat().st_size
+                wait_for(lambda before=before: beat.stat().st_size > before)  # type: ignore[misc]
+            assert marked(mark)
+        wait_for(lambda: not marked(mark))
 
 
 def test_the_end_of_the_command_is_the_end_of_a_detached_instance(me: Person) -> None:
@@ -239,11 +239,11 @@ def test_the_end_of_the_command_is_the_end_of_a_detached_instance(me: Person) ->
         wait = f"while [ ! -e {directory}/go ]; do sleep 0.05; done"
         with detached(me, "--", "sh", "-c", wait) as number:
             enter = ("fakesysfs", "exec", "--instance", number, "--")
-            with ended(me.start(*enter, "sh", "-c", "echo ready; exec sleep 60")) as process:
+            with ended(me.start(*enter, "sh", "-c", "echo ready; exec sleep 600")) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"
                 (directory / "go").touch()
-                out, _ = process.communicate(timeout=20)
+                out, _ = process.communicate(timeout=SECONDS)
                 assert process.returncode == 137
                 assert lines(out) == [
                     "fakesysfs: the instance ended, or the simulation was killed, and with it the"
@@ -258,8 +258,7 @@ def test_stop_is_sigterm_first(me: Person) -> None:
             " sleep 0.05; done"
         )
         with detached(me, "--", "sh", "-c", tidy) as number:
-            while not (directory / "ready").exists():
-                time.sleep(0.01)
+            wait_for((directory / "ready").exists)
             assert me.run("fakesysfs", "stop", "--instance", number).returncode == 0
             assert (directory / "out").read_text() == "tidy\n"
         with detached(me, "--", "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done") as number:
@@ -269,12 +268,12 @@ def test_stop_is_sigterm_first(me: Person) -> None:
 
 def test_stop_of_a_run_that_is_not_detached_and_of_a_mount(me: Person) -> None:
     with ended(
-        me.start("fakesysfs", "run", "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 60")
+        me.start("fakesysfs", "run", "--", "sh", "-c", "echo $FAKESYSFS; exec sleep 600")
     ) as process:
         assert process.stdout is not None
         name = process.stdout.readline().strip()
         assert me.run("fakesysfs", "stop", "--instance", name).returncode == 0
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(SECONDS) == 128 + signal.SIGTERM
     with me.directory() as directory:
         assert me.run("fakesysfs", "mount", str(directory)).returncode == 0
         result = me.run("fakesysfs", "exec", "--instance", str(directory), "--", "true")
@@ -292,7 +291,7 @@ def test_a_detached_run_holds_neither_terminal_nor_streams(me: Person) -> None:
     result = me.run(
         "sh",
         "-c",
-        "out=$(fakesysfs run -d -- sh -c 'echo lost; echo lost >&2; exec sleep 60' 2>&1); echo"
+        "out=$(fakesysfs run -d -- sh -c 'echo lost; echo lost >&2; exec sleep 600' 2>&1); echo"
         " $out",
     )
     number = result.stdout.split()[0].rpartition("/")[2]

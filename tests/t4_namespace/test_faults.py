@@ -5,10 +5,12 @@ that come and go.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 
 import pytest
+from support.waiting import given_more_time
 from t3_mount.host import MEMORY, Person, lines
 
 PLUG = (
@@ -52,26 +54,34 @@ ALL = "memory32 memory33 memory34 memory35"
         ("uevent add memory33 reorder", 0, f"32 34 33 35 / / {ALL}"),
         ("uevent add memory35 reorder", 2, f"32 33 34 / 35 / {ALL}"),
         ("uevent add memory32 delay 700ms", 2, f"33 34 35 / 32 / {ALL}"),
-        ("uevent add memory33 early 10s", 0, "32 33! 34 35 / / memory32 memory34 memory35"),
-        ("uevent add * early 10s", 0, "32! 33! 34! 35! / / "),
+        ("uevent add memory33 early 100s", 0, "32 33! 34 35 / / memory32 memory34 memory35"),
+        ("uevent add * early 100s", 0, "32! 33! 34! 35! / / "),
     ],
 )
 def test_uevents_that_go_astray(person: Person, rule: str, seconds: float, told: str) -> None:
-    options = ["--fault", rule] if rule else []
-    result = person.run(
-        "fakesysfs", "run", *options, "--", sys.executable, "-c", LISTENER, str(seconds)
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.strip() == told.strip()
+    def listen(times: int) -> None:
+        """With that many times as much time."""
+        longer = re.sub(r"(\d+)ms", lambda match: f"{int(match[1]) * times}ms", rule)
+        options = ["--fault", longer] if rule else []
+        command = (sys.executable, "-c", LISTENER, str(seconds * times))
+        result = person.run("fakesysfs", "run", *options, "--", *command)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.strip() == told.strip()
+
+    given_more_time((1, 3, 9, 27) if seconds else (1,), listen)
 
 
 def test_files_come_after_their_event(me: Person) -> None:
-    script = f"{PLUG}; cat {MEMORY}/memory33/state; sleep 1; cat {MEMORY}/memory33/state"
-    result = me.inside(f"exec 2>&1; {script}", "--fault", "uevent add memory33 early 500ms")
-    assert lines(result.stdout) == [
-        f"cat: {MEMORY}/memory33/state: No such file or directory",
-        "offline",
-    ]
+    state = f"{MEMORY}/memory33/state"
+    script = (
+        f"exec 2>&1; {PLUG}; cat {state}; until [ -e {state} ]; do sleep 0.05; done; cat {state}"
+    )
+
+    def plug(early: str) -> None:
+        result = me.inside(script, "--fault", f"uevent add memory33 early {early}")
+        assert lines(result.stdout) == [f"cat: {state}: No such file or directory", "offline"]
+
+    given_more_time(("500ms", "5s", "50s"), plug)
 
 
 def test_what_happened_is_in_the_log_and_what_was_told_too(me: Person) -> None:
@@ -123,8 +133,9 @@ fakesysfs fault add write memory5/state sometimes; echo $?"""
 
 
 def test_nothing_outlives_a_run_whose_processes_hang(person: Person) -> None:
-    script = f"cat {MEMORY}/memory5/state & cat {MEMORY}/memory5/state & sleep 0.3; echo done"
-    result = person.inside(script, "--fault", "read memory5/state hang")
+    script = f"""cat {MEMORY}/memory5/state & cat {MEMORY}/memory5/state &
+until fakesysfs fault list | grep -q ' 2 waiting'; do :; done; echo done"""
+    result = person.inside(script, "--fault", "read memory5/state hang always")
     assert (result.returncode, result.stdout) == (0, "done\n")
 
 

@@ -124,7 +124,7 @@ def test_in_a_container(me: Person) -> None:
     """
     listener = """
 import os, socket, subprocess
-s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15); s.bind((0, 1)); s.settimeout(20)
+s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15); s.bind((0, 1)); s.settimeout(200)
 with open("/sys/devices/system/memory/probe", "w") as file: file.write("0x100000000")
 print(s.recv(4096).split(b"\\0")[0].decode())"""
     look = f"""

@@ -18,11 +18,12 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from t3_mount.host import Person, ended, people, why_no_mount, why_no_namespaces
+from support.waiting import wait_for
+from t3_mount.host import SECONDS, Person, ended, people, why_no_mount, why_no_namespaces
 
 from fakesysfs.control import instances
 
@@ -73,7 +74,7 @@ def nothing_left(mark: str, launchers: Collection[int]) -> list[str]:
     """
     left: list[str] = []
     calm = 0
-    end = time.monotonic() + 20
+    end = time.monotonic() + SECONDS
     # While a process becomes another its environment cannot be read, hence more than one look.
     while calm < 3 and time.monotonic() < end:
         left = [f"{pid} {command}" for pid, command in marked(mark).items()]
@@ -93,7 +94,7 @@ def test_killed_when_it_is_at_work(person: Person, victim: int) -> None:
             assert process.stdout.readline() == "ready\n"
             person.run("kill", "-9", str(chain(process.pid)[victim]))
             assert nothing_left(mark, {process.pid}) == []
-            process.wait(20)
+            process.wait(SECONDS)
             assert os.listdir(directory) == []
 
 
@@ -148,7 +149,7 @@ class Moment:
             process = stack.enter_context(ended(person.start(*command, **how)))  # type: ignore[arg-type]
             others = {process.pid} if options == ("--detach",) else set()
             if self.kind == "run -d and exec":
-                process.wait(60)
+                process.wait(SECONDS)
                 enter = ("fakesysfs", "exec", "--instance", qmp, "--", "sh", "-c", BUSY)
                 others.add(stack.enter_context(ended(person.start(*enter, **how))).pid)  # type: ignore[arg-type]
             time.sleep(self._delay)
@@ -159,16 +160,24 @@ class Moment:
                 self.victim = self._named(victim, alive[victim], launchers, others)
                 person.run("kill", "-9", str(victim))
             if self.victim not in ("launcher", "unshare", "inside"):
-                time.sleep(0.1)  # it may go on, and then it is ended like this
-                for _ in range(2):  # a launcher may have been about to become one
-                    launchers |= set(self._launchers(others))
-                    for pid in self._launchers(others):
-                        person.run("kill", "-9", str(pid))
-                    time.sleep(0.2)
+                # It may go on, and then it is ended like this; a launcher may have been about to
+                # become one.
+                with suppress(AssertionError):  # then something is left
+                    wait_for(lambda: not self._end(launchers, others), every=0.1)
             self.left = nothing_left(self._mark, launchers)
             self.left += os.listdir(directory)
             for pid in marked(self._mark):
                 person.run("kill", "-9", str(pid))
+
+    def _end(self, launchers: set[int], others: Collection[int]) -> bool:
+        """Kill the launchers there are, take note of them, and say whether there still was
+        anything.
+        """
+        alive = marked(self._mark)
+        for pid in self._launchers(others):
+            launchers.add(pid)
+            self._person.run("kill", "-9", str(pid))
+        return bool(alive)
 
     def _launchers(self, others: Collection[int]) -> list[int]:
         """Those who lead a session and are no others: of processes that are there, the one that all
@@ -200,7 +209,7 @@ class Moment:
         )
 
 
-@pytest.mark.timeout(60 + 4 * MOMENTS)
+@pytest.mark.timeout(600 + 20 * MOMENTS)
 def test_random_moments() -> None:
     whom = [person for person in people() if not (why_no_mount() or why_no_namespaces(person))]
     if not whom:
@@ -229,12 +238,12 @@ def test_everything_killed_at_once(me: Person) -> None:
 
 
 def test_what_is_said_when_the_simulation_is_killed(me: Person) -> None:
-    with ended(me.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; sleep 60")) as process:
+    with ended(me.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; sleep 600")) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         os.kill(chain(process.pid)[2], signal.SIGKILL)
         assert (
-            process.communicate(timeout=20)[0]
+            process.communicate(timeout=SECONDS)[0]
             == "fakesysfs: the simulation was killed, and with it the command\n"
         )
         assert process.returncode == 137

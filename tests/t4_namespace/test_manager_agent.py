@@ -23,6 +23,7 @@ while [ "$(online 2>&1)" != {2 * DIMMS} ]; do sleep 0.05; done
 cat memory32/valid_zones
 while [ "$(blocks)" != 0 ]; do sleep 0.05; done
 echo gone
+read line  # the manager is still there
 """
 STUBBORN = """\
 cd /sys/devices/system/memory
@@ -106,10 +107,13 @@ def test_eight_dimms_come_online_and_go(me: Person) -> None:
         rules.write_text(RULE)
         options = ("--udev", "--rules", f"{rules}", "--qmp", f"{path}")
         command = ("fakesysfs", "run", *options, "--", "sh", "-c", ONLY_COVERED + AGENT)
-        with ended(me.start(*command)) as process:
+        with ended(me.start(*command, stdin=subprocess.PIPE)) as process:
             assert process.stdout is not None
+            assert process.stdin is not None
             assert process.stdout.readline() == "ready\n"
             asyncio.run(manage(f"{path}", process.stdout))
+            process.stdin.write("\n")
+            process.stdin.close()
             assert process.stdout.read() == "gone\n"
             assert process.wait(SECONDS) == 0
 

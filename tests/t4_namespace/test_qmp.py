@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import subprocess
 import time
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,7 @@ echo online
 while [ -e memory32 ]; do sleep 0.05; done
 ls -d memory32 memory33 2>/dev/null
 echo gone
+read line  # the manager is still there
 """
 
 
@@ -52,12 +54,15 @@ def test_manager_and_agent(me: Person) -> None:
     with me.directory() as directory:
         path = directory / "qmp"
         command = ("fakesysfs", "run", "--qmp", f"{path}", "--", "sh", "-c", ONLY_COVERED + AGENT)
-        with ended(me.start(*command)) as process:
+        with ended(me.start(*command, stdin=subprocess.PIPE)) as process:
             assert process.stdout is not None
+            assert process.stdin is not None
             assert process.stdout.readline() == "ready\n"
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
             heard = asyncio.run(manage(f"{path}", process.stdout.readline))
             assert heard == ["ACPI_DEVICE_OST", "DEVICE_DELETED"]
+            process.stdin.write("\n")
+            process.stdin.close()
             assert process.stdout.read() == "gone\n"
             assert process.wait(SECONDS) == 0
         assert not path.exists()
@@ -85,7 +90,7 @@ def test_quit_by_qmp_ends_the_run(me: Person) -> None:
                 "--",
                 "sh",
                 "-c",
-                "echo ready; exec sleep 60",
+                "echo ready; exec sleep 600",
             )
         ) as process:
             assert process.stdout is not None

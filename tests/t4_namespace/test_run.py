@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -119,7 +118,7 @@ fakesysfs monitor 'info memory-devices'""",
 def test_nothing_is_seen_outside(me: Person) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     with ended(
-        me.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")
+        me.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 600")
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -324,10 +323,8 @@ def test_in_a_directory_that_is_covered(me: Person) -> None:
 
 
 def test_what_the_command_leaves_behind_is_ended(person: Person) -> None:
-    begin = time.monotonic()
-    result = person.inside("setsid sleep 300 & (trap '' TERM HUP; sleep 300) & exit 3")
+    result = person.inside("setsid sleep 600 & (trap '' TERM HUP; sleep 600) & exit 3")
     assert result.returncode == 3
-    assert time.monotonic() - begin < 30
 
 
 def test_processes_and_network_are_its_own(person: Person) -> None:
@@ -410,7 +407,7 @@ s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); s.sendall(sys.argv[
 while data := s.recv(65536): sys.stdout.buffer.write(data)"""
         wait = (
             "echo ready; cd /sys/devices/system/memory; while [ ! -e memory33 ]; do sleep 0.05;"
-            " done; echo seen; sleep 60"
+            " done; echo seen; sleep 600"
         )
         with ended(
             person.start("fakesysfs", "run", "--hmp", str(path), "--", "sh", "-c", wait)
@@ -433,10 +430,8 @@ while data := s.recv(65536): sys.stdout.buffer.write(data)"""
 
 
 def test_quit_of_the_monitor_ends_it(me: Person) -> None:
-    begin = time.monotonic()
-    result = me.inside("fakesysfs monitor quit; sleep 60; echo not reached")
+    result = me.inside("fakesysfs monitor quit; sleep 600; echo not reached")
     assert "not reached" not in result.stdout
-    assert time.monotonic() - begin < 30
 
 
 def test_readers_and_writers_in_parallel(me: Person) -> None:

@@ -20,20 +20,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from t3_mount.host import Person, ended, environment
+from support.waiting import wait_for
+from t3_mount.host import SECONDS, Person, ended, environment
 
 from .test_kill import marked, nothing_left
 
-# Counts signals for a while and prints how many came.
+# Counts signals and prints how many came.
 COUNTER = """
 import signal, sys, time
 seen = {}
 def note(number, frame): seen[number] = seen.get(number, 0) + 1
 for number in (1, 2, 3, 10, 12, 15, 28): signal.signal(number, note)
 print("ready", flush=True)
-end = time.monotonic() + 10
-while not seen and time.monotonic() < end: time.sleep(0.005)
-time.sleep(0.4)
+while not seen: time.sleep(0.005)
+time.sleep(0.4)  # for a second one, which must not come
 print(seen, flush=True)
 """
 
@@ -45,7 +45,7 @@ def count(person: Person, number: int, whole_group: bool) -> str:
         assert process.stdout.readline() == "ready\n"
         target = f"-{process.pid}" if whole_group else str(process.pid)
         person.run("kill", f"-{number}", "--", target)
-        return process.communicate(timeout=20)[0]
+        return process.communicate(timeout=SECONDS)[0]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 10, 12, 15, 28])
@@ -60,12 +60,12 @@ def test_a_signal_to_the_group_reaches_the_command_once(person: Person, number: 
 
 def test_a_signal_ends_the_command_and_its_number_is_the_status(person: Person) -> None:
     with ended(
-        person.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 60")
+        person.start("fakesysfs", "run", "--", "sh", "-c", "echo ready; exec sleep 600")
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         process.terminate()
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(SECONDS) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05, 0.1])
@@ -74,7 +74,7 @@ def test_a_signal_before_the_command_has_started(me: Person, delay: float) -> No
         time.sleep(delay)
         process.terminate()
         # the latter: Python had not begun
-        assert process.wait(20) in (128 + signal.SIGTERM, -signal.SIGTERM)
+        assert process.wait(SECONDS) in (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
 def test_what_was_ignored_stays_ignored(me: Person) -> None:
@@ -86,6 +86,11 @@ def test_what_was_ignored_stays_ignored(me: Person) -> None:
     alive, _, ignored = result.stdout.split()
     assert alive == "alive"
     assert int(ignored, 16) & 0x7FFFFFFF == 1 << signal.SIGHUP - 1
+
+
+# The prompt of a shell in the shell, in the environment. It is not written as it is shown, so that
+# nobody takes the echo of what is typed for it.
+INNER = "PS1='=='='= '"
 
 
 class Terminal:
@@ -100,13 +105,18 @@ class Terminal:
                 environment({"PS1": "%%% ", "TERM": "dumb"}),
             )
         self.expect("%%% $")
-        self.type("bind 'set enable-bracketed-paste off'; PS1='%%% '\n")
+        self.type("bind 'set enable-bracketed-paste off'; PS1='%%''% '\n")
         self.expect("%%% $")
 
     def type(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
 
-    def expect(self, pattern: str, seconds: float = 20.0) -> str:
+    def jobs(self, prompt: str = "%%% $") -> str:
+        """What the shell says of its jobs."""
+        self.type("jobs\n")
+        return self.expect(prompt)
+
+    def expect(self, pattern: str, seconds: float = SECONDS) -> str:
         """Everything until the output matches."""
         output = ""
         end = time.monotonic() + seconds
@@ -142,7 +152,7 @@ def terminal(me: Person) -> Iterator[Terminal]:
 def test_ctrl_c(terminal: Terminal) -> None:
     # exec: a shell that is just starting a child may miss the signal, and so may the child, with no
     # fakesysfs around.
-    terminal.type("fakesysfs run -- sh -c 'echo rea''dy; exec sleep 60'\n")
+    terminal.type("fakesysfs run -- sh -c 'echo rea''dy; exec sleep 600'\n")
     terminal.expect("ready\r\n")
     terminal.type("\x03")
     terminal.expect("%%% $")
@@ -162,29 +172,29 @@ def test_ctrl_c_reaches_a_command_that_catches_it_once(
 
 
 def test_ctrl_z_and_fg(terminal: Terminal) -> None:
-    terminal.type("fakesysfs run -- sh -c 'echo rea''dy; sleep 1; echo do''ne'\n")
+    # It starts no child: a shell that is stopped while it starts one by vfork() is not seen to
+    # stop.
+    terminal.type("fakesysfs run -- sh -c 'echo rea''dy; read line; echo do''ne'\n")
     terminal.expect("ready\r\n")
-    # a shell that is stopped while it starts a child by vfork() is not seen to stop
-    time.sleep(0.2)
     terminal.type("\x1a")
     terminal.expect("Stopped.*%%% $")
-    terminal.type("jobs\n")
-    terminal.expect("Stopped.*fakesysfs run.*%%% $")
+    assert re.search("Stopped.*fakesysfs run", terminal.jobs())
     terminal.type("fg\n")
+    terminal.expect("fakesysfs run .*\r\n")
+    terminal.type("\n")
     terminal.expect("done\r\n.*%%% $")
 
 
 def test_a_shell_with_jobs_of_its_own(terminal: Terminal) -> None:
-    terminal.type("fakesysfs run -- bash --norc --noprofile -i\n")
-    terminal.expect("[#$] $|%%% $")
-    terminal.type("PS1='=== '\n")
+    terminal.type(f"{INNER} fakesysfs run -- bash --norc --noprofile -i\n")
     terminal.expect("=== $")
-    terminal.type("sh -c 'echo rea''dy; exec sleep 60'\n")
+    terminal.type("sh -c 'echo rea''dy; exec sleep 600'\n")
     terminal.expect("ready\r\n")
     terminal.type("\x1a")
-    terminal.expect("Stopped.*sleep 60.*=== $")
-    terminal.type("kill %1; wait\n")
+    terminal.expect("Stopped.*sleep 600.*=== $")
+    terminal.type("kill %1\n")
     terminal.expect("=== $")
+    wait_for(lambda: "sleep" not in terminal.jobs("=== $"), every=0.1)
     terminal.type("suspend -f\n")
     terminal.expect("Stopped.*%%% $")
     terminal.type("fg\n")
@@ -198,13 +208,7 @@ def test_a_shell_with_jobs_of_its_own(terminal: Terminal) -> None:
 def test_reading_in_the_background_stops(terminal: Terminal) -> None:
     terminal.type("fakesysfs run -- cat &\n")
     terminal.expect("%%% $")
-    for _ in range(50):
-        time.sleep(0.1)
-        terminal.type("jobs\n")
-        if "Stopped" in terminal.expect("%%% $"):
-            break
-    else:
-        pytest.fail("it goes on")
+    wait_for(lambda: "Stopped" in terminal.jobs(), every=0.1)
     terminal.type("fg\n")
     terminal.expect("fakesysfs run -- cat")
     terminal.type("typed\n")
@@ -216,7 +220,7 @@ def test_reading_in_the_background_stops(terminal: Terminal) -> None:
 @pytest.mark.parametrize("way", ["run", "exec"])
 def test_a_stop_sent_to_the_process_outside_stops_the_command_too(me: Person, way: str) -> None:
     """By `kill -TSTP`, not by the terminal; and SIGCONT lets both go on."""
-    command = ("sh", "-c", "echo ready; exec sleep 60")
+    command = ("sh", "-c", "echo ready; exec sleep 600")
     start = (
         ("fakesysfs", "run", "--")
         if way == "run"
@@ -225,14 +229,11 @@ def test_a_stop_sent_to_the_process_outside_stops_the_command_too(me: Person, wa
     mark = f"{random.random()}"
 
     def states() -> set[str]:
-        of_both = [process.pid, *(pid for pid, what in marked(mark).items() if what == "sleep 60")]
+        of_both = [process.pid, *(pid for pid, what in marked(mark).items() if what == "sleep 600")]
         return {Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] for pid in of_both}
 
     def become(wanted: str) -> None:
-        end = time.monotonic() + 20
-        while states() != {wanted} and time.monotonic() < end:
-            time.sleep(0.01)
-        assert states() == {wanted}
+        wait_for(lambda: states() == {wanted})
 
     # A process group of its own in this session: in one of a session of its own SIGTSTP does
     # nothing.
@@ -245,7 +246,7 @@ def test_a_stop_sent_to_the_process_outside_stops_the_command_too(me: Person, wa
         me.run("kill", "-CONT", str(process.pid))
         become("S")
         process.terminate()
-        assert process.wait(20) == 128 + signal.SIGTERM
+        assert process.wait(SECONDS) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize("way", ["run --", "run -- fakesysfs exec --"], ids=["run", "exec"])
@@ -253,7 +254,7 @@ def test_when_the_terminal_is_closed_everything_ends(me: Person, way: str) -> No
     mark = f"{random.random()}"
     opened = Terminal()
     try:
-        opened.type(f"MARK={mark} fakesysfs {way} sh -c 'echo rea''dy; sleep 60; true'\n")
+        opened.type(f"MARK={mark} fakesysfs {way} sh -c 'echo rea''dy; sleep 600; true'\n")
         opened.expect("ready\r\n")
     finally:
         opened.close(hang_up=True)

@@ -403,7 +403,7 @@ def test_udevadm_monitor(person: Person) -> None:
 udevadm monitor --kernel --udev --property --subsystem-match=memory > $D/heard &
 until grep -q ^UDEV.*memory1 $D/heard; do echo change > {MEMORY}/memory1/uevent; sleep 0.05; done  # it listens
 {PLUG}udevadm settle
-for i in $(seq 50); do [ "$(grep -c '^UDEV .* online ' $D/heard)" = 2 ] && break; sleep 0.1; done
+until [ "$(grep -c '^UDEV .* online ' $D/heard)" = 2 ]; do sleep 0.1; done
 kill $!; cat $D/heard"""
     heard = run(person, GENERIC + 'SUBSYSTEM=="memory", ENV{MARK}="mine"\n', script)
     events = [line.split() for line in heard if line.startswith(("KERNEL[", "UDEV  ["))]
