@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import (
     TYPE_CHECKING,
+    Any,
     Concatenate,
     Final,
     NamedTuple,
@@ -124,15 +125,16 @@ Subscriber = Callable[[Event], object]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Arguments = ParamSpec("_Arguments")
 _Value = TypeVar("_Value")
+_Self = TypeVar("_Self", bound="EngineWithEvents")
 
 
 def _delivers(
-    method: Callable[Concatenate[Machine, _Arguments], _Value],
-) -> Callable[Concatenate[Machine, _Arguments], _Value]:
+    method: Callable[Concatenate[_Self, _Arguments], _Value],
+) -> Callable[Concatenate[_Self, _Arguments], _Value]:
     """Have a method deliver the events that its call caused, before it returns or raises."""
 
     @functools.wraps(method)
-    def call(machine: Machine, /, *args: _Arguments.args, **options: _Arguments.kwargs) -> _Value:
+    def call(machine: _Self, /, *args: _Arguments.args, **options: _Arguments.kwargs) -> _Value:
         try:
             return method(machine, *args, **options)
         finally:
@@ -141,54 +143,18 @@ def _delivers(
     return call
 
 
-class Machine(Engine):
-    """A machine with memory that comes and goes.
+class EngineWithEvents(Engine):
+    """The engine, whose calls deliver the events that they caused.
 
-        with Machine(MachineConfig.from_options(memory="1G,slots=4,maxmem=8G")) as machine:
-            machine.subscribe(print)
-            machine.add_memory(0, 0x100000000, machine.block_bytes)
-            machine.store("/sys/devices/system/memory/memory32/state", "online_movable")
-
-    What the simulated kernel refuses is an OSError with the errno Linux gives; its `strerror` is
-    the reason, as "unmovable page 0x10800e (slab)", and its `filename` the file. After close()
-    every method raises ValueError.
-
-    :param config: what the machine is made from; also the attribute `config`.
     :raises ConfigError: when the engine finds that there can be no such machine.
     """
 
-    config: MachineConfig
-
-    def __init__(self, config: MachineConfig) -> None:
+    def __init__(self, spec: dict[str, Any]) -> None:
         try:
-            super().__init__(config.spec())
+            super().__init__(spec)
         except ValueError as e:
             raise ConfigError(f"{e}") from e
-        self.config = config
         self._delivery: Delivery[Event] = Delivery(self._take, keep=EVENTS_KEPT)
-        for rule in config.faults:
-            self.fault_rule_add(rule)
-
-    @classmethod
-    def from_config(cls, config: MachineConfig) -> Self:
-        """Return a new machine.
-
-        :raises ConfigError: when the engine finds that there can be no such machine.
-        """
-        return cls(config)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    # Events
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call `subscriber` with every event from now on, before the call that caused the event
@@ -227,7 +193,7 @@ class Machine(Engine):
         except ValueError:  # the machine was closed meanwhile
             return ()
 
-    # Files
+    # What causes events
 
     @_delivers
     def write(self, handle: int, data: bytes, interrupted: int = 0, /) -> int:
@@ -243,52 +209,6 @@ class Machine(Engine):
             is gone.
         """
         return super().write(handle, data, interrupted)
-
-    def store(self, path: Path, data: str | bytes) -> int:
-        """Write `data` to a file as `echo -n` would: open, one write, close.
-
-        :returns: how many bytes were taken: all, or of more than a page the first page.
-        :raises OSError: EACCES, ENOENT, ... when it cannot be opened; what the attribute says.
-        """
-        handle = self.open(path, os.O_WRONLY)
-        try:
-            return self.write(handle, data.encode() if isinstance(data, str) else data)
-        except OSError as e:
-            e.filename = os.fsdecode(path)
-            raise
-        finally:
-            self.release(handle)
-
-    @_delivers
-    def read_bytes(self, path: Path) -> bytes:
-        """Return what `cat` would print.
-
-        :raises OSError: EACCES, ENOENT, ... when it cannot be opened; what the attribute says.
-        """
-        try:
-            return self._read_bytes(path)
-        except OSError as e:
-            e.filename = os.fsdecode(path)
-            raise
-
-    def _read_bytes(self, path: Path) -> bytes:
-        handle = self.open(path, os.O_RDONLY)
-        try:
-            content = b""
-            while piece := self.read(handle, _READ_BYTES, len(content)):
-                content += piece
-            return content
-        finally:
-            self.release(handle)
-
-    def read_text(self, path: Path) -> str:
-        """Return what `cat` would print, as text.
-
-        :raises OSError: as read_bytes().
-        """
-        return self.read_bytes(path).decode(errors="surrogateescape")
-
-    # Memory
 
     @_delivers
     def add_memory(self, nid: int, start: int, size: int, /) -> None:
@@ -346,6 +266,114 @@ class Machine(Engine):
             can add no more, for now; others: it has given up.
         """
         super().virtio_mem_work(number)
+
+    @_delivers
+    def pin(self, pfn: int, delta: int = 1, /) -> None:
+        """Add references to the folio of a page: while it has any, it cannot migrate.
+
+        :param delta: negative gives references back.
+        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use, or has
+            fewer references.
+        """
+        super().pin(pfn, delta)
+
+    @_delivers
+    def free_page(self, pfn: int, /) -> None:
+        """Give back the folio that holds a page.
+
+        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use.
+        """
+        super().free_page(pfn)
+
+
+class Machine(EngineWithEvents):
+    """A machine with memory that comes and goes.
+
+        with Machine(MachineConfig.from_options(memory="1G,slots=4,maxmem=8G")) as machine:
+            machine.subscribe(print)
+            machine.add_memory(0, 0x100000000, machine.block_bytes)
+            machine.store("/sys/devices/system/memory/memory32/state", "online_movable")
+
+    What the simulated kernel refuses is an OSError with the errno Linux gives; its `strerror` is
+    the reason, as "unmovable page 0x10800e (slab)", and its `filename` the file. After close()
+    every method raises ValueError.
+
+    :param config: what the machine is made from; also the attribute `config`.
+    :raises ConfigError: when the engine finds that there can be no such machine.
+    """
+
+    config: MachineConfig
+
+    def __init__(self, config: MachineConfig) -> None:
+        super().__init__(config.spec())
+        self.config = config
+        for rule in config.faults:
+            self.fault_rule_add(rule)
+
+    @classmethod
+    def from_config(cls, config: MachineConfig) -> Self:
+        """Return a new machine.
+
+        :raises ConfigError: when the engine finds that there can be no such machine.
+        """
+        return cls(config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Files
+
+    def store(self, path: Path, data: str | bytes) -> int:
+        """Write `data` to a file as `echo -n` would: open, one write, close.
+
+        :returns: how many bytes were taken: all, or of more than a page the first page.
+        :raises OSError: EACCES, ENOENT, ... when it cannot be opened; what the attribute says.
+        """
+        handle = self.open(path, os.O_WRONLY)
+        try:
+            return self.write(handle, data.encode() if isinstance(data, str) else data)
+        except OSError as e:
+            e.filename = os.fsdecode(path)
+            raise
+        finally:
+            self.release(handle)
+
+    @_delivers
+    def read_bytes(self, path: Path) -> bytes:
+        """Return what `cat` would print.
+
+        :raises OSError: EACCES, ENOENT, ... when it cannot be opened; what the attribute says.
+        """
+        try:
+            return self._read_bytes(path)
+        except OSError as e:
+            e.filename = os.fsdecode(path)
+            raise
+
+    def _read_bytes(self, path: Path) -> bytes:
+        handle = self.open(path, os.O_RDONLY)
+        try:
+            content = b""
+            while piece := self.read(handle, _READ_BYTES, len(content)):
+                content += piece
+            return content
+        finally:
+            self.release(handle)
+
+    def read_text(self, path: Path) -> str:
+        """Return what `cat` would print, as text.
+
+        :raises OSError: as read_bytes().
+        """
+        return self.read_bytes(path).decode(errors="surrogateescape")
 
     def blocks(self) -> list[Block]:
         """Return all memory blocks in order of address."""
@@ -410,30 +438,12 @@ class Machine(Engine):
             size = parse_size(size, "size")
         return -(-size >> self.config.page_shift)
 
-    @_delivers
-    def pin(self, pfn: int, delta: int = 1, /) -> None:
-        """Add references to the folio of a page: while it has any, it cannot migrate.
-
-        :param delta: negative gives references back.
-        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use, or has
-            fewer references.
-        """
-        super().pin(pfn, delta)
-
     def unpin(self, pfn: int) -> None:
         """Give back one reference that pin() took.
 
         :raises OSError: as pin().
         """
         self.pin(pfn, -1)
-
-    @_delivers
-    def free_page(self, pfn: int, /) -> None:
-        """Give back the folio that holds a page.
-
-        :raises OSError: ENXIO when the page is not online; EINVAL when it is not in use.
-        """
-        super().free_page(pfn)
 
     # Faults on purpose
 

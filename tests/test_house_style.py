@@ -37,7 +37,6 @@ TOO_LONG = {
     "virtio_mem.c",
     "machine.h",
     "sysfs_tree.c",
-    "machine.py",
     "board.py",
     "hmp.py",
     "monitor_grammar.py",
