@@ -433,7 +433,7 @@ class Machine(EngineWithEvents):
 
     def _pages(self, size: int | str) -> int:
         if isinstance(size, str):
-            from .config.machine_config import parse_size
+            from .config.sizes import parse_size
 
             size = parse_size(size, "size")
         return -(-size >> self.config.page_shift)

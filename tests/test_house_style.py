@@ -32,7 +32,6 @@ TOO_LONG = {
     "engine_module.c",
     "machine_file.py",
     "commands.py",
-    "machine_config.py",
     "rules.c",
     "virtio_mem.c",
     "machine.h",

@@ -23,13 +23,9 @@ from typing import Any, Final
 
 from ..config.address_map import Range
 from ..config.block_list import BlockList, BlockRun
-from ..config.machine_config import (
-    CONFIG_DEFAULTS,
-    DEFAULT_KERNEL,
-    MEMORY_LIMIT,
-    NODES_LIMIT,
-    MachineConfig,
-)
+from ..config.kernel_config import CONFIG_DEFAULTS
+from ..config.limits import MEMORY_LIMIT, NODES_LIMIT
+from ..config.machine_config import DEFAULT_KERNEL, MachineConfig
 from ..config.profiles import list_kernels, load_arch, load_kernel, nearest_kernel
 from ..errors import ConfigError
 from ..machine import Machine

@@ -16,7 +16,8 @@ from typing import Final
 
 from ..config.address_map import Range
 from ..config.block_list import BLOCKS_LIMIT
-from ..config.machine_config import CONFIG_DEFAULTS, NODES_LIMIT
+from ..config.kernel_config import CONFIG_DEFAULTS
+from ..config.limits import NODES_LIMIT
 from ..errors import ConfigError, EnvironmentProblem
 from .sysfs_copy import TABLE_LIMIT, Folder, printable
 

@@ -659,8 +659,8 @@ def presets(kernels: bool) -> None:
     """List the machines that have a name."""
     from rich.table import Table
 
-    from ..config.machine_config import list_kernels, load_presets
-    from ..config.profiles import load_kernel
+    from ..config.option_sources import load_presets
+    from ..config.profiles import list_kernels, load_kernel
 
     if kernels:
         for name in list_kernels():

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from ..errors import ConfigError
 from .address_map import Given, NodeRange, Range
+from .limits import NODES_LIMIT
 
 __all__ = ["BLOCKS_LIMIT", "FILE_KEYS", "BlockList", "BlockRun", "ZoneSpan", "read_block_list"]
 
@@ -37,7 +38,6 @@ FILE_KEYS: Final = ("block_bytes", "block", "zone", "holes")
 BLOCKS_LIMIT: Final = 1 << 20
 #: Separate pieces of memory, and holes in it.
 _PIECES_LIMIT: Final = 1 << 14
-_NODES_LIMIT: Final = 64
 
 _KERNEL_ZONES: Final = ("DMA", "DMA32", "Normal")
 _ZONES: Final = (*_KERNEL_ZONES, "Movable")
@@ -434,7 +434,7 @@ def _run(
             raise ConfigError(f"{place}: {key} is true or false, not {_short(entry[key])}")
     node = entry.get("node", 0)
     listed = node if isinstance(node, list) else [node]
-    nodes = tuple(_whole(n, f"{place}: node", 0, _NODES_LIMIT - 1) for n in listed)
+    nodes = tuple(_whole(n, f"{place}: node", 0, NODES_LIMIT - 1) for n in listed)
     zones = _zones(entry, place, state == "online")
     if not 1 <= len(nodes) <= 2 or len(set(nodes)) != len(nodes):
         raise ConfigError(f"{place}: node {_short(node)}: one node, or two that meet in the block")
@@ -535,7 +535,7 @@ def _zone_spans(table: Mapping[str, object], name: str) -> Iterator[ZoneSpan]:
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
         example = '{node = 0, name = "DMA32", range = [0x1000000, 0x100000000]}'
         raise ConfigError(f"{place}: a list of tables like {example} is wanted")
-    if len(value) > _NODES_LIMIT * len(_ZONES):
+    if len(value) > NODES_LIMIT * len(_ZONES):
         raise ConfigError(f"{place}: {len(value)} zones are more than there are")
     for i, entry in enumerate(value):
         where = f"{place}, entry {i}"
@@ -544,5 +544,5 @@ def _zone_spans(table: Mapping[str, object], name: str) -> Iterator[ZoneSpan]:
             raise ConfigError(
                 f"{where}: name {_short(entry.get('name'))} is no zone; known: {', '.join(_ZONES)}"
             )
-        node = _whole(entry.get("node", 0), f"{where}: node", 0, _NODES_LIMIT - 1)
+        node = _whole(entry.get("node", 0), f"{where}: node", 0, NODES_LIMIT - 1)
         yield (*_range(entry.get("range"), f"{where}: range"), node, str(entry["name"]))

@@ -7,11 +7,11 @@ the engine.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
+from .sizes import memparse, strtoull
 
 __all__ = ["CommandLine", "parse_command_line"]
 
@@ -63,9 +63,9 @@ def parse_command_line(
             raise ConfigError(
                 f"{where}: there is no mirrored memory for kernelcore=mirror; give a size"
             )
-        number, rest = _strtoull(value)
+        number, rest = strtoull(value)
         percent = rest[:1] == "%"
-        size = 0 if percent else _memparse(value)[0]
+        size = 0 if percent else memparse(value)[0]
         if percent and number > 100:
             raise ConfigError(f"{where}: {name}={value} is more than all memory; 100% is the most")
         found[name] = size >> page_shift << page_shift
@@ -77,7 +77,7 @@ def parse_command_line(
         key = name.replace("-", "_")
         ok = False
         if key == "mem" and equals:
-            size = _memparse(value)[0]
+            size = memparse(value)[0]
             if ok := size > 0:
                 found["mem"] = min(size, found.get("mem", size))
         elif key == "movable_node":
@@ -102,7 +102,7 @@ def parse_command_line(
             if ok := value in ("contig-zones", "auto-movable"):
                 found["online_policy"] = value
         elif key == "memory_hotplug.auto_movable_ratio" and "online_policy" in features:
-            number, rest = _strtoull(value)
+            number, rest = strtoull(value)
             if ok := bool(value) and not rest and number < 1 << 32:
                 found["auto_movable_ratio"] = number
         elif key == "memory_hotplug.auto_movable_numa_aware" and "online_policy" in features:
@@ -112,25 +112,6 @@ def parse_command_line(
         if not ok:
             ignored.append(word)
     return CommandLine(text=text, ignored=tuple(ignored), **found)
-
-
-def _memparse(text: str) -> tuple[int, str]:
-    """Linux's memparse(): a number of any base and a suffix; (bytes, what is left). No number is 0."""
-    number, rest = _strtoull(text)
-    if rest and rest[0] in "kKmMgGtTpPeE":
-        return (number << 10 * "bkmgtpe".index(rest[0].lower())) & (1 << 64) - 1, rest[1:]
-    return number, rest
-
-
-def _strtoull(text: str) -> tuple[int, str]:
-    """Linux's simple_strtoull() with base 0: (number, what is left)."""
-    m = re.match(r"0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*)", text)
-    if m is None:
-        return 0, text
-    value = int(m[1], 16) if m[1] else int(m[2], 8) if m[2] else 0
-    for digit in m[3] or "":  # int() takes no more than some thousand of them
-        value = (10 * value + int(digit)) & (1 << 64) - 1
-    return value & (1 << 64) - 1, text[m.end() :]
 
 
 def _words(line: str) -> list[str]:

@@ -22,17 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fakesysfs.config.machine_config
-from fakesysfs.config.machine_config import (
-    CONFIG_DEFAULTS,
-    Dimm,
-    MachineConfig,
-    Node,
-    Use,
-    list_arches,
-    list_kernels,
-    load_presets,
-    parse_size,
-)
+from fakesysfs.config.kernel_config import CONFIG_DEFAULTS
+from fakesysfs.config.machine_config import MachineConfig
+from fakesysfs.config.memory_and_nodes import Dimm, Node
+from fakesysfs.config.option_sources import load_presets
+from fakesysfs.config.profiles import list_arches, list_kernels
+from fakesysfs.config.sizes import parse_size
+from fakesysfs.config.workload import Use
 from fakesysfs.errors import ConfigError
 
 PACKAGE = Path(fakesysfs.config.machine_config.__file__).parents[1]

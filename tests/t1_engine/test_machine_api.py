@@ -25,7 +25,7 @@ from support.waiting import LIMIT_SECONDS, wait_for
 
 from fakesysfs import FakesysfsError, Machine, MachineConfig
 from fakesysfs.binding import _engine
-from fakesysfs.config.machine_config import CONFIG_DEFAULTS
+from fakesysfs.config.kernel_config import CONFIG_DEFAULTS
 from fakesysfs.errors import ConfigError
 from fakesysfs.machine import Event
 

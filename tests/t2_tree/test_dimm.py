@@ -26,7 +26,7 @@ from model_guest import ModelGuest
 from support.waiting import given_more_time, wait_for
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.config.machine_config import Dimm as BootDimm
+from fakesysfs.config.memory_and_nodes import Dimm as BootDimm
 from fakesysfs.errors import ConfigError, MonitorError
 from fakesysfs.qemu.backends import ListingOrder
 from fakesysfs.qemu.board import DimmBoard, HostEvent

@@ -26,7 +26,7 @@ import pytest
 
 import fakesysfs.config.machine_config
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.config.machine_config import list_kernels
+from fakesysfs.config.profiles import list_kernels
 
 KERNELS = Path(fakesysfs.config.machine_config.__file__).parent / "kernels"
 HEADER = KERNELS.parents[1] / "engine" / "base" / "kernel_features.h"

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.config.machine_config import list_arches, list_kernels, load_presets
+from fakesysfs.config.option_sources import load_presets
+from fakesysfs.config.profiles import list_arches, list_kernels
 from fakesysfs.errors import ConfigError
 from fakesysfs.machine import Block, Event
 from fakesysfs.qemu.board import DimmBoard
