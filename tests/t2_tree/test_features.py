@@ -990,9 +990,9 @@ def _(machine: Machine) -> object:
     """Whether a node has the directory: before it has memory, with memory, when it has gone again."""
     seen = []
     add(machine, node=1)
+    path = f"{NODE}/node1/hugepages"
     for word in ("offline", "online_movable", "offline"):
         state(machine, word)
-        path = f"{NODE}/node1/hugepages"
         seen.append(outcome(lambda: machine.stat(path)))
         assert ("hugepages" in [name for name, _, _ in machine.readdir(f"{NODE}/node1")]) == (
             seen[-1] == "ok"

@@ -90,7 +90,7 @@ def test_what_was_ignored_stays_ignored(me: Person) -> None:
 
 # The prompt of a shell in the shell, in the environment. It is not written as it is shown, so that
 # nobody takes the echo of what is typed for it.
-INNER = "PS1='=='='= '"
+INNER = "PS1='==''= '"
 
 
 class Terminal:
