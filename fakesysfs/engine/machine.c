@@ -200,6 +200,7 @@ struct machine *machine_create(const struct machine_config *config, struct task 
         goto failed;
     }
     set_policies(m, config);
+    vmem_driver_register(m);
     boot_memory(m, config);
     set_direct_map(m, config);
     if (!m->not_x86)

@@ -138,6 +138,8 @@ struct machine {
     size_t nr_groups;
     struct acpi_dimm *dimms;
     size_t nr_dimms;
+    const struct memory_listener *listeners[MAX_LISTENERS];
+    unsigned nr_listeners;
     struct virtio_mem **vmems;
     size_t nr_vmems;
     unsigned nr_virtio_mem_devices; /* that the guest has ever found, those that its driver refused

@@ -4,8 +4,8 @@
  * Owns: which sections and blocks exist at boot, where zones begin and end (kernelcore=,
  * movablecore=), what is reserved (kernel image, boot memmap), the hand-over of the rest to the
  * buddy; blocks that are listed: machines that were captured, memory on standby. Does not own: what
- * happens later; the load of the booted machine (boot_load.c). Work is proportional to the number of
- * sections, nothing else. Linux: mm/mm_init.c (formerly page_alloc.c)
+ * happens later; the load of the booted machine (boot_load.c). Work is proportional to the number
+ * of sections, nothing else. Linux: mm/mm_init.c (formerly page_alloc.c)
  * find_zone_movable_pfns_for_nodes(), memblock_free_all().
  */
 #include <errno.h>

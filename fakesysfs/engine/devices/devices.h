@@ -55,6 +55,45 @@ struct acpi_dimm { /* one PNP0C80 device */
     int group;
 };
 
+/* Of a block of a virtio-mem device. The one after OFFLINE, KERNEL, MOVABLE is the same, plugged in
+ * part. */
+enum vmem_state {
+    VMEM_UNUSED,  /* not plugged, not added */
+    VMEM_PLUGGED, /* plugged, and yet not added: it could not be unplugged */
+    VMEM_OFFLINE,
+    VMEM_OFFLINE_PARTIAL,
+    VMEM_KERNEL,
+    VMEM_KERNEL_PARTIAL,
+    VMEM_MOVABLE,
+    VMEM_MOVABLE_PARTIAL,
+    VMEM_ADDED,        /* big block mode: plugged and added */
+    VMEM_FAKE_OFFLINE, /* ... and about to go: what goes online of it now stays unplugged */
+    NR_VMEM_STATES
+};
+
+/*
+ * plugged       = unit_bytes * number of plugged units; block_bytes * number of blocks ADDED in big
+ * block mode; and of those PLUGGED in either offline_bytes = bytes of the memory blocks it has
+ * added and that are offline count[s]      = number of blocks with state s
+ */
+struct virtio_mem {
+    unsigned number; /* virtioN */
+    int nid, group;
+    uint64_t addr, region_bytes, usable_bytes, requested, plugged;
+    uint64_t host_requested,
+        host_usable; /* what the host wants now; the driver has seen it when !config_changed */
+    bool config_changed, working, broken, left_over,
+        removed; /* left_over: a block that is unplugged, but has not gone */
+    bool big;    /* big block mode */
+    uint64_t block_bytes,
+        unit_bytes;   /* of its blocks: memory blocks, or larger; of what is plugged at a time */
+    unsigned units;   /* per block */
+    uint64_t first;   /* number of its first block: address / block_bytes */
+    uint64_t nr, cap; /* blocks ever used, the lowest ones */
+    uint8_t *state, *plugged_units; /* of each block; of each unit of each block: 0 or 1 */
+    uint64_t count[NR_VMEM_STATES], offline_bytes, offline_most;
+};
+
 /* ---- memory_block.c ---- */
 enum { BLOCK_PATH_SIZE = 64 };
 struct memory_block *block_get(struct machine *m, uint64_t id);
@@ -116,6 +155,19 @@ void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
 
 /* ---- acpi_tree.c ---- */
 void acpi_register(struct machine *m); /* hangs the PNP0C80 devices into the tree */
+
+/* ---- virtio_mem_state.c ---- */
+struct virtio_mem *vmem_of(struct machine *m,
+                           uint64_t pfn); /* the device whose region it is in; NULL: none */
+enum vmem_state vmem_state(const struct virtio_mem *vm, uint64_t slot);
+void vmem_set_state(struct virtio_mem *vm, uint64_t slot, enum vmem_state state);
+uint64_t vmem_use_next(struct virtio_mem *vm); /* one more block is used: its slot */
+bool vmem_may_add(const struct virtio_mem *vm, uint64_t bytes); /* is little enough offline? */
+bool vmem_owns(struct machine *m, uint64_t pfn); /* is it in a block that a device has added? */
+/* From pfn on, up to where are all pages plugged, or none? Plugged is what is of no device. */
+uint64_t vmem_run(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *plugged);
+void vmem_driver_register(struct machine *m); /* from now on it hears of memory */
+void vmem_destroy_all(struct machine *m);
 
 /* ---- boot.c ---- */
 int boot_check_blocks(struct machine *m,

@@ -14,9 +14,16 @@
 
 /* ---- notifiers ---- */
 
-/* Tell the chain that memory is about to go online or offline. Subscribers of ours: error
- * injection, fault points, and of what is to go online the driver of virtio-mem: what goes offline
- * it lets go. */
+void memory_listener_register(struct machine *m, const struct memory_listener *listener)
+{
+    if (m->nr_listeners < MAX_LISTENERS)
+        m->listeners[m->nr_listeners++] = listener;
+    else
+        warn_on(m, true, "more drivers listen to memory than there is room for");
+}
+
+/* Tell the chain that memory is about to go online or offline. Error injection and fault points may
+ * refuse, and drivers what is to go online: nobody of ours refuses to let memory go. */
 static int notify(struct machine *m, bool online, uint64_t start_pfn)
 {
     int injected = online ? m->inject_going_online : m->inject_going_offline;
@@ -30,7 +37,22 @@ static int notify(struct machine *m, bool online, uint64_t start_pfn)
         return fail(m, injected, "%s was refused by error injection (%d)", action, injected);
     }
     int err = fault_at(m, online ? "online/notifier" : "offline/notifier");
-    return err == 0 && online ? vmem_going_online(m, start_pfn) : err;
+    for (unsigned i = 0; i < m->nr_listeners && err == 0 && online; i++)
+        err = m->listeners[i]->going_online(m, start_pfn);
+    return err;
+}
+
+static void tell_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages,
+                        const struct zone *z)
+{
+    for (unsigned i = 0; i < m->nr_listeners; i++)
+        m->listeners[i]->online(m, start_pfn, nr_pages, z->type == ZONE_MOVABLE);
+}
+
+static void tell_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+{
+    for (unsigned i = 0; i < m->nr_listeners; i++)
+        m->listeners[i]->offline(m, start_pfn, nr_pages);
 }
 
 /* What the chains are told and nobody of ours has a say in: that it was called off, that it is
@@ -152,18 +174,25 @@ static int sections_probed(struct machine *m, uint64_t start_pfn, uint64_t nr_pa
     return 0;
 }
 
-/* Of a block of a virtio-mem device only what is plugged is given; the rest is held. Returns the
- * range's pages. */
-static uint64_t give_plugged(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+/* Memory of a driver: what it does not give is held. Returns the range's pages; 0: it is of no
+ * driver. Linux: online_page_callback. */
+static uint64_t give_by_driver(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
-    uint64_t end_pfn = start_pfn + nr_pages, next;
-    bool plugged;
+    uint64_t end_pfn = start_pfn + nr_pages, next = 0;
+    const struct memory_listener *driver = NULL;
+    bool give = false;
 
+    for (unsigned i = 0; i < m->nr_listeners && next == 0; i++) {
+        driver = m->listeners[i];
+        next = driver->online_run(m, start_pfn, end_pfn, &give);
+    }
+    if (next == 0)
+        return 0;
     for (uint64_t pfn = start_pfn; pfn < end_pfn; pfn = next) {
-        next = vmem_run(m, pfn, end_pfn, &plugged);
-        if (plugged)
+        next = driver->online_run(m, pfn, end_pfn, &give);
+        if (give)
             buddy_give_range(m, pfn, next - pfn, has(m, F_fresh_at_tail));
-        for (uint64_t held = pfn; !plugged && held < next; held += m->pageblock_pages) {
+        for (uint64_t held = pfn; !give && held < next; held += m->pageblock_pages) {
             struct section *s = section_of(m, held);
             section_detail(m, s, NULL);
             folio_link(m, s, held & (m->pages_per_section - 1), KIND_UNPLUGGED, m->pageblock_order);
@@ -175,10 +204,11 @@ static uint64_t give_plugged(struct machine *m, uint64_t start_pfn, uint64_t nr_
 /* Of a range that had holes when it was booted only the RAM goes online. Returns its pages. */
 static uint64_t give_ram(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
-    if (vmem_of(m, start_pfn) != NULL)
-        return give_plugged(m, start_pfn, nr_pages);
-    uint64_t end_pfn = start_pfn + nr_pages, ram = resource_ram_pages(m, start_pfn, nr_pages);
+    uint64_t end_pfn = start_pfn + nr_pages, ram = give_by_driver(m, start_pfn, nr_pages);
 
+    if (ram != 0)
+        return ram;
+    ram = resource_ram_pages(m, start_pfn, nr_pages);
     if (ram == nr_pages) {
         buddy_give_range(m, start_pfn, nr_pages, has(m, F_fresh_at_tail));
         return ram;
@@ -257,7 +287,7 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     TRACE_LEAF(m, "kswapd_run");
     TRACE_LEAF(m, "kcompactd_run");
     node_notify(m, first_of_node);
-    vmem_online(m, start_pfn, nr_pages, z->type == ZONE_MOVABLE);
+    tell_online(m, start_pfn, nr_pages, z);
     if (first_of_node)
         zone_print_demotion(m);
     if (!was_populated)
@@ -422,7 +452,7 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     node_notify(m, last_of_node);
     if (last_of_node)
         zone_print_demotion(m);
-    vmem_offline(m, start_pfn, nr_pages);
+    tell_offline(m, start_pfn, nr_pages);
     remove_range_from_zone(m, start_pfn, nr_pages, z, has(m, F_span_shrink_at_offline));
     load_slabs_shrunk(m);
     return 0;

@@ -12,7 +12,8 @@
 enum {
     MAX_ORDERS = 14, /* largest order any architecture uses, plus one */
     MAX_NODES = 64,
-    RADIX_SHIFT = 10, /* sections and blocks are found by a two-level table of 2^10 each */
+    MAX_LISTENERS = 4, /* drivers that hear of memory going online and offline */
+    RADIX_SHIFT = 10,  /* sections and blocks are found by a two-level table of 2^10 each */
     RADIX_SIZE = 1 << RADIX_SHIFT,
 };
 
@@ -182,43 +183,17 @@ struct memory_group { /* a DIMM (static), or a device that grows (dynamic) */
     uint64_t max_pages, unit_pages, present_kernel, present_movable;
 };
 
-/* Of a block of a virtio-mem device. The one after OFFLINE, KERNEL, MOVABLE is the same, plugged in
- * part. */
-enum vmem_state {
-    VMEM_UNUSED,  /* not plugged, not added */
-    VMEM_PLUGGED, /* plugged, and yet not added: it could not be unplugged */
-    VMEM_OFFLINE,
-    VMEM_OFFLINE_PARTIAL,
-    VMEM_KERNEL,
-    VMEM_KERNEL_PARTIAL,
-    VMEM_MOVABLE,
-    VMEM_MOVABLE_PARTIAL,
-    VMEM_ADDED,        /* big block mode: plugged and added */
-    VMEM_FAKE_OFFLINE, /* ... and about to go: what goes online of it now stays unplugged */
-    NR_VMEM_STATES
-};
-
 /*
- * plugged       = unit_bytes * number of plugged units; block_bytes * number of blocks ADDED in big
- * block mode; and of those PLUGGED in either offline_bytes = bytes of the memory blocks it has
- * added and that are offline count[s]      = number of blocks with state s
+ * What a driver wants to know of memory that goes online and offline, and has a say in. Linux:
+ * register_memory_notifier(), set_online_page_callback().
  */
-struct virtio_mem {
-    unsigned number; /* virtioN */
-    int nid, group;
-    uint64_t addr, region_bytes, usable_bytes, requested, plugged;
-    uint64_t host_requested,
-        host_usable; /* what the host wants now; the driver has seen it when !config_changed */
-    bool config_changed, working, broken, left_over,
-        removed; /* left_over: a block that is unplugged, but has not gone */
-    bool big;    /* big block mode */
-    uint64_t block_bytes,
-        unit_bytes;   /* of its blocks: memory blocks, or larger; of what is plugged at a time */
-    unsigned units;   /* per block */
-    uint64_t first;   /* number of its first block: address / block_bytes */
-    uint64_t nr, cap; /* blocks ever used, the lowest ones */
-    uint8_t *state, *plugged_units; /* of each block; of each unit of each block: 0 or 1 */
-    uint64_t count[NR_VMEM_STATES], offline_bytes, offline_most;
+struct memory_listener {
+    int (*going_online)(struct machine *m, uint64_t start_pfn); /* 0, or -errno to refuse */
+    void (*online)(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool movable);
+    void (*offline)(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
+    /* Are pages given to the buddy (*give), or held back, and up to where is that the same from pfn
+     * on? 0: this memory is not the driver's. */
+    uint64_t (*online_run)(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *give);
 };
 
 struct resource { /* a node of the tree behind /proc/iomem; end inclusive */
@@ -325,21 +300,6 @@ uint64_t zone_pcp_batch(const struct machine *m,
                         const struct zone *z); /* pages that CPUs' lists take at once; 0: 1 */
 uint64_t total_managed(struct machine *m);
 uint64_t total_free(struct machine *m);
-
-/* ---- virtio_mem_state.c ---- */
-struct virtio_mem *vmem_of(struct machine *m,
-                           uint64_t pfn); /* the device whose region it is in; NULL: none */
-enum vmem_state vmem_state(const struct virtio_mem *vm, uint64_t slot);
-void vmem_set_state(struct virtio_mem *vm, uint64_t slot, enum vmem_state state);
-uint64_t vmem_use_next(struct virtio_mem *vm); /* one more block is used: its slot */
-bool vmem_may_add(const struct virtio_mem *vm, uint64_t bytes); /* is little enough offline? */
-bool vmem_owns(struct machine *m, uint64_t pfn); /* is it in a block that a device has added? */
-/* From pfn on, up to where are all pages plugged, or none? Plugged is what is of no device. */
-uint64_t vmem_run(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *plugged);
-int vmem_going_online(struct machine *m, uint64_t start_pfn); /* of a memory block: 0 or -EPERM */
-void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool movable);
-void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages);
-void vmem_destroy_all(struct machine *m);
 
 /* ---- buddy.c, buddy_alloc.c, buddy_section.c ---- */
 /* Take 2^order pages from this zone for this migratetype; false: none. The pages become one folio
@@ -482,6 +442,7 @@ int memory_group_new(struct machine *m,
                      struct memory_group group); /* its number; -1: this kernel has no groups */
 
 /* ---- memory_hotplug.c ---- */
+void memory_listener_register(struct machine *m, const struct memory_listener *listener);
 void memory_notify(struct machine *m); /* a notification that nobody can refuse */
 /* nr_vmemmap: pages at the start that hold the range's own memmap (memmap_on_memory). */
 int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,

@@ -110,7 +110,7 @@ bool vmem_owns(struct machine *m, uint64_t pfn)
 
 /* ---- notifications ---- */
 
-int vmem_going_online(struct machine *m, uint64_t start_pfn)
+static int going_online(struct machine *m, uint64_t start_pfn)
 {
     const struct virtio_mem *vm = vmem_of(m, start_pfn);
 
@@ -129,7 +129,7 @@ bool vmem_may_add(const struct virtio_mem *vm, uint64_t bytes)
     return vm->offline_bytes + bytes <= vm->offline_most;
 }
 
-void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool movable)
+static void went_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool movable)
 {
     uint64_t slot;
     struct virtio_mem *vm = owner_of(m, start_pfn, &slot);
@@ -150,7 +150,7 @@ void vmem_online(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, bool 
     }
 }
 
-void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
+static void went_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
     uint64_t slot;
     struct virtio_mem *vm = owner_of(m, start_pfn, &slot);
@@ -163,4 +163,19 @@ void vmem_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
                        state == VMEM_KERNEL || state == VMEM_MOVABLE ? VMEM_OFFLINE
                                                                      : VMEM_OFFLINE_PARTIAL);
     vm->offline_bytes += nr_pages << m->page_shift;
+}
+
+static uint64_t online_run(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *give)
+{
+    return vmem_of(m, pfn) != NULL ? vmem_run(m, pfn, end_pfn, give) : 0;
+}
+
+static const struct memory_listener vmem_listener = {.going_online = going_online,
+                                                     .online = went_online,
+                                                     .offline = went_offline,
+                                                     .online_run = online_run};
+
+void vmem_driver_register(struct machine *m)
+{
+    memory_listener_register(m, &vmem_listener);
 }
