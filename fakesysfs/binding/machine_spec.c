@@ -53,8 +53,9 @@ const char *const config_names[] = {FAKESYSFS_CONFIGS(X)};
 #define X(name, value) value,
 static const int64_t config_defaults[] = {FAKESYSFS_CONFIGS(X)};
 #undef X
-static const char *const zone_names[NR_SPEC_ZONES] = {"DMA", "DMA32", "Normal", "Movable",
-                                                      "Device"};
+#define X(name, word) word,
+static const char *const zone_names[NR_SPEC_ZONES] = {FAKESYSFS_ZONES(X)};
+#undef X
 
 /* How a value becomes a field of struct spec, or of a struct of which config has an array. */
 struct field {

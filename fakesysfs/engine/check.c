@@ -59,14 +59,14 @@ static int check_detailed(struct machine *m, struct section *s, struct count *co
             return check_failed(m, "a page of no zone", first + offset, 1, 0);
         struct count *count = &counts[z->index];
         if (page->kind == KIND_FREE) {
-            count->free_chunks[page->order][page->flags]++;
+            count->free_chunks[page->order][page->mt]++;
             nr_free += pages;
             if (unmerged(m, s, offset))
                 return check_failed(m, "two free buddies", first + offset, page->order + 1u,
                                     page->order);
-            if ((page->flags == MT_ISOLATE) != (pageblock_mt(m, first + offset) == MT_ISOLATE))
+            if ((page->mt == MT_ISOLATE) != (pageblock_mt(m, first + offset) == MT_ISOLATE))
                 return check_failed(m, "a free chunk on the wrong side of isolation",
-                                    first + offset, pageblock_mt(m, first + offset), page->flags);
+                                    first + offset, pageblock_mt(m, first + offset), page->mt);
         } else {
             count->kind_pages[page->kind] += pages;
             if (page->kind == s->alike_kind && page->order == s->alike_order)
@@ -148,7 +148,7 @@ static int check_list(struct machine *m, const struct list *list, const struct z
             return check_failed(m, "a list node that does not belong there", pfn, kind,
                                 whole ? s->kind : page->kind);
         if (kind == KIND_FREE &&
-            ((whole ? s->mt : page->flags) != mt || (whole ? s->order : page->order) != order))
+            ((whole ? s->mt : page->mt) != mt || (whole ? s->order : page->order) != order))
             return check_failed(m, "a free chunk on the wrong list", pfn, order,
                                 whole ? s->order : page->order);
         nr += !whole ? 1 : m->pages_per_section >> s->order;

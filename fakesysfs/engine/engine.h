@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/kernel_features.h"
+#include "base/memory_names.h"
 
 struct machine;
 

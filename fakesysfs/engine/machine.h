@@ -41,7 +41,6 @@ struct machine {
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* broadcast when hotplug is free again or a block is no longer busy */
     bool hotplug_held;
-    uint64_t hotplug_ticket;
     struct task *task; /* of the call that holds the mutex */
 
     bool feature[NR_FEATURES];
@@ -125,11 +124,11 @@ struct machine {
     bool movable_node;
 
     /* load, memory failure, huge pages, devices */
-    uint64_t swap_bytes, pgmigrate_success, pgmigrate_fail, pgfree, thp_migrated, compact_count;
+    uint64_t swap_bytes, pgmigrate_success, pgmigrate_fail, pgfree, thp_migrated;
     uint64_t hugetlb_total, hugetlb_free;
     uint64_t poisoned_pages;
     uint64_t direct_map_4k, direct_map_2m, direct_map_1g; /* kB */
-    enum online_type auto_online, online_policy_unused;
+    enum online_type auto_online;
     bool auto_movable;
     unsigned auto_movable_ratio;
     bool auto_movable_numa_aware;

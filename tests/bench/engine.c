@@ -249,7 +249,8 @@ static void fill_scattered(uint64_t id)
     for (uint32_t i = 0; i < BLOCK_PAGES; i++) {
         struct folio folio;
         folio_at(m, id * BLOCK_PAGES + order[i], &folio);
-        buddy_set_kind(m, &folio, KIND_ANON);
+        folio_unlink(m, &folio);
+        folio_link(m, folio.s, folio.offset, KIND_ANON, folio.order);
     }
     machine_unlock(m);
     free(order);

@@ -409,7 +409,7 @@ static char page_letter(struct machine *m, uint64_t pfn)
     switch (folio.kind) {
     case KIND_FREE:
         return "MURHCI"[(int[]){1, 0, 2, 3, 4,
-                                5}[folio.page != NULL ? folio.page->flags : folio.s->mt]];
+                                5}[folio.page != NULL ? folio.page->mt : folio.s->mt]];
     case KIND_HUGETLB:
         return 'h';
     case KIND_OFFLINE:

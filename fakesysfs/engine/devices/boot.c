@@ -480,14 +480,6 @@ static bool listed_online(const struct boot_block *row)
     return strcmp(row->state, "online") == 0;
 }
 
-static int zone_type_by_name(const char *name) /* -1: several, or none of that name */
-{
-    for (int type = 0; type < NR_ZONES; type++)
-        if (strcmp(zone_type_name((enum zone_type)type), name) == 0)
-            return type;
-    return -1;
-}
-
 static struct memory_block *list_block(struct machine *m, const struct boot_block *row)
 {
     struct memory_block *b = block_create(m, row->id, row->nid);

@@ -49,7 +49,6 @@ struct memory_block {
 struct acpi_dimm { /* one PNP0C80 device */
     bool present;  /* QEMU shows something in the slot */
     bool attached; /* the driver took it */
-    bool failed;   /* add_memory failed */
     int nid;
     uint64_t start, size_bytes;
     int group;

@@ -26,20 +26,6 @@ void folio_unlink(struct machine *m, struct folio *folio)
     held_del(m, zone_in_section(m, folio->s, folio->offset), folio->s, folio->offset);
 }
 
-void buddy_set_kind(struct machine *m, struct folio *folio, unsigned kind)
-{
-    struct section *s = folio->s;
-    struct zone *z = zone_in_section(m, s, folio->offset);
-
-    detail(m, s);
-    held_del(m, z, s, folio->offset);
-    held_add(m, z, s, folio->offset, kind, folio->order);
-    if (kind == KIND_POISONED)
-        s->nr_poisoned += 1u << folio->order;
-    folio->kind = kind;
-    folio->page = &s->map[folio->offset];
-}
-
 void buddy_pin(struct machine *m, struct folio *folio, int delta)
 {
     detail(m, folio->s);
@@ -76,7 +62,7 @@ static void free_merge(struct machine *m, struct zone *z, struct section *s, uin
             if (buddy_mt != mt && (!mergeable(mt) || !mergeable(buddy_mt)))
                 break;
         }
-        free_del_from(m, z, s, buddy, order, page->flags);
+        free_del_from(m, z, s, buddy, order, page->mt);
         offset &= ~(1ull << order);
         order++;
     }
@@ -213,7 +199,7 @@ void buddy_split_at(struct machine *m, uint64_t pfn)
     struct section *s = folio.s;
     struct zone *z = zone_in_section(m, s, folio.offset);
     uint64_t offset = folio.offset, target = pfn & (m->pages_per_section - 1);
-    unsigned order = folio.order, mt = s->map[offset].flags;
+    unsigned order = folio.order, mt = s->map[offset].mt;
     free_del(m, z, s, offset);
     while (offset != target) {
         order--;

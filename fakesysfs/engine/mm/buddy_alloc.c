@@ -209,7 +209,7 @@ bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
         }
         detail(m, folio.s);
         struct zone *z = zone_in_section(m, folio.s, folio.offset);
-        unsigned mt = folio.s->map[folio.offset].flags;
+        unsigned mt = folio.s->map[folio.offset].mt;
         free_del(m, z, folio.s, folio.offset);
         expand(m, z, folio.s, folio.offset, folio.order, order, mt);
         held_add(m, z, folio.s, folio.offset, kind, order);
@@ -232,7 +232,7 @@ static bool take_page(struct machine *m, uint64_t pfn, unsigned kind)
     struct section *s = folio.s;
     struct zone *z = zone_in_section(m, s, folio.offset);
     uint64_t offset = folio.offset, target = pfn & (m->pages_per_section - 1);
-    unsigned order = folio.order, mt = s->map[offset].flags;
+    unsigned order = folio.order, mt = s->map[offset].mt;
     free_del(m, z, s, offset);
     while (order > 0) { /* keep the half that holds the page, give back the other */
         order--;

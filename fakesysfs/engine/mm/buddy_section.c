@@ -31,11 +31,10 @@ void section_fold_free(struct machine *m, struct section *s)
         return;
     for (uint64_t offset = 0; offset < m->pages_per_section; offset += 1ull << m->max_order) {
         const struct page *page = &s->map[offset];
-        if (page->kind != KIND_FREE || page->order != m->max_order ||
-            page->flags != s->map[0].flags)
+        if (page->kind != KIND_FREE || page->order != m->max_order || page->mt != s->map[0].mt)
             return;
     }
-    unsigned mt = s->map[0].flags;
+    unsigned mt = s->map[0].mt;
     pageblock_fold(m, s);
     if (s->blocks != NULL || s->mt != mt)
         return;

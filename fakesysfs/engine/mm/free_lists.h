@@ -37,7 +37,7 @@ static inline void free_add(struct machine *m, struct zone *z, struct section *s
 
     page->kind = KIND_FREE;
     page->order = (uint8_t)order;
-    page->flags = (uint8_t)mt; /* which list it is on */
+    page->mt = (uint8_t)mt; /* which list it is on */
     page->pins = 0;
     if (to_tail)
         list_add_tail(m, free_list(z, order, mt), ref, 1);
@@ -57,12 +57,12 @@ static inline void free_del_from(struct machine *m, struct zone *z, struct secti
     count_free(z, mt, -(1ll << order));
     s->nr_free -= 1u << order;
     page->kind = KIND_INSIDE;
-    page->flags = 0;
+    page->mt = 0;
 }
 
 static inline void free_del(struct machine *m, struct zone *z, struct section *s, uint64_t offset)
 {
-    free_del_from(m, z, s, offset, s->map[offset].order, s->map[offset].flags);
+    free_del_from(m, z, s, offset, s->map[offset].order, s->map[offset].mt);
 }
 
 /* The list a uniform free section stands on. */
@@ -108,7 +108,7 @@ static inline void held_add(struct machine *m, struct zone *z, struct section *s
 
     page->kind = (uint8_t)kind;
     page->order = (uint8_t)order;
-    page->flags = 0;
+    page->mt = 0;
     page->pins = 0;
     if (kind >= KIND_ANON)
         list_add_head(m, &z->held[kind], ref_of_page(s, offset), 1);

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "page_alloc.h"
 
@@ -19,14 +18,6 @@ void hugetlb_count(struct machine *m, unsigned kind, int64_t nr_pages)
         return;
     m->hugetlb_total += (uint64_t)(nr_pages / (int64_t)m->pageblock_pages);
     m->hugetlb_free += (uint64_t)(nr_pages / (int64_t)m->pageblock_pages);
-}
-
-static int zone_type_by_name(const char *name)
-{
-    for (int type = 0; type < NR_ZONES; type++)
-        if (strcasecmp(zone_type_name((enum zone_type)type), name) == 0)
-            return type;
-    return -1;
 }
 
 static bool block_is_online(struct machine *m, uint64_t id)
@@ -212,8 +203,6 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn)
 
 int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info)
 {
-    static const char *const mt_names[NR_MT] = {"Unmovable",  "Movable", "Reclaimable",
-                                                "HighAtomic", "CMA",     "Isolate"};
     struct folio folio;
     int ret = 0;
 
@@ -243,7 +232,7 @@ int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct pag
             info->online = true;
             info->poisoned = folio.kind == KIND_POISONED;
             info->zone = z != NULL ? zone_name(z) : "none";
-            info->migratetype = mt_names[pageblock_mt(m, pfn)];
+            info->migratetype = migratetype_name(pageblock_mt(m, pfn));
             info->section_state = folio.page == NULL ? "uniform" : "detailed";
         }
     }

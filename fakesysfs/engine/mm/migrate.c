@@ -86,6 +86,7 @@ static int move_folio(struct machine *m, struct folio *folio, uint64_t nodes)
         return err;
     buddy_vacate(m, folio);
     m->pgmigrate_success += 1ull << folio->order;
+    m->thp_migrated += folio->order == m->pageblock_order && folio->kind != KIND_HUGETLB;
     return 0;
 }
 

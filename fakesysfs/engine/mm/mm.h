@@ -8,6 +8,7 @@
 #define FAKESYSFS_MM_H
 
 #include "base/base.h"
+#include "base/memory_names.h"
 
 enum {
     MAX_ORDERS = 14, /* largest order any architecture uses, plus one */
@@ -17,17 +18,12 @@ enum {
     RADIX_SIZE = 1 << RADIX_SHIFT,
 };
 
-enum zone_type { ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE, ZONE_DEVICE, NR_ZONES };
-
-enum migratetype {
-    MT_UNMOVABLE,
-    MT_MOVABLE,
-    MT_RECLAIMABLE,
-    MT_HIGHATOMIC,
-    MT_CMA,
-    MT_ISOLATE,
-    NR_MT
-};
+#define X(name, word) ZONE_##name,
+enum zone_type { FAKESYSFS_ZONES(X) NR_ZONES };
+#undef X
+#define X(name, word) MT_##name,
+enum migratetype { FAKESYSFS_MIGRATETYPES(X) NR_MT };
+#undef X
 
 /* Who holds a page. Order matters only in that lists of folios exist from KIND_ANON on. */
 enum page_kind {
@@ -77,9 +73,8 @@ struct page {
     uint8_t kind;  /* enum page_kind */
     uint8_t order; /* of a head */
     uint8_t pins;  /* extra references: migration fails */
-    uint8_t flags; /* PAGE_* */
+    uint8_t mt;    /* of a free head: migratetype of the list it is on */
 };
-#define PAGE_SOFT_POISON 1u /* a poisoned page that was soft-offlined */
 
 struct list { /* nr counts chunks or folios; a uniform section counts for all of its own */
     ref_t head, tail;
@@ -262,14 +257,14 @@ void pageblock_set_all(struct machine *m, struct section *s,
 /* A whole section that has no blocks array: isolate or un-isolate at once. */
 void pageblock_set_section_isolated(struct machine *m, struct section *s, bool isolated,
                                     unsigned mt_after);
-bool pageblock_all_alike(struct machine *m,
-                         const struct section *s);         /* one migratetype, none isolated */
+const char *migratetype_name(unsigned mt);
 void pageblock_fold(struct machine *m, struct section *s); /* drop `blocks` when all alike */
 
 /* ---- zone.c ---- */
 struct zone *zone_of(struct machine *m, uint64_t pfn); /* of an online section; NULL for none */
 const char *zone_name(const struct zone *z);
 const char *zone_type_name(enum zone_type type);
+int zone_type_by_name(const char *name); /* in any case; -1: no zone is called so */
 bool zone_is_empty(const struct zone *z);
 bool zone_intersects(const struct zone *z, uint64_t start_pfn, uint64_t nr_pages);
 uint64_t zone_spanned(const struct zone *z);
@@ -280,8 +275,6 @@ void zone_track_section(struct machine *m, struct section *s,
                         bool joins); /* or leaves the zones it names */
 void zone_destroy_all(struct machine *m);
 void node_update_span(struct machine *m, struct node *node);
-struct zone *zone_default_kernel(struct machine *m, int nid, uint64_t start_pfn, uint64_t nr_pages);
-struct zone *zone_movable(struct machine *m, int nid);
 /* zone_for_pfn_range(): which zone a range joins. group may be NULL. */
 struct zone *zone_for_range(struct machine *m, enum online_type type, int nid,
                             struct memory_group *group, uint64_t start_pfn, uint64_t nr_pages);
@@ -348,8 +341,6 @@ void buddy_rejoin(
 /* Free pages that are whole pageblocks become folios of this kind, one for each; managed shrinks.
  */
 void buddy_seize(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned kind);
-void buddy_set_kind(struct machine *m, struct folio *folio,
-                    unsigned kind); /* a held folio changes hands */
 void buddy_pin(struct machine *m, struct folio *folio, int delta);
 void folio_link(struct machine *m, struct section *s, uint64_t offset, unsigned kind,
                 unsigned order); /* reserved, hole */
@@ -367,7 +358,6 @@ extern const char pinned_name[]; /* KIND_ANON with a reference that stays: no ki
 const char *kind_name(unsigned kind);
 int kind_by_name(const char *name); /* -1: unknown */
 unsigned kind_mobility(unsigned kind);
-unsigned kind_migratetype(unsigned kind);
 unsigned kind_order(const struct machine *m, unsigned kind); /* of one allocation */
 
 /* ---- page_alloc.c ---- */

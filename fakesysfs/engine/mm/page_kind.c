@@ -53,11 +53,6 @@ unsigned kind_mobility(unsigned kind)
     return page_kinds[kind].mobility;
 }
 
-unsigned kind_migratetype(unsigned kind)
-{
-    return page_kinds[kind].mt;
-}
-
 unsigned kind_order(const struct machine *m, unsigned kind)
 {
     return page_kinds[kind].order < 0 ? m->pageblock_order : (unsigned)page_kinds[kind].order;

@@ -14,6 +14,15 @@
 
 #include "machine.h"
 
+#define X(name, word) [MT_##name] = word,
+static const char *const migratetype_names[NR_MT] = {FAKESYSFS_MIGRATETYPES(X)};
+#undef X
+
+const char *migratetype_name(unsigned mt)
+{
+    return migratetype_names[mt];
+}
+
 static unsigned block_nr(const struct machine *m, uint64_t pfn)
 {
     return (unsigned)((pfn & (m->pages_per_section - 1)) >> m->pageblock_order);
@@ -84,7 +93,7 @@ void pageblock_set_section_isolated(struct machine *m, struct section *s, bool i
     s->nr_isolated = (uint16_t)(isolated ? m->pageblocks_per_section : 0);
 }
 
-bool pageblock_all_alike(struct machine *m, const struct section *s)
+static bool pageblock_all_alike(struct machine *m, const struct section *s)
 {
     if (s->blocks == NULL)
         return true;

@@ -239,7 +239,7 @@ void section_detail(struct machine *m, struct section *s, struct list *list)
         struct page *page = &s->map[i << order];
         page->kind = (uint8_t)kind;
         page->order = (uint8_t)order;
-        page->flags = kind == KIND_FREE ? s->mt : 0; /* a free head remembers its list */
+        page->mt = kind == KIND_FREE ? s->mt : 0; /* a free head remembers its list */
         if (list == NULL)
             continue;
         ref_t below = i > 0 ? base | (ref_t)((i - 1) << order) : 0;

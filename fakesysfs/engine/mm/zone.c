@@ -10,14 +10,25 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "machine.h"
 
-static const char *const zone_names[NR_ZONES] = {"DMA", "DMA32", "Normal", "Movable", "Device"};
+#define X(name, word) [ZONE_##name] = word,
+static const char *const zone_names[NR_ZONES] = {FAKESYSFS_ZONES(X)};
+#undef X
 
 const char *zone_type_name(enum zone_type type)
 {
     return zone_names[type];
+}
+
+int zone_type_by_name(const char *name)
+{
+    for (int type = 0; type < NR_ZONES; type++)
+        if (strcasecmp(zone_names[type], name) == 0)
+            return type;
+    return -1;
 }
 
 const char *zone_name(const struct zone *z)
@@ -182,12 +193,13 @@ int node_of_address(struct machine *m, uint64_t address)
 
 /* ---- which zone a range joins ---- */
 
-struct zone *zone_movable(struct machine *m, int nid)
+static struct zone *zone_movable(struct machine *m, int nid)
 {
     return &m->nodes[nid].zones[ZONE_MOVABLE];
 }
 
-struct zone *zone_default_kernel(struct machine *m, int nid, uint64_t start_pfn, uint64_t nr_pages)
+static struct zone *zone_default_kernel(struct machine *m, int nid, uint64_t start_pfn,
+                                        uint64_t nr_pages)
 {
     struct node *node = &m->nodes[nid];
 

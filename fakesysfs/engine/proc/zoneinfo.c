@@ -199,9 +199,6 @@ int buddyinfo_show(struct machine *m, const struct sysfs_node *node, struct text
 
 /* ---- pagetypeinfo ---- */
 
-static const char *const migratetype_names[NR_MT] = {"Unmovable",  "Movable", "Reclaimable",
-                                                     "HighAtomic", "CMA",     "Isolate"};
-
 static bool migratetype_exists(const struct machine *m, unsigned mt)
 {
     return mt != MT_CMA || configured(m, CONFIG_CMA);
@@ -214,7 +211,7 @@ static void print_free_by_type(struct machine *m, const struct zone *z, struct t
         if (!migratetype_exists(m, mt))
             continue;
         text_printf(out, "Node %4d, zone %8s, type %12s ", z->nid, zone_name(z),
-                    migratetype_names[mt]);
+                    migratetype_name(mt));
         for (unsigned order = 0; order <= m->max_order; order++) {
             uint64_t nr = z->free_area[order][mt].nr;
             bool over = has(m, F_pagetypeinfo_capped) && nr >= cap;
@@ -276,7 +273,7 @@ static void print_node_types(struct machine *m, const struct node *node, struct 
     text_printf(out, "\n%-23s", "Number of blocks type ");
     for (unsigned mt = 0; mt < NR_MT; mt++)
         if (migratetype_exists(m, mt))
-            text_printf(out, "%12s ", migratetype_names[mt]);
+            text_printf(out, "%12s ", migratetype_name(mt));
     text_printf(out, "\n");
     for (unsigned type = 0; type < NR_ZONES; type++)
         if (zone_populated(&node->zones[type]))
