@@ -1,7 +1,7 @@
 """The command `fakesysfs`, also as `python -m fakesysfs`.
 
 Owns: which way an invocation goes. `run` and a plain `dmesg` must start quickly and take ways of
-their own that import little, or late; everything else is commands.py's. Every FakesysfsError ends
+their own that import little, or late; everything else is that of cli/commands.py. Every FakesysfsError ends
 here as one line on stderr.
 """
 
@@ -49,38 +49,30 @@ def open_closed_streams() -> None:
 
 def run(arguments: list[str]) -> int:
     """`fakesysfs run`: the process inside is started first, the options are looked at then."""
+    from .cli.run_options import is_detached
     from .control import listen
     from .run.launch import launch, launch_detached
 
     def parse() -> dict[str, Any]:
-        from .cli.commands import parse_run
+        from .cli.run_commands import parse_run
 
         return parse_run(arguments)
 
     if arguments[:1] == ["--"] and len(arguments) > 1:
         # There are no options. Loading what parses them takes half as long as all the rest.
         return launch(arguments, lambda: {"command": arguments[1:]}, listen)
-    # Where it may be --detach the options come first, and say whether it is.
-    before = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if any(
-        word.startswith("--d") or (word[:1] == "-" and word[1:2] != "-" and "d" in word)
-        for word in before
-    ):
+    if is_detached(arguments):
         options = parse()
-        return (launch_detached if options["detach"] else launch)(
-            arguments, lambda: options, listen
-        )
+        return launch_detached(arguments, lambda: options, listen)
     return launch(arguments, parse, listen)
 
 
 def dmesg() -> int:
     """Print the kernel log of the running instance."""
+    from .cli.kernel_log import log_text
     from .control import connect
 
-    lines = connect().call("dmesg")
-    sys.stdout.write(
-        "".join(f"[{us // 1000000:5d}.{us % 1000000:06d}] {text}\n" for us, text in lines)
-    )
+    sys.stdout.write(log_text(connect().call("dmesg")))
     return 0
 
 

@@ -1,7 +1,7 @@
 """A running instance: a machine and everything that speaks for it, wired together.
 
 Owns: which part is given to which, in what order they start, and what is cleaned up in the end.
-Does not own what any of them does, nor options and their help (commands.py), which arrive as a
+Does not own what any of them does, nor options and their help (cli/), which arrive as a
 dictionary. It is the whole life of two processes: the one inside the namespaces of `run`, and the
 server of `mount`.
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from .qemu.monitor_server import MonitorServer
     from .run.launch import Inside
 
-MACHINE_KEYS = (
-    "machine", "memory", "kernel", "append", "config", "nodes", "distances", "arch", "seed", "workload", "aged", "faults",
-)  # fmt: skip
 COMMAND_SHOWN = 4096  # characters of a command in the list of instances
 MONITOR_SOCKETS = ("qmp", "hmp")  # options, and what is spoken there
 Value = TypeVar("Value")
@@ -41,7 +38,7 @@ ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Parts:
     """A machine, its DIMM slots and monitor, and a control server that knows them.
 
-    :param options: those of MACHINE_KEYS that were given are the machine's.
+    :param options: those of MACHINE_OPTIONS that were given are the machine's.
     :param where: what else the control request "info" is to answer: "directory", "command".
     :param on_quit: called when somebody tells the monitor to quit.
     :param meanwhile: called while the engine boots in another thread, which takes a while.
@@ -56,12 +53,10 @@ class Parts:
         meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         from .config.machine_config import MachineConfig
+        from .config.machine_options import given_options
         from .machine import Machine
 
-        given = {
-            key: options[key] for key in MACHINE_KEYS if options.get(key) not in (None, (), [])
-        }
-        config = MachineConfig.from_options(**given)
+        config = MachineConfig.from_options(**given_options(options))
         boot = _Call(lambda: Machine.from_config(config))
         from .control_server import Server, machine_handlers, text
 

@@ -90,7 +90,7 @@ STEPS = (
 REFUSED = {"object_del BiscuitOS-mem"}  # the first time
 
 
-def command(pause: bool) -> list[str]:
+def demo_command(pause: bool) -> list[str]:
     """The command line that runs the steps, for `fakesysfs run`."""
     code = (
         f"import sys; sys.path[:] = {sys.path!r}; from fakesysfs.cli.demo import main;"

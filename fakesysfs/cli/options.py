@@ -1,23 +1,31 @@
-"""What the commands have in common: options that several take, and help that ends with examples.
+"""What the commands have in common: options that several take, help that ends with examples, how a
+mistake is told.
 
-Owns: the options of a machine, of the monitor, and which instance is meant; the form of --help.
-Does not own any command.
+Owns: the options of a machine, of the monitor, and which instance is meant; the form of --help and
+of an error. Does not own any command.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+from ..config.machine_options import MACHINE_OPTIONS
+
+if TYPE_CHECKING:
+    from ..control import Client
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Epilog(click.Command):
     """A command whose help ends with lines printed as they are."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the lines."""
         if self.epilog:
             with formatter.section("Examples"):
                 for line in self.epilog.splitlines():
@@ -28,7 +36,16 @@ class Group(Epilog, click.Group):
     """Keeps commands in the order they are written below, which is the order to read them in."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in that order."""
         return list(self.commands)
+
+
+def command(
+    name: str | None = None, **attributes: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a command of a function, as click.command()."""
+    made: Callable[[Callable[..., Any]], click.Command] = click.command(name, **attributes)
+    return made
 
 
 def examples(text: str) -> dict[str, Any]:
@@ -36,24 +53,18 @@ def examples(text: str) -> dict[str, Any]:
     return {"cls": Epilog, "epilog": text, "context_settings": {"max_content_width": 100}}
 
 
-def machine_options(command: Command) -> Command:
-    """Add the options that describe a machine; they arrive as one dictionary, `machine`."""
-    for option in reversed((
-        click.option("--machine", metavar="FILE|PRESET", help="Machine file, or one of `fakesysfs presets`."),
-        click.option("-m", "--memory", metavar="SIZE,slots=N,maxmem=SIZE", help="As QEMU's. [1G,slots=32,maxmem=8G]"),
-        click.option("--kernel", metavar="VERSION", help="Kernel to behave like: `fakesysfs presets --kernels`. [6.1]"),
-        click.option("--append", metavar="LINE", help="Kernel command line: mem=, movable_node, kernelcore=, ..."),
-        click.option("--config", metavar="NAME=y,...", help="Kernel configuration, as ARCH_MEMORY_PROBE=n,STEP_DELAY_US=200."),
-        click.option("--node", "nodes", multiple=True, metavar="memory=SIZE,cpus=LIST", help="A NUMA node; repeat."),
-        click.option("--distance", "distances", multiple=True, metavar="A,B,N", help="Distance of two nodes; repeat."),
-        click.option("--arch", metavar="NAME", help="x86_64, aarch64, s390x or ppc64le."),
-        click.option("--seed", type=int, metavar="N", help="Chance: where pages are, the order of ties. [1]"),
-        click.option("--workload", metavar="FILE|KIND=SIZE,...", help="Who uses the memory."),
-        click.option("--aged", type=int, metavar="N", help="Rounds of use behind it: free memory is in crumbs. [0]"),
-        click.option("--fault", "faults", multiple=True, metavar="RULE", help="See `fakesysfs fault --help`; repeat."),
-    )):  # fmt: skip
-        command = option(command)
-    return command
+def machine_options(function: Function) -> Function:
+    """Add the options that describe a machine; each arrives under its own name."""
+    for option in reversed(MACHINE_OPTIONS):
+        function = click.option(
+            *option.flags,
+            option.name,
+            metavar=option.metavar,
+            help=option.help,
+            multiple=option.repeats,
+            type=int if option.number else None,
+        )(function)
+    return function
 
 
 instance_option = click.option(
@@ -63,14 +74,43 @@ instance_option = click.option(
 )
 
 
-def monitor_options(command: Command) -> Command:
+def monitor_options(function: Function) -> Function:
     """Add the options that say where the QEMU monitor can be spoken to."""
     for option in reversed((
         click.option("--qmp", type=click.Path(), metavar="SOCKET", help="Serve QMP at this Unix socket."),
         click.option("--hmp", type=click.Path(), metavar="SOCKET", help="HMP, a client at a time: socat - UNIX-CONNECT:SOCKET."),
     )):  # fmt: skip
-        command = option(command)
-    return command
+        function = option(function)
+    return function
 
 
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say what is done.")
+
+
+def client_of(instance: str | None) -> Client:
+    """Return a connection to the instance that is meant.
+
+    :raises InstanceError: none, several, or no answer.
+    """
+    from ..control import connect
+
+    return connect(instance)
+
+
+def print_wide(what: Any) -> None:
+    """Print something of rich; where it is no terminal, nothing is cut."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    # Not a terminal: nobody knows how wide it is, and nothing is to be cut.
+    if not sys.stdout.isatty():
+        console.width = 200
+    console.print(what)
+
+
+def complain(e: click.ClickException) -> int:
+    """Say in one line what is wrong with the command line."""
+    context = getattr(e, "ctx", None)
+    where = context.command_path if context is not None else "fakesysfs"
+    click.echo(f"fakesysfs: {e.format_message().rstrip('.')}; see `{where} --help`", err=True)
+    return e.exit_code

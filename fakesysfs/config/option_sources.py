@@ -1,7 +1,6 @@
 """Where the value of an option comes from: the caller, else the machine file or preset.
 
-Owns: the list of the options of a machine, which command line and API share; the keys of a machine
-file; precedence; the words by which an error message calls the place of a value. Does not own: what
+Owns: the keys of a machine file; precedence; the words by which an error message calls the place of a value. Does not own: what
 a value may be (memory_and_nodes.py, kernel_config.py, workload.py), what follows from it
 (machine_config.py).
 """
@@ -12,79 +11,31 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ..errors import ConfigError
 from .address_map import GIB, round_up
 from .block_list import FILE_KEYS as _BLOCK_KEYS
 from .block_list import BlockList, read_block_list
 from .limits import CPUS_LIMIT, MEMORY_LIMIT
+from .machine_options import MACHINE_OPTIONS
 from .profiles import names_in, suggest
 from .toml_file import read_toml
 
 __all__ = [
-    "MACHINE_OPTIONS",
-    "MachineOption",
     "OptionSources",
     "Preset",
-    "given_options",
     "load_presets",
 ]
 
 _HERE: Final = Path(__file__).parent
 
 
-class MachineOption(NamedTuple):
-    """An option that describes a machine.
-
-    :param name: the argument of MachineConfig.from_options().
-    :param flags: on the command line.
-    :param metavar: what its value looks like.
-    :param help: what it is, with its default.
-    :param key: its key in a machine file; "" when it has none.
-    :param repeats: it may be given several times, and is a list.
-    :param number: it is an integer.
-    """
-
-    name: str
-    flags: tuple[str, ...]
-    metavar: str
-    help: str
-    key: str
-    repeats: bool = False
-    number: bool = False
-
-
-#: Every option of a machine, in the order in which help and error messages list them.
-MACHINE_OPTIONS: Final = (
-    MachineOption("machine", ("--machine",), "FILE|PRESET", "Machine file, or one of `fakesysfs presets`.", ""),
-    MachineOption("memory", ("-m", "--memory"), "SIZE,slots=N,maxmem=SIZE", "As QEMU's. [1G,slots=32,maxmem=8G]", "memory"),
-    MachineOption("kernel", ("--kernel",), "VERSION", "Kernel to behave like: `fakesysfs presets --kernels`. [6.1]", "kernel"),
-    MachineOption("append", ("--append",), "LINE", "Kernel command line: mem=, movable_node, kernelcore=, ...", "append"),
-    MachineOption("config", ("--config",), "NAME=y,...", "Kernel configuration, as ARCH_MEMORY_PROBE=n,STEP_DELAY_US=200.", "config"),
-    MachineOption("nodes", ("--node",), "memory=SIZE,cpus=LIST", "A NUMA node; repeat.", "node", repeats=True),
-    MachineOption("distances", ("--distance",), "A,B,N", "Distance of two nodes; repeat.", "distance", repeats=True),
-    MachineOption("arch", ("--arch",), "NAME", "x86_64, aarch64, s390x or ppc64le.", "arch"),
-    MachineOption("seed", ("--seed",), "N", "Chance: where pages are, the order of ties. [1]", "seed", number=True),
-    MachineOption("workload", ("--workload",), "FILE|KIND=SIZE,...", "Who uses the memory.", "workload"),
-    MachineOption("aged", ("--aged",), "N", "Rounds of use behind it: free memory is in crumbs. [0]", "", number=True),
-    MachineOption("faults", ("--fault",), "RULE", "See `fakesysfs fault --help`; repeat.", "fault", repeats=True),
-)  # fmt: skip
-
 # Keys of a machine file, in the order an error message lists them
 _FILE_KEYS: Final = (
     "title", "summary", *(option.key for option in MACHINE_OPTIONS if option.key),
     "dimms", "ram_base", "like_host", *_BLOCK_KEYS,
 )  # fmt: skip
-
-
-def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of `options` that describe a machine and were given, by their names."""
-    return {
-        option.name: options[option.name]
-        for option in MACHINE_OPTIONS
-        if options.get(option.name) not in (None, (), [])
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from t3_mount.host import FUSE_MAGIC, MEMORY, SECONDS, Person, ended, lines
 
-from fakesysfs.cli.commands import parse_run
+from fakesysfs.cli.run_commands import parse_run
 from fakesysfs.run.launch import DEFAULTS
 
 COVERED = """\

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from t3_mount.host import Person, people, why_no_mount, why_no_namespaces
 
-from fakesysfs.cli.commands import fault, main
+from fakesysfs.cli.commands import main
+from fakesysfs.cli.fault_commands import fault
 
 ME = people()[0]
 REASON = why_no_mount() or why_no_namespaces(ME)

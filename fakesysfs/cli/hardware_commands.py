@@ -1,0 +1,189 @@
+"""Commands that change the machine of a running instance: monitor, load, page.
+
+Owns: their options, help and output. Does not own what they do (qemu/, the engine).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+import click
+
+from .options import client_of, command, examples, instance_option
+
+
+@command(
+    **examples(
+        """\
+fakesysfs run -- fakesysfs monitor 'info memory_size_summary'
+fakesysfs run -- fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=1G' 'device_add pc-dimm,id=d0,memdev=m0'
+printf '%s\\n' '# two lines' 'info status' 'info memdev' | fakesysfs run -- fakesysfs monitor --script -"""
+    )
+)
+@instance_option
+@click.option(
+    "--script",
+    type=click.File(errors="replace"),
+    help="Carry out a file's lines (-: stdin's); # begins a comment.",
+)
+@click.argument("lines", nargs=-1, metavar="[LINE]...")
+def monitor(instance: str | None, script: TextIO | None, lines: Sequence[str]) -> int:
+    """Speak to the QEMU monitor of a running instance.
+
+    On a terminal there is a prompt with history and completion; otherwise the lines of stdin are
+    carried out. Or the given lines are: give each as one word, in quotes. The exit status is 1 when
+    the monitor refused one of them.
+    """
+    if lines and script is not None:
+        raise click.UsageError("lines come from --script or stand behind it, not both")
+    client = client_of(instance)
+    if not lines and script is None and sys.stdin.isatty():
+        from .monitor_prompt import converse
+
+        converse(client)
+        return 0
+    failed = False
+    for line in lines or _script_lines(script or open(0, errors="replace", closefd=False)):  # noqa: SIM115
+        text, refused = client.call("monitor", line)
+        click.echo(text, nl=False)
+        failed |= refused
+    return int(failed)
+
+
+def _script_lines(file: TextIO) -> Iterator[str]:
+    for line in file:
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield line.rstrip("\n")
+
+
+@command(
+    **examples(
+        """\
+fakesysfs run -- fakesysfs load anon=+64M slab=+4M
+fakesysfs run -- sh -c 'fakesysfs load pinned=+4K --block 3; fakesysfs load pinned=-4K; fakesysfs load'"""
+    )
+)
+@instance_option
+@click.option("--block", type=int, metavar="N", help="Take it from this memory block only.")
+@click.option(
+    "--zone", metavar="NAME", help="Take it from this zone only: DMA, DMA32, Normal, Movable."
+)
+@click.option(
+    "--node", type=int, metavar="N", help="Take it from, or give it back on, this node only."
+)
+@click.argument("changes", nargs=-1, metavar="[KIND=+SIZE|KIND=-SIZE]...")
+def load(
+    instance: str | None,
+    block: int | None,
+    zone: str | None,
+    node: int | None,
+    changes: Sequence[str],
+) -> None:
+    """Let something take memory of a running instance, or give it back.
+
+    Kinds: anon file shmem slab slab_reclaimable pagetables kernel hugetlb pinned offline. Without a
+    change: who has how much now. All of a change is done or, when there is too little memory,
+    nothing of it.
+    """
+    client = client_of(instance)
+    for change in changes:
+        kind, _, size = change.partition("=")
+        if size[:1] == "+":
+            got = client.call("allocate", kind, size[1:], zone=zone, node=node, block=block)
+        elif size[:1] == "-" and block is None and zone is None:
+            got = client.call("free", kind, size[1:], node=node)
+        elif size[:1] == "-":
+            raise click.UsageError(
+                "what is given back is what was taken last: --block and --zone do not go with it"
+            )
+        else:
+            raise click.UsageError(
+                f"'{change}' is no change: write KIND=+SIZE or KIND=-SIZE, like anon=+64M"
+            )
+        click.echo(f"{kind} {size[0]}{got // 1024} kB")
+    if not changes:
+        wanted = (
+            "MemFree",
+            "Cached",
+            "Shmem",
+            "AnonPages",
+            "Slab",
+            "KernelStack",
+            "PageTables",
+            "HugePages_Total",
+        )
+        for line in client.call("read", "/proc/meminfo").splitlines():
+            if line.partition(":")[0] in wanted:
+                click.echo(line)
+
+
+@command(
+    **examples("""\
+fakesysfs run -- fakesysfs page 0x8000
+fakesysfs run -- sh -c 'fakesysfs load anon=+4K --block 3; fakesysfs page 0x18000 --pin'""")
+)
+@instance_option
+@click.option("--pin", "act", flag_value="pin", help="Hold a reference to it: it cannot migrate.")
+@click.option("--unpin", "act", flag_value="unpin", help="Let go of one.")
+@click.option("--free", "act", flag_value="free", help="Its holder gives it back.")
+@click.argument("pfn")
+def page(instance: str | None, act: str | None, pfn: str) -> None:
+    """Tell all about one page, by its page frame number."""
+    try:
+        number = int(pfn, 0)
+    except ValueError:
+        raise click.UsageError(
+            f"'{pfn}' is no page frame number; write one like 0x10800e"
+        ) from None
+    client = client_of(instance)
+    if act == "free":
+        client.call("free_page", number)
+    elif act is not None:
+        client.call("pin", number, 1 if act == "pin" else -1)
+    about = client.call("page", number)
+    size = 1 << about["order"]
+    whole = "a free chunk" if about["kind"] == "free" else "a folio"
+    part = (
+        f"page {number - about['head_pfn']} of {whole} of {size} from 0x{about['head_pfn']:x}"
+        if size > 1
+        else "alone"
+    )
+    click.echo(f"pfn 0x{number:x}: {about['kind']}, {part}")
+    click.echo(
+        f"  memory{about['block_id']}, {'online' if about['online'] else 'offline'}, node"
+        f" {about['nid']}"
+    )
+    click.echo(f"  zone {about['zone']}, pageblock {about['migratetype']}, pins {about['pins']}")
+    click.echo(f"  {_fate(about)}")
+
+
+def _fate(about: dict[str, Any]) -> str:
+    """What becomes of a page when its block is to go offline."""
+    if not about["online"]:
+        return "its block is offline: nobody can use it"
+    if about["pins"]:
+        return "it is pinned: going offline waits for it until a signal comes"
+    fates = {
+        "free": "it is free: taken off the free lists when its block goes offline",
+        "reserved": "it is reserved since boot: its block cannot go offline (EBUSY)",
+        "hole": "there is no RAM here: its block cannot go offline (EINVAL)",
+        "poisoned": "it is out of use after a memory failure: skipped when its block goes offline",
+        "own memmap": "it holds the memmap of its own block: goes with it",
+        "hugetlb": "it is a free huge page: dissolved when its block goes offline",
+        "offline": "a balloon holds it: its block cannot go offline (EBUSY)",
+    }
+    movable = about["kind"] in ("anon", "file", "shmem")
+    default = (
+        "it can move: migrated when its block goes offline"
+        if movable
+        else (
+            "it cannot move: its block cannot go offline (EBUSY)"
+            if about["zone"] != "Movable"
+            else (
+                "it cannot move, and is in Movable: going offline waits for it until a signal comes"
+            )
+        )
+    )
+    return fates.get(about["kind"], default)

@@ -1,0 +1,100 @@
+"""Commands that show what a running instance is and does: dmesg, events, trace, map.
+
+Owns: their options, help and output. Does not own what there is to see (the engine).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from .kernel_log import log_text
+from .options import client_of, command, examples, instance_option, print_wide
+
+
+@command(
+    **examples("""\
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs dmesg'""")
+)
+@instance_option
+@click.option("-w", "--follow", is_flag=True, help="Go on with the lines that come.")
+def dmesg(instance: str | None, follow: bool) -> None:
+    """Print the kernel log of a running instance."""
+    client = client_of(instance)
+    seen = 0
+    while True:
+        lines = client.call("dmesg", seen)
+        seen += len(lines)
+        click.echo(log_text(lines), nl=False)
+        if not follow:
+            return
+        time.sleep(0.2)
+
+
+@command(
+    **examples("""\
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs events'""")
+)
+@instance_option
+@click.option("-f", "--follow", is_flag=True, help="Go on with the events that come.")
+@click.option(
+    "--since", type=int, default=0, metavar="N", help="Only events with a number greater than N."
+)
+def events(instance: str | None, follow: bool, since: int) -> None:
+    """Print the events of a running instance as JSON.
+
+    One object a line. seq: its number; time_us: the machine's clock, in microseconds; kind: uevent,
+    store, state, ost, page, fault or virtio-mem; path; data; errno; payload: the strings of a
+    uevent; cause: what was asked for, the pid and the name (comm) of the process that asked, as
+    seen in the run.
+    """
+    for event in client_of(instance).stream("events", since=since, follow=follow):
+        print(json.dumps(event), flush=follow)
+
+
+@command(
+    **examples("""\
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace'""")
+)
+@instance_option
+@click.option(
+    "-f",
+    "--follow",
+    is_flag=True,
+    help="Go on with the operations that come, each when it is over.",
+)
+def trace(instance: str | None, follow: bool) -> None:
+    """Print the call graph of each operation.
+
+    It looks as the kernel's function_graph tracer prints it.
+    """
+    client = client_of(instance)
+    if not follow:
+        click.echo(client.call("trace"), nl=False)
+        return
+    start = 0
+    while True:
+        end = client.call("trace end")
+        if end > start:
+            click.echo(client.call("trace", start, end), nl=False)
+            start = end
+        time.sleep(0.2)
+
+
+@command(
+    "map",
+    **examples("""\
+fakesysfs run -- fakesysfs map
+fakesysfs run --machine two-dimms -- fakesysfs map"""),
+)
+@instance_option
+def map_(instance: str | None) -> None:
+    """Show physical memory as a picture.
+
+    The blocks of a running instance, their zones, and how much of each is in use.
+    """
+    from .memory_map import memory_map
+
+    print_wide(memory_map(client_of(instance).call("map")))

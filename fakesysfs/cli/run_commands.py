@@ -1,0 +1,234 @@
+"""Commands that start a machine, enter it, and end it: demo, mount, umount, run, exec, stop.
+
+Owns: their options, help and output. Does not own what they do (instance.py, run/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import click
+
+from ..errors import InstanceError
+from .options import (
+    Epilog,
+    client_of,
+    command,
+    complain,
+    examples,
+    instance_option,
+    machine_options,
+    monitor_options,
+    verbose_option,
+)
+
+END_SECONDS: Final = 15.0
+
+
+@command(
+    **examples("""\
+fakesysfs demo
+fakesysfs demo --pause""")
+)
+@click.option("--pause", is_flag=True, help="Wait for the Enter key before each step.")
+def demo(pause: bool) -> int:
+    """Walk through a hotplug, on a machine of its own.
+
+    A DIMM is plugged, its memory used, the DIMM unplugged: each command is shown, run, and
+    explained in a line.
+    """
+    from .demo import demo_command
+
+    return (
+        run.main(
+            args=["--", *demo_command(pause)], standalone_mode=False, prog_name="fakesysfs run"
+        )
+        or 0
+    )
+
+
+@command(
+    **examples("""\
+mkdir -p /tmp/machine
+fakesysfs mount /tmp/machine --memory 2G,slots=4,maxmem=8G
+lsmem --sysroot /tmp/machine
+fakesysfs umount /tmp/machine""")
+)
+@click.argument("directory", type=click.Path())
+@machine_options
+@monitor_options
+@click.option(
+    "-f",
+    "--foreground",
+    is_flag=True,
+    help="Serve in this process, until Ctrl-C or `fakesysfs umount`.",
+)
+def mount(directory: str, foreground: bool, **options: Any) -> None:
+    """Serve a machine's files below DIRECTORY.
+
+    They are DIRECTORY/sys/... and DIRECTORY/proc/..., and this returns when they are there. There
+    are no uevents; `fakesysfs run` has them.
+    """
+    from ..instance import serve, serve_in_background
+    from ..mount import preflight
+
+    preflight(directory)
+    if foreground:
+        serve(directory, options, lambda: None)
+    else:
+        serve_in_background(directory, options)
+
+
+@command(
+    **examples("""\
+mkdir -p /tmp/machine
+fakesysfs mount /tmp/machine
+fakesysfs umount /tmp/machine""")
+)
+@click.argument("directory", type=click.Path())
+def umount(directory: str) -> None:
+    """Unmount DIRECTORY, and end the process behind it."""
+    from ..instance import unmount
+
+    unmount(directory)
+
+
+def _some_command(
+    context: click.Context, parameter: click.Parameter, words: tuple[str, ...]
+) -> tuple[str, ...]:
+    if not words and not context.params.get("detach"):
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return words
+
+
+@command(
+    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
+    cls=Epilog,
+    epilog="""\
+fakesysfs run -- lsmem
+fakesysfs run --memory 2G,slots=4,maxmem=8G -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; lsmem'
+fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,size=1G"; fakesysfs dmesg'
+fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- lsmem && fakesysfs stop --instance /tmp/qmp""",
+)
+@machine_options
+@monitor_options
+@click.option(
+    "--udev",
+    is_flag=True,
+    help="Start a systemd-udevd of its own, with the rules given and no others.",
+)
+@click.option(
+    "--rules",
+    multiple=True,
+    metavar="DIR|FILE|host",
+    help="Rules for --udev; host: this host's. Repeat.",
+)
+@click.option(
+    "--net",
+    type=click.Choice(["own", "host"]),
+    default="own",
+    help="host: no uevents, but a network. [own]",
+)
+@click.option(
+    "--root/--keep-uid",
+    "root",
+    default=True,
+    help="Who COMMAND is when an ordinary user runs it; see above. [--root]",
+)
+@click.option(
+    "--bind-root", "bind_roots", multiple=True, type=click.Path(), metavar="DIR",
+    help="Show the files in DIR/sys and DIR/proc, too: for chroot DIR. Repeat.",
+)  # fmt: skip
+@click.option(
+    "-d",
+    "--detach",
+    is_flag=True,
+    is_eager=True,
+    help="Stay in the background; COMMAND may be left out.",
+)
+@verbose_option
+@click.argument(
+    "command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...", callback=_some_command
+)
+def run(**options: Any) -> int:
+    """Run COMMAND with the machine at the real paths.
+
+    In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents
+    arrive on the real socket. Nothing outlives it. The exit status is the command's, or 128+N when
+    signal N ended it.
+
+    Run by an ordinary user, COMMAND is root of a user namespace, so that what asks for root is
+    content; outside it still is that user. With --keep-uid it is that user inside, too, without
+    capabilities. Either may write to files of mode 0644: they belong to it.
+
+    With -d it returns when COMMAND has been started, and says how to enter the instance and how to
+    end it. The streams of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
+    """
+    from ..control import listen
+    from ..run.launch import launch, launch_detached
+
+    start = launch_detached if options["detach"] else launch
+    return start(options["command"], lambda: options, listen)
+
+
+@command(
+    "exec",
+    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
+    cls=Epilog,
+    epilog="""\
+fakesysfs run -- sh -c 'fakesysfs exec -- lsmem'
+fakesysfs run --detach --qmp /tmp/qmp -- sleep 60
+fakesysfs exec --instance /tmp/qmp -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; lsmem'
+fakesysfs stop --instance /tmp/qmp""",
+)
+@instance_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(instance: str | None, command: Sequence[str]) -> int:
+    """Run one more command inside a running instance.
+
+    It is where the command of `fakesysfs run` is, and behaves as if it had been started there:
+    streams, terminal, signals, exit status. The instance goes on when it ends, and so does what it
+    leaves running in there; when the instance ends, all are killed.
+    """
+    from ..control import environment, is_own
+    from ..run.enter_instance import execute
+
+    client = client_of(instance)
+    namespaces = client.descriptors("namespaces")
+    client.close()
+    return execute(namespaces, command, environment(client.name), is_own)
+
+
+@command(
+    **examples("""\
+fakesysfs run --detach --qmp /tmp/qmp
+fakesysfs stop --instance /tmp/qmp""")
+)
+@instance_option
+def stop(instance: str | None) -> None:
+    """End a running instance.
+
+    Its command gets SIGTERM, and is killed when it has not ended after five seconds; then
+    everything goes.
+    """
+    client = client_of(instance)
+    with suppress(InstanceError):  # it ended before it could say so
+        client.call("stop")
+    if not client.wait_end(END_SECONDS):
+        raise InstanceError(f"instance {client.name} does not end")
+
+
+def parse_run(arguments: Sequence[str]) -> dict[str, Any]:
+    """The options of `fakesysfs run` with these arguments.
+
+    :raises SystemExit: they are wrong, and it has been said how.
+    """
+    try:
+        with run.make_context("fakesysfs run", list(arguments)) as context:
+            return context.params
+    except click.exceptions.Exit as e:
+        raise SystemExit(e.exit_code) from None
+    except click.ClickException as e:
+        raise SystemExit(complain(e)) from None

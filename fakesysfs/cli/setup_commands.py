@@ -1,0 +1,109 @@
+"""Commands that need no running instance: capture, presets, doctor, bench.
+
+Owns: their options, help and output. Does not own what they find out (capture/, doctor.py, bench.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .options import command, examples, machine_options, print_wide
+
+
+@command(
+    **examples(
+        """\
+fakesysfs capture > /tmp/here.toml
+fakesysfs run --machine /tmp/here.toml -- lsmem
+mkdir -p /tmp/copy; cp -r --parents /sys/devices/system/memory /tmp/copy 2> /dev/null; fakesysfs capture --from /tmp/copy"""
+    )
+)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(),
+    metavar="DIR|TAR",
+    help="A copy of another machine's /sys.",
+)
+@click.option("--arch", metavar="NAME", help="Its architecture, if the copy does not tell.")
+@click.option(
+    "--kernel",
+    metavar="VERSION",
+    help="The kernel to behave like, instead of the nearest to its own.",
+)
+def capture(source: str | None, arch: str | None, kernel: str | None) -> None:
+    """Print a machine file of this host, or of a copy.
+
+    A machine made from it has the same memory blocks in the same states; `lsmem` prints the same.
+    The copy is a directory, or an archive of tar, with or without the leading `sys`. What it lacks
+    is inferred, and it is said what.
+    """
+    from ..capture.machine_file import capture as look
+
+    found = look(source, arch=arch, kernel=kernel)
+    click.echo(found.text, nl=False)
+    for note in found.notes:
+        click.echo(f"fakesysfs: note: {note}", err=True)
+
+
+@command(
+    **examples("""\
+fakesysfs presets
+fakesysfs presets --kernels""")
+)
+@click.option(
+    "--kernels",
+    is_flag=True,
+    help="The kernels that --kernel knows, and the source each was made from.",
+)
+def presets(kernels: bool) -> None:
+    """List the machines that have a name."""
+    from rich.table import Table
+
+    from ..config.option_sources import load_presets
+    from ..config.profiles import list_kernels, load_kernel
+
+    if kernels:
+        for name in list_kernels():
+            click.echo(f"{name:<6} {load_kernel(name, '--kernel')['source']}")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for preset in load_presets():
+        table.add_row(preset.name, f"{preset.title}. {preset.summary}")
+    print_wide(table)
+
+
+@command(**examples("fakesysfs doctor"))
+def doctor() -> int:
+    """Say what this host lacks, and what to do.
+
+    The exit status is 1 if `fakesysfs run` cannot work here.
+    """
+    from .doctor import examine
+
+    works = True
+    for finding in examine():
+        mark = {True: "ok", False: "FAULT", None: "note"}[finding.good]
+        click.echo(f"{mark:<6} {finding.what:<12} {finding.how}")
+        if finding.advice:
+            click.echo(f"{'':<19} -> {finding.advice}")
+        works = finding.good is not False if finding.what == "run" else works
+    return 0 if works else 1
+
+
+@command(
+    **examples("""\
+fakesysfs bench
+fakesysfs bench --memory 64T""")
+)
+@machine_options
+def bench(**options: Any) -> None:
+    """Say how fast a machine is on this host, and what memory it takes."""
+    from ..config.machine_config import MachineConfig
+    from ..config.machine_options import given_options
+    from .bench import measure
+
+    for figure in measure(MachineConfig.from_options(**given_options(options))):
+        click.echo(f"{figure.what:<46} {figure.value:>10}   {figure.against}".rstrip())
