@@ -177,7 +177,7 @@ static const struct field spec_fields[] = {
     RANGE(auto_movable_ratio, 0, UINT32_MAX),
     RANGE(aged, 0, UINT32_MAX),
     RANGE(acpi_slots, 0, 256),
-    RANGE(has_phys_device, 0, 1),
+    RANGE(increment_bytes, 0, UINT64_C(1) << 46),
     RANGE(not_x86, 0, 1),
     RANGE(movable_node, 0, 1),
     RANGE(auto_movable_numa_aware, 0, 1),

@@ -92,6 +92,7 @@ class AddressMap:
     hotplug_nids: tuple[NodeRange, ...]
     zone_limits: Mapping[str, int]
     block_bytes: int
+    increment_bytes: int
     iomem_bits: int
     device_base: int
     device_bytes: int
@@ -168,6 +169,7 @@ def make_address_map(
     ram = sorted(
         (*both, nid) for a, b, nid in owners for r in in_pages if (both := _cross(r, (a, b)))
     )
+    increment = arch.get("increment", {}).get("standby" if layout.standby else "board", 0)
     return AddressMap(
         ram=tuple(ram),
         resources=_resources(layout, in_bytes, image, arch),
@@ -178,8 +180,11 @@ def make_address_map(
         ),
         zone_limits=_zone_limits(arch, ram),
         block_bytes=(
-            given.block_bytes if given else _block_bytes(arch, ram[-1][1], hypervisor, features)
+            given.block_bytes
+            if given
+            else max(_block_bytes(arch, ram[-1][1], hypervisor, features), increment)
         ),
+        increment_bytes=increment,
         iomem_bits=layout.iomem_bits,
         device_base=layout.device_base,
         device_bytes=layout.device_bytes,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from ..errors import ConfigError
 from .limits import CPUS_LIMIT
@@ -54,14 +54,15 @@ _NUMBERS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
 })  # fmt: skip
 
 
-def parse_kernel_config(options: OptionSources, defaults: Mapping[str, object]) -> dict[str, int]:
+def parse_kernel_config(options: OptionSources, arch: Mapping[str, Any]) -> dict[str, int]:
     """Return the kernel configuration: the table, then what the architecture has otherwise, then
-    file and option.
+    file and option. What the architecture cannot have is `n`, as Kconfig leaves it.
 
+    :param arch: content of `arches/NAME.toml`.
     :raises ConfigError: a name that is not in the table, or a value that cannot be.
     """
     out = dict(CONFIG_DEFAULTS)
-    out.update((k, int(str(v))) for k, v in defaults.items())
+    out.update((k, int(str(v))) for k, v in arch.get("config", {}).items())
     for where, value in options.both("config"):
         items: Iterable[tuple[str, object]]
         if isinstance(value, Mapping):
@@ -83,7 +84,7 @@ def parse_kernel_config(options: OptionSources, defaults: Mapping[str, object]) 
                     f"{where}: no configuration `{item}`{suggest(key, CONFIG_DEFAULTS)}"
                 )
             out[key] = _config_value(key, setting, where)
-    return out
+    return out | dict.fromkeys(arch.get("cannot_have", ()), 0)
 
 
 def _config_value(name: str, value: object, where: str) -> int:

@@ -84,6 +84,7 @@ class MachineConfig:
         Linux calls it.
     :param reserved: memory the kernel keeps for itself from boot on: start, end, what.
     :param firmware_memmap: the firmware's table: start, inclusive end, type.
+    :param increment_bytes: what `phys_device` counts: storage increments of s390x; 0 elsewhere.
     :param mem_is_address: `mem=` is the address where RAM ends, not how much is left.
     :param hotplug_nids: which node memory added by address alone belongs to; the first entry is the
         fallback.
@@ -130,7 +131,7 @@ class MachineConfig:
     cpu_hotplug: bool
     max_phys_bits: int
     iomem_bits: int
-    has_phys_device: bool
+    increment_bytes: int
     mem_is_address: bool
     resources: tuple[Resource, ...]
     ram: tuple[NodeRange, ...]
@@ -220,7 +221,7 @@ class MachineConfig:
             "distances": [[self.distances[a][b] for _, b in known] for _, a in known],
             "hotplug_nids": list(self.hotplug_nids),
             "standby": list(self.standby),
-            "has_phys_device": int(self.has_phys_device),
+            "increment_bytes": self.increment_bytes,
             "acpi_slots": self.slots if self.arch in _ACPI_ARCHES else 0,
             "not_x86": int(self.arch != "x86_64"),
             "blocks": list(self.blocks.rows()) if self.blocks else [],
@@ -274,7 +275,7 @@ def _build(options: OptionSources) -> MachineConfig:
     features = frozenset(profile["features"])
     arch_name = options.text("arch", DEFAULT_ARCH)
     arch = load_arch(arch_name, options.place("arch"), features)
-    config = parse_kernel_config(options, arch.get("config", {}))
+    config = parse_kernel_config(options, arch)
     seed = parse_integer(
         options.text("seed", str(DEFAULT_SEED)), options.place("seed"), 0, (1 << 64) - 1
     )
@@ -390,7 +391,7 @@ def _build(options: OptionSources) -> MachineConfig:
         cpu_hotplug=arch.get("cpu_hotplug", False),
         max_phys_bits=arch["max_phys_bits"],
         iomem_bits=layout.iomem_bits,
-        has_phys_device=arch["has_phys_device"],
+        increment_bytes=layout.increment_bytes,
         mem_is_address=arch["layout"] == "q35",
         resources=layout.resources,
         ram=layout.ram,

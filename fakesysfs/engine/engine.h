@@ -114,8 +114,8 @@ struct machine_config {
     size_t nr_zone_spans;
     unsigned aged;
     uint64_t swap_bytes;
-    bool has_phys_device;
-    unsigned acpi_slots; /* DIMM slots that ACPI describes, 256 at most */
+    uint64_t increment_bytes; /* of storage, which phys_device counts; 0: it counts nothing */
+    unsigned acpi_slots;      /* DIMM slots that ACPI describes, 256 at most */
     bool not_x86; /* nothing tells how the direct map is made, there are no huge pages of 1 GiB */
 };
 

@@ -34,7 +34,7 @@ static int set_constants(struct machine *m, const struct machine_config *config)
     m->iomem_bits = config->iomem_bits;
     m->swap_bytes = config->swap_bytes;
     m->mem_limit = config->mem_limit;
-    m->has_phys_device = config->has_phys_device;
+    m->increment_bytes = config->increment_bytes;
     m->nr_acpi_slots = config->acpi_slots;
     m->not_x86 = config->not_x86;
     m->zone_exists[ZONE_DMA] = config->zone_dma;
@@ -157,27 +157,7 @@ static void register_tree(struct machine *m)
     node_register(m);
     procfs_register(m);
     acpi_register(m);
-}
-
-/* Linux: sclp_add_standby_memory(). It is there when somebody looks for the first time, offline
- * whatever the policy. */
-static int add_standby(struct machine *m, const struct machine_config *config)
-{
-    enum online_type auto_online = m->auto_online;
-    int err = 0;
-
-    m->auto_online = TYPE_OFFLINE;
-    for (size_t i = 0; i < config->nr_standby && err == 0; i++) {
-        const struct boot_range *range = &config->standby[i];
-        err = memory_add_locked(m, range->nid, range->start, range->end - range->start, -1, false);
-    }
-    m->auto_online = auto_online;
-    for (size_t i = 0; i < m->nr_events; i++)
-        event_free(&m->events[i]);
-    m->nr_events = m->event_seq = 0;
-    return err == -ENOMEM
-               ? fail(m, err, "there is too little memory to describe the memory on standby")
-               : err;
+    standby_register(m);
 }
 
 struct machine *machine_create(const struct machine_config *config, struct task *task)
@@ -211,7 +191,7 @@ struct machine *machine_create(const struct machine_config *config, struct task 
         firmware_map_add(m, config->firmware[i].start, config->firmware[i].end,
                          config->firmware[i].type);
     boot_offline_blocks(m, config);
-    if ((err = load_boot(m, config)) != 0 || (err = add_standby(m, config)) != 0)
+    if ((err = load_boot(m, config)) != 0 || (err = standby_boot(m, config)) != 0)
         goto failed;
     register_tree(m);
     m->trace_on = true;
@@ -235,6 +215,7 @@ void machine_destroy(struct machine *m)
     sparse_destroy(m);
     resource_destroy(m);
     firmware_map_destroy(m);
+    standby_destroy(m);
     fault_destroy(m);
     rules_destroy(m);
     record_destroy(m);

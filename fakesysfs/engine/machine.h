@@ -53,7 +53,7 @@ struct machine {
     bool zone_exists[NR_ZONES];
     uint64_t dma_end_pfn, dma32_end_pfn;
     unsigned max_phys_bits, iomem_bits;
-    bool has_phys_device, not_x86;
+    bool not_x86;
 
     /* record.c, fault.c, rules.c */
     uint64_t clock_us, event_seq;
@@ -153,6 +153,13 @@ struct machine {
         uint64_t nr;
     } *firmware;
     size_t nr_firmware;
+
+    /* sclp_mem.c: blocks that /sys/firmware/memory tells of, ascending */
+    struct standby_run *standby;
+    size_t nr_standby;
+    struct radix standby_turned; /* has an entry where the block is not as its run */
+    uint64_t
+        increment_bytes; /* of s390's storage, which phys_device counts; 0: it counts nothing */
     uint64_t next_firmware;
 };
 

@@ -41,6 +41,7 @@ DIRECTORIES = (
     "/sys/bus/node",
     "/sys/module/memory_hotplug",
     "/sys/firmware/memmap",
+    "/sys/firmware/memory",
     "/sys/kernel/debug/notifier-error-inject",
     "/sys/kernel/debug/tracing",
 )

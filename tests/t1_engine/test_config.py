@@ -664,7 +664,7 @@ def test_spec_has_the_keys_the_engine_reads() -> None:
     """The engine refuses a key it does not know, so one more or less here breaks every machine."""
     assert sorted(make().spec()) == [
         "acpi_slots", "aged", "auto_movable_numa_aware", "auto_movable_ratio", "block_bytes", "blocks", "config",
-        "distances", "features", "firmware_memmap", "has_phys_device", "hotplug_nids", "iomem_bits",
+        "distances", "features", "firmware_memmap", "hotplug_nids", "increment_bytes", "iomem_bits",
         "kernelcore", "kernelcore_percent", "max_order", "max_phys_bits", "mem_limit",
         "memhp_default_state", "memmap_on_memory", "memory", "movable_node", "movablecore",
         "movablecore_percent", "nodes", "not_x86",

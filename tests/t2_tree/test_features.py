@@ -963,6 +963,20 @@ case("bare_metal_2g_blocks", "80000000\n", "8000000\n", memory="65408M", config=
 case("arm64_small_sections", "8000000\n", "40000000\n", arch="aarch64", memory="4G")(
     lambda machine: machine.read_text(f"{MEMORY}/block_size_bytes")
 )
+case("s390_small_sections", "8000000\n", "10000000\n", arch="s390x", memory="1G")(
+    lambda machine: machine.read_text(f"{MEMORY}/block_size_bytes")
+)
+
+
+@case("s390_configured_memory", [False, "ok", True], [True, "ENOENT", True], arch="s390x",
+      memory="2G,maxmem=4G")  # fmt: skip
+def _(machine: Machine) -> object:
+    """Whether memory on standby is there at boot, and after it was configured."""
+    seen = [machine.blocks()[-1].id == 15]
+    seen.append(store(machine, "/sys/firmware/memory/memory15/config", "1"))
+    return [*seen, machine.blocks()[-1].id == 15]
+
+
 case("reserve_low_1m", 3998 - 158, 3998 - 15)(
     lambda machine: zone_number(machine, "DMA", "managed")
 )
@@ -989,14 +1003,14 @@ case("crash_hotplug_by_image", "0\n", "1\n", kernel="6.12", config="CRASH_HOTPLU
 def _(machine: Machine) -> object:
     """Whether a node has the directory: before it has memory, with memory, when it has gone again."""
     seen = []
+    path = f"{NODE}/node1/hugepages"
     add(machine, node=1)
     path = f"{NODE}/node1/hugepages"
     for word in ("offline", "online_movable", "offline"):
         state(machine, word)
         seen.append(outcome(lambda: machine.stat(path)))
-        assert ("hugepages" in [name for name, _, _ in machine.readdir(f"{NODE}/node1")]) == (
-            seen[-1] == "ok"
-        )
+        listed = "hugepages" in [name for name, _, _ in machine.readdir(f"{NODE}/node1")]
+        assert listed == (seen[-1] == "ok")
     return seen
 
 

@@ -160,7 +160,9 @@
     X(hugetlb_demote)        /* demote and demote_size of gigantic pages */                        \
     X(reserve_low_1m)        /* the whole first MiB is reserved at boot (machine_config.py) */     \
     X(arm64_small_sections)  /* sections of arm64 are 128 MiB, not 1 GiB (machine_config.py) */    \
-    X(arm64_numa_memblks)    /* arm64 knows the node of memory by its address (machine_config.py) */
+    X(arm64_numa_memblks)  /* arm64 knows the node of memory by its address (machine_config.py) */ \
+    X(s390_small_sections) /* sections of s390 are 128 MiB, not 256 MiB (machine_config.py) */     \
+    X(s390_configured_memory) /* s390 adds standby memory when it is configured */
 
 enum feature {
 #define X(name) F_##name,

@@ -168,6 +168,15 @@ uint64_t vmem_run(struct machine *m, uint64_t pfn, uint64_t end_pfn, bool *plugg
 void vmem_driver_register(struct machine *m); /* from now on it hears of memory */
 void vmem_destroy_all(struct machine *m);
 
+/* ---- sclp_mem.c ---- */
+struct standby_run { /* blocks first to end - 1; on_memory: the memmap of one is to be in itself */
+    uint64_t first, end;
+    bool on_memory;
+};
+int standby_boot(struct machine *m, const struct machine_config *config);
+void standby_register(struct machine *m); /* /sys/firmware/memory, where there is one */
+void standby_destroy(struct machine *m);
+
 /* ---- boot.c ---- */
 int boot_check_blocks(struct machine *m,
                       const struct machine_config *config); /* -EINVAL: lists that cannot be */

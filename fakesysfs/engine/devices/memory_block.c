@@ -228,8 +228,8 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
         .serial = ++m->block_serial,
         .state = BLOCK_OFFLINE,
         .online_type = TYPE_OFFLINE,
-        .phys_device = m->has_phys_device ? (int)id
-                                          : 0, /* s390x: the storage increment, which is as large */
+        .phys_device = m->increment_bytes != 0 ? (int)(id * m->block_bytes / m->increment_bytes)
+                                               : 0,
         .dev_offline = true,
         .nid = (int16_t)nid,
         .second_nid = -1,
