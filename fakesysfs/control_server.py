@@ -221,7 +221,9 @@ class EventLog:
 
 def event_as_json(event: Event) -> dict[str, Any]:
     """An event as `fakesysfs events` prints it."""
-    return {**event._asdict(), "cause": event.cause._asdict() if event.cause is not None else None}
+    fields = event._asdict()
+    del fields["verdict"]  # that is between the engine and who sends uevents
+    return {**fields, "cause": event.cause._asdict() if event.cause is not None else None}
 
 
 def machine_handlers(

@@ -53,6 +53,8 @@ class Event(NamedTuple):
     :param data: what was written, the action, the state, the rule ...
     :param errno: with what it failed; 0 when it did not.
     :param payload: of a uevent: the header and the KEY=value strings, without SEQNUM.
+    :param verdict: of a uevent: what fault rules have for it on its way to the listeners: "",
+        "drop", "duplicate", "reorder" or "delay", and for how many microseconds.
     :param cause: what was asked for, and by whom; None when nobody named it, see caused_by().
     """
 
@@ -63,6 +65,7 @@ class Event(NamedTuple):
     data: str
     errno: int
     payload: tuple[str, ...]
+    verdict: tuple[str, int] = ("", 0)
     cause: Cause | None = None
 
 

@@ -195,7 +195,7 @@ def _inside(process: Inside) -> NoReturn:
     Mount(parts.machine, place, over=True).start()
     notes += process.cover(place, roots)
     if own_network:
-        parts.machine.subscribe(UeventFaults(parts.machine, UeventSender()))
+        parts.machine.subscribe(UeventFaults(UeventSender()))
         parts.server.serve(listen_as(process.name))
     parts.server.serve(process.listener)
     if options["verbose"]:

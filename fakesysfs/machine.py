@@ -33,6 +33,7 @@ from .errors import ConfigError
 from .events import Delivery, Event, of_thread
 
 if TYPE_CHECKING:  # whoever has a configuration has loaded that module; this one can do without
+    from .config.fault_rules import FaultRuleSpec
     from .config.machine_config import MachineConfig
 
 __all__ = ["Block", "Event", "FaultRule", "Machine", "PageInfo", "Path", "Subscriber"]
@@ -452,33 +453,26 @@ class Machine(EngineWithEvents):
 
             machine.fault_rule_add("write memory40/state EAGAIN x3")
 
-        What a rule can say is at the top of engine/rules.c, and in `fakesysfs fault --help`.
+        What a rule can say is at the top of config/fault_rules.py, and in `fakesysfs fault --help`.
 
         :returns: its number, for fault_rule_clear().
         :raises ConfigError: it is no rule, or no file can ever have such a name; nothing is
             changed.
         """
-        if "\0" in rule:
-            raise ConfigError(f"fault rule '{rule[:80]}': this is not text")
-        problem = self._no_such_file(*rule.split()[:2])  # now: the rule may hide the very file
-        try:
-            number = super().fault_rule_add(rule)
-        except OSError as e:
-            raise ConfigError(f"fault rule '{rule[:80]}': {e.strerror}") from None
-        if problem:
-            super().fault_rule_clear(number)
-            raise ConfigError(f"fault rule '{rule[:80]}': {problem}")
-        return number
+        from .config.fault_rules import parse_fault_rule
 
-    def _no_such_file(self, access: str = "uevent", file: str = ".") -> str:
+        spec = parse_fault_rule(rule)
+        if problem := self._no_such_file(spec):
+            raise ConfigError(f"fault rule '{rule[:80]}': {problem}")
+        return self.rule_add(spec)
+
+    def _no_such_file(self, rule: FaultRuleSpec) -> str:
         """Why the file of a fault rule can never be there; "" when it may. Blocks and nodes may
         come later.
         """
-        if access in ("uevent", "unplug") or file in (".", "/"):
+        if rule.op in ("uevent", "unplug") or rule.pattern in (_MEMORY, "/"):
             return ""
-        *folders, name = (
-            (file if file.startswith("/") else f"{_MEMORY}/{file}").rstrip("/").split("/")
-        )
+        *folders, name = rule.pattern.split("/")
         whole = "/".join(folders)
         hidden = any(known.rule.startswith(("hide ", "vanish ")) for known in self.fault_rules())
         if hidden or set(name) & _WILD or re.fullmatch(r"(memory|node)[0-9]+", name):

@@ -10,6 +10,7 @@ path.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config.fault_rules import FaultRuleSpec
 from ..machine import PageInfo, Path
 
 class Engine:
@@ -238,9 +239,13 @@ class Engine:
 
     # What happened.
 
-    def take_events(self) -> list[tuple[int, int, str, str, str, int, tuple[str, ...], int]]:
+    def take_events(
+        self,
+    ) -> list[tuple[int, int, str, str, str, int, tuple[str, ...], tuple[str, int], int]]:
         """Return the events since the last call as (seq, time_us, kind, path, data, errno, payload,
-        thread), oldest first.
+        verdict, thread), oldest first.
+
+        verdict: of a uevent, what fault rules have for it, and for how many microseconds.
 
         thread: threading.get_ident() of the thread in whose call it happened; 0 for a call that is
         not from Python.
@@ -294,11 +299,11 @@ class Engine:
     def fault_points() -> list[str]:
         """Return the names of all points that can fail."""
 
-    def fault_rule_add(self, rule: str, /) -> int:
+    def rule_add(self, rule: FaultRuleSpec, /) -> int:
         """Let accesses to files fail or take long, files be missing, or uevents go astray; return
         the rule's number.
 
-        :raises OSError: EINVAL when it is no rule, and nothing is changed.
+        :raises OSError: EINVAL when a number is out of range, and nothing is changed.
         """
 
     def fault_rule_clear(self, number: int = 0, /) -> None:
@@ -310,15 +315,6 @@ class Engine:
     def rules_text(self) -> str:
         """Return all rules, oldest first: per line number, matched, fired, waiting, text, with tabs
         between.
-        """
-
-    def uevent_fault(self, action: str, devpath: str, /) -> tuple[str, int]:
-        """Return what the rules have for a uevent that is about to be sent, and for how many
-        microseconds.
-
-        It counts as a pass: ask once for each.
-
-        :returns: "" for nothing, "drop", "duplicate", "reorder" or "delay".
         """
 
     def unplug_fault(self, device: str, /) -> tuple[str, int]:

@@ -179,6 +179,41 @@ static int to_path(PyObject *value, void *out)
     return Py_CLEANUP_SUPPORTED;
 }
 
+/* The number of a name, for "O&" of enumerations. -1: an exception is set. */
+static int name_index(const char *name, const char *const *names, int nr)
+{
+    for (int i = 0; i < nr; i++)
+        if (strcmp(names[i], name) == 0)
+            return i;
+    PyErr_Format(PyExc_ValueError, "a fault rule knows no `%s`", name);
+    return -1;
+}
+
+/* A converter: config.fault_rules.FaultRuleSpec. Its strings live as long as the tuple does. */
+static int to_fault_rule(PyObject *value, void *out)
+{
+    struct fault_rule *rule = out;
+    const char *op, *effect;
+    int err, hang;
+
+    if (!PyTuple_Check(value))
+        return PyErr_Format(PyExc_TypeError, "a FaultRuleSpec is needed") != NULL;
+    *rule = (struct fault_rule){.op = RULE_OPEN};
+    if (!PyArg_ParseTuple(value, "ssssziiO&O&O&O&:FaultRuleSpec", &op, &effect, &rule->text,
+                          &rule->pattern, &rule->action, &err, &hang, to_u64, &rule->wait_us,
+                          to_u64, &rule->nth, to_u64, &rule->times, to_u32, &rule->chance))
+        return 0;
+    int op_index = name_index(op, rule_op_names, NR_RULE_OPS);
+    int effect_index = name_index(effect, rule_effect_names, NR_RULE_EFFECTS);
+    if (op_index < 0 || effect_index < 0)
+        return 0;
+    rule->op = (enum rule_op)op_index;
+    rule->effect = (enum rule_effect)effect_index;
+    rule->err = -err;
+    rule->hang = hang != 0;
+    return 1;
+}
+
 /* ---- life and death ---- */
 
 static int engine_init(PyObject *op, PyObject *args, PyObject *kwargs)
@@ -316,10 +351,11 @@ static PyObject *events_object(struct event *events, size_t nr)
         const struct event *e = &events[i];
         if (list != NULL)
             list_put(&list, i,
-                     Py_BuildValue("(KKsNNiNK)", BIG(e->seq), BIG(e->time_us), kinds[e->kind],
+                     Py_BuildValue("(KKsNNiN(sK)K)", BIG(e->seq), BIG(e->time_us), kinds[e->kind],
                                    text_object(e->path, strlen(e->path)),
                                    text_object(e->data, strlen(e->data)), -e->err,
-                                   payload_object(e->payload), BIG(e->caller)));
+                                   payload_object(e->payload), rule_effect_names[e->verdict.effect],
+                                   BIG(e->verdict.delay_us), BIG(e->caller)));
         event_free(&events[i]);
     }
     free(events);
@@ -483,21 +519,17 @@ METHOD(fault_set, const char *point; int err; uint64_t nth = 1;
 METHOD(fault_hits, const char *name, ARGS("s:fault_hits", &name), NULL,
        (int64_t)fault_hits(M, name), INTEGER)
 METHOD(fault_clear, , ":fault_clear", NULL, (fault_clear(M), 0), NONE)
-METHOD(fault_rule_add, const char *text, ARGS("s:fault_rule_add", &text), NULL,
-       rule_add(M, T, text), INTEGER)
+METHOD(rule_add, struct fault_rule rule, ARGS("O&:rule_add", to_fault_rule, &rule), NULL,
+       rule_add(M, T, &rule), INTEGER)
 METHOD(fault_rule_clear, uint64_t n = 0, ARGS("|O&:fault_rule_clear", to_u64, &n), NULL,
        rule_clear(M, T, n), NONE)
 METHOD(rules_text, char *text = NULL; size_t size = 0, ":rules_text", NULL,
                                       (text = rules_text(M, &size), 0),
                                       long_text_object(text, size))
-METHOD(uevent_fault, const char *action; const char *devpath; const char *effect = NULL;
-       uint64_t delay_us, ARGS("ss:uevent_fault", &action, &devpath), NULL,
-       (effect = uevent_fault(M, action, devpath, &delay_us), 0),
-       Py_BuildValue("(sK)", effect, BIG(delay_us)))
-METHOD(unplug_fault, const char *device; const char *effect = NULL;
-       uint64_t delay_us, ARGS("s:unplug_fault", &device), NULL,
-       (effect = unplug_fault(M, device, &delay_us), 0),
-       Py_BuildValue("(sK)", effect, BIG(delay_us)))
+METHOD(unplug_fault, const char *device;
+       struct fault_verdict verdict, ARGS("s:unplug_fault", &device), NULL,
+       (verdict = unplug_fault(M, device), 0),
+       Py_BuildValue("(sK)", rule_effect_names[verdict.effect], BIG(verdict.delay_us)))
 METHOD(await_stores, long long handle;
        uint64_t interrupted = 0, ARGS("L|O&:await_stores", &handle, to_u64, &interrupted), NULL,
        file_await_stores(M, ask(T, interrupted), handle), NONE)
@@ -615,11 +647,10 @@ static PyMethodDef engine_methods[] = {
     ANY(fault_hits, "point", "Return how often a point was passed."),
     ENTRY(fault_points, METH_NOARGS | METH_STATIC, "",
           "Return the names of all points that can fail."),
-    ANY(fault_rule_add, "rule",
+    ANY(rule_add, "rule",
         "Let accesses to files fail or take long, or uevents go astray; return its number."),
     ANY(fault_rule_clear, "number=0", "Forget a fault rule, or all, and end the waits by it."),
     NIL(rules_text, "Return all fault rules: per line number, matched, fired, waiting, text."),
-    ANY(uevent_fault, "action, devpath", "Say what is to happen to a uevent on its way."),
     ANY(unplug_fault, "device", "Say how the guest is to answer a request to eject a DIMM."),
     ANY(await_stores, "handle, interrupted=0",
         "Wait until nobody else stores to a file that is open for writing only."),

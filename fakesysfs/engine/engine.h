@@ -204,7 +204,26 @@ int page_pin(struct machine *m, struct task *task, uint64_t pfn, int delta);
 int page_free_at(struct machine *m, struct task *task, uint64_t pfn);
 int page_describe(struct machine *m, struct task *task, uint64_t pfn, struct page_info *info);
 
-/* record.c: what happened */
+/* What a fault rule does to a uevent, or to a request to unplug, which may also be delayed. */
+enum rule_effect {
+    EFFECT_NONE,
+    EFFECT_DROP,
+    EFFECT_DUPLICATE,
+    EFFECT_REORDER,
+    EFFECT_DELAY,
+    EFFECT_EARLY,
+    EFFECT_NEVER,
+    EFFECT_REFUSE,
+    EFFECT_STAY,
+    EFFECT_TWICE,
+    NR_RULE_EFFECTS
+};
+struct fault_verdict {
+    enum rule_effect effect;
+    uint64_t delay_us;
+};
+
+/* events.c, uevent.c: what happened */
 enum event_kind {
     EVENT_UEVENT,
     EVENT_STORE,
@@ -223,11 +242,13 @@ struct event {
     char *data;    /* from malloc() */
     char *payload; /* uevent: strings behind one another, each with its NUL, an empty one ends it;
                       else NULL */
+    struct fault_verdict verdict; /* what is to happen to a uevent on its way to the listeners */
 };
 /* All events not yet taken, oldest first, in an array from malloc(); event_free() each, free() the
  * array. */
 size_t events_take(struct machine *m, struct event **events);
 void event_free(struct event *event);
+/* klog.c, trace.c */
 /* Lines of the kernel log from number `from` on (the first is 0): "time_us\ttext\n" each, in memory
  * from malloc(). */
 char *klog_text(struct machine *m, uint64_t from, size_t *size);
@@ -254,23 +275,44 @@ void fault_clear(struct machine *m);
 size_t fault_points(const char *const **names); /* all names, static */
 uint64_t fault_hits(struct machine *m, const char *point);
 
-/* rules.c: faults on purpose for any access to any file, and for uevents. What a rule says stands
- * there. */
-int64_t rule_add(struct machine *m, struct task *task,
-                 const char *text); /* its number; -EINVAL: nothing changed */
-int rule_clear(struct machine *m, struct task *task,
-               uint64_t number); /* and end its waits; 0: all rules */
+/* rules.c: faults on purpose for any access to any file, for uevents, and for requests to unplug */
+enum rule_op {
+    RULE_OPEN,
+    RULE_READ,
+    RULE_WRITE,
+    RULE_LIST,
+    RULE_HIDE,   /* there is no such file */
+    RULE_VANISH, /* its directory still names it, but it is gone when somebody looks */
+    RULE_UEVENT,
+    RULE_UNPLUG,
+    NR_RULE_OPS
+};
+extern const char *const rule_op_names[NR_RULE_OPS];
+extern const char *const rule_effect_names[NR_RULE_EFFECTS];
+#define RULE_ALWAYS UINT64_MAX
+#define RULE_CERTAIN 1000000000u
+struct fault_rule {
+    enum rule_op op;
+    enum rule_effect effect; /* of RULE_UEVENT and RULE_UNPLUG */
+    const char *text;        /* as it was asked for: its name in lists, events and reasons */
+    const char *pattern;     /* of absolute paths; of RULE_UNPLUG: of names the host has given */
+    const char *action;      /* of RULE_UEVENT; NULL: any */
+    int err;                 /* negative errno; 0: none */
+    bool hang;               /* wait until the rule is cleared */
+    uint64_t wait_us;
+    uint64_t nth, times; /* fires from the nth pass on, so many times or RULE_ALWAYS */
+    uint32_t chance;     /* of RULE_CERTAIN, on each of these passes */
+};
+/* Returns its number, 1 for the first. The strings are copied. */
+int64_t rule_add(struct machine *m, struct task *task, const struct fault_rule *asked);
+/* Forget a rule, and end its waits; 0: all rules. */
+int rule_clear(struct machine *m, struct task *task, uint64_t number);
 /* Oldest first, "number\tmatched\tfired\twaiting\ttext\n" each: the passes it has seen, those on
  * which something happened, the accesses it holds up now. From malloc(). */
 char *rules_text(struct machine *m, size_t *size);
 void rules_end(struct machine *m); /* what waits by a rule fails with ENODEV, now and from now on */
-/* What is to happen to a uevent about to be delivered: "" (nothing), "drop", "duplicate",
- * "reorder", "delay". */
-const char *uevent_fault(struct machine *m, const char *action, const char *devpath,
-                         uint64_t *delay_us);
-/* How the guest is to answer a request to eject a DIMM: "" (as it likes), "never", "refuse",
- * "stay", "twice", "delay". */
-const char *unplug_fault(struct machine *m, const char *device, uint64_t *delay_us);
+/* How the guest is to answer a request to give a device back. It counts as a pass. */
+struct fault_verdict unplug_fault(struct machine *m, const char *device);
 
 /* fuse_ops.c: file operations with the signatures of libfuse 2, for the one machine of this process
  * that is mounted. */

@@ -3,7 +3,7 @@
  *
  * Owns: the order in which the parts are made: constants, nodes, address space, boot memory,
  * policies, load, tree. Does not own: any of the parts. Threading: creation and destruction are the
- * caller's alone; see record.c for locks.
+ * caller's alone; see lock.c for locks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -163,13 +163,9 @@ static void register_tree(struct machine *m)
 struct machine *machine_create(const struct machine_config *config, struct task *task)
 {
     struct machine *m = xcalloc(1, sizeof *m);
-    pthread_condattr_t attr;
     int err;
 
-    pthread_mutex_init(&m->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_cond_init(&m->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    lock_init(m);
     machine_lock(m, task);
     if ((err = set_constants(m, config)) != 0 || (err = set_nodes(m, config)) != 0 ||
         (err = boot_check_blocks(m, config)) != 0)
@@ -218,14 +214,15 @@ void machine_destroy(struct machine *m)
     standby_destroy(m);
     fault_destroy(m);
     rules_destroy(m);
-    record_destroy(m);
+    events_destroy(m);
+    klog_destroy(m);
+    trace_destroy(m);
     for (unsigned nid = 0; nid < MAX_NODES; nid++)
         free(m->nodes[nid].cpus);
     free(m->hotplug_nids);
     free(m->groups);
     free(m->dimms);
     vmem_destroy_all(m);
-    pthread_cond_destroy(&m->changed);
-    pthread_mutex_destroy(&m->mutex);
+    lock_destroy(m);
     free(m);
 }

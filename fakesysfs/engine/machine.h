@@ -31,8 +31,8 @@
 #include "mm/mm.h"
 #include "sysfs/sysfs.h"
 
-struct rule; /* rules.c: faults on purpose */
-struct veil;
+struct rule; /* base/rules.h: faults on purpose */
+struct late_device;
 struct static_dir; /* sysfs_tree.c: the fixed directories: /, /sys, /sys/devices ... */
 struct open_file;  /* sysfs.c: handles */
 struct node_attrs; /* sysfs_tree.h: what chmod, chown, utimensat have set */
@@ -55,7 +55,7 @@ struct machine {
     unsigned max_phys_bits, iomem_bits;
     bool not_x86;
 
-    /* record.c, fault.c, rules.c */
+    /* events.c, klog.c, trace.c, fault.c, rules.c */
     uint64_t clock_us, event_seq;
     struct event *events;
     size_t nr_events, cap_events;
@@ -69,11 +69,11 @@ struct machine {
     bool trace_on, tainted;
     struct fault *faults;
     size_t nr_faults;
-    struct rule *rules; /* by number */
-    struct veil *veils;
-    size_t nr_rules, nr_veils;
+    struct rule *rules;               /* by number */
+    struct late_device *late_devices; /* whose add event is told before their files are there */
+    size_t nr_rules, nr_late_devices;
     size_t awaiting_stores; /* calls of file_await_stores() */
-    size_t nr_hiding; /* rules that hide something, and veils: 0 for a walk that need not ask */
+    size_t nr_hiding; /* rules that hide something, and late devices: 0: a walk need not ask */
     uint64_t rule_number;
     atomic_bool ending;
 
@@ -170,11 +170,6 @@ static inline bool has(const struct machine *m, enum feature f)
 static inline bool configured(const struct machine *m, enum config c)
 {
     return m->config[c] != 0;
-}
-
-static inline int rules_at(struct machine *m, enum rule_op op, const char *path)
-{
-    return m->nr_rules == 0 ? 0 : rules_apply(m, op, path);
 }
 
 #include "mm/inline.h"

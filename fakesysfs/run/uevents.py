@@ -5,7 +5,7 @@ may ask the kernel to broadcast a uevent there (netlink NETLINK_KOBJECT_UEVENT, 
 kernel adds SEQNUM, and every listener of that namespace, udevd among them, receives it from
 `nl_pid` 0, as if a driver had sent it. The broadcast is over when sendto() returns. Owns, too, what
 fault rules do to uevents on their way. Does not own: which events there are and in what order (the
-engine, Machine.subscribe), what the rules say (the engine), and the network namespace (launch.py):
+engine, Machine.subscribe), what the rules say (the event has it), and the network namespace (launch.py):
 the socket must never be opened in the host's own, where the host's udevd listens.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..machine import Event, Machine
+    from ..machine import Event
 
 NETLINK_KOBJECT_UEVENT = 15
 NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence number, port
@@ -87,7 +87,7 @@ class UeventSender:
 class UeventFaults:
     """What fault rules do to uevents, between `Machine.subscribe` and whoever is to receive them.
 
-        machine.subscribe(UeventFaults(machine, UeventSender()))
+        machine.subscribe(UeventFaults(UeventSender()))
 
     `drop`: not received. `duplicate`: received twice. `delay`: received later, by another thread;
     the call that caused it does not wait, and later events are not held up. `reorder`: received
@@ -98,8 +98,7 @@ class UeventFaults:
         several threads at once.
     """
 
-    def __init__(self, machine: Machine, receive: Callable[[Event], object]) -> None:
-        self._machine = machine
+    def __init__(self, receive: Callable[[Event], object]) -> None:
         self._receive = receive
         self._lock = threading.Lock()
         self._held: Event | None = None  # waits for the next one
@@ -110,7 +109,7 @@ class UeventFaults:
         if event.kind != "uevent":
             self._receive(event)
             return
-        effect, delay_us = self._machine.uevent_fault(event.data, event.path)
+        effect, delay_us = event.verdict
         if effect == "delay":
             self._later(delay_us / 1e6, lambda: self._receive_late(event))
         elif effect == "reorder" and self._hold(event):

@@ -40,7 +40,9 @@ static void end(void)
 {
     fuse_ops_mount(NULL, 0, 0);
     sysfs_destroy(M);
-    record_destroy(M);
+    events_destroy(M);
+    klog_destroy(M);
+    trace_destroy(M);
     pthread_cond_destroy(&M->changed);
     pthread_mutex_destroy(&M->mutex);
     free(M);

@@ -67,7 +67,9 @@ static void fixture_destroy(struct fixture *f)
     text_free(&f->out);
     for (unsigned nid = 0; nid < f->m->possible_nodes; nid++)
         free(f->m->nodes[nid].cpus);
-    record_destroy(f->m);
+    events_destroy(f->m);
+    klog_destroy(f->m);
+    trace_destroy(f->m);
     sparse_destroy(f->m);
     free(f->m);
 }

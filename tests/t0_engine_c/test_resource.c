@@ -25,7 +25,9 @@ static void begin(void)
 static void end(void)
 {
     resource_destroy(M);
-    record_destroy(M);
+    events_destroy(M);
+    klog_destroy(M);
+    trace_destroy(M);
     free(M);
 }
 

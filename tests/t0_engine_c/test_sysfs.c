@@ -307,7 +307,9 @@ static void begin(void)
 static void end(void)
 {
     sysfs_destroy(M);
-    record_destroy(M);
+    events_destroy(M);
+    klog_destroy(M);
+    trace_destroy(M);
     pthread_cond_destroy(&M->changed);
     pthread_mutex_destroy(&M->mutex);
     free(M);

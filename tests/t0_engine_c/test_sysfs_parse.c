@@ -16,7 +16,9 @@ static void begin(void)
 
 static void end(void)
 {
-    record_destroy(M);
+    events_destroy(M);
+    klog_destroy(M);
+    trace_destroy(M);
     free(M);
 }
 

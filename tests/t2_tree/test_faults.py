@@ -1,7 +1,8 @@
 """Fault rules as Python and the options see them: on files, on uevents, while they wait, and when
 they are none.
 
-Which pass a rule fires on, and every word of the grammar, is shown by the C test of engine/rules.c.
+Which pass a rule fires on is shown by the C test of engine/base/rules.c, every word of the grammar
+by test_fault_rules.py.
 """
 
 from __future__ import annotations
@@ -263,7 +264,7 @@ def received_by(machine: Machine) -> list[str]:
         if event.kind == "uevent":
             got.append(f"{event.data} {os.path.basename(event.path)}")
 
-    machine.subscribe(UeventFaults(machine, receive))
+    machine.subscribe(UeventFaults(receive))
     return got
 
 

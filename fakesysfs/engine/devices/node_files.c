@@ -148,6 +148,7 @@ int64_t node_compact_store(struct machine *m, const struct sysfs_node *node, con
 {
     (void)m;
     (void)node;
+    (void)m;
     (void)buf;
     return (int64_t)count;
 }

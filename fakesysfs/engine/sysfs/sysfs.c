@@ -100,7 +100,7 @@ int64_t file_open(struct machine *m, struct task *task, const char *path, int fl
     machine_lock(m, task);
     int64_t ret = open_walk(m, path, flags, &w);
     if (ret == 0 && m->nr_rules != 0) {
-        ret = rules_apply(m, RULE_OPEN, w.path);
+        ret = file_fault(m, RULE_OPEN, w.path);
         if (ret == 0)
             ret = open_walk(m, path, flags, &w); /* what was there may have gone meanwhile */
     }
@@ -179,7 +179,7 @@ static int sysfs_show(struct machine *m, struct open_file *file, struct text *ou
 {
     const struct place *place = &file->place;
     const struct sysfs_attr *attr = place->node.attr;
-    int err = place_alive(m, place) ? rules_at(m, RULE_READ, file->path) : 0;
+    int err = place_alive(m, place) ? file_fault(m, RULE_READ, file->path) : 0;
 
     if (err != 0)
         return err;
@@ -312,7 +312,7 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
     char *buf = xcalloc(count + 1, 1);
     memcpy(buf, data, count);
     file->stores++;
-    int64_t ret = rules_at(m, RULE_WRITE, file->path);
+    int64_t ret = file_fault(m, RULE_WRITE, file->path);
     if (ret == 0 && !place_alive(m, &file->place))
         ret = fail(m, -ENODEV, "the device is gone");
     struct user_file *user = user_of(m, node);

@@ -324,7 +324,7 @@ static bool walk_hidden(struct machine *m, struct walk *w, const char *name, boo
         return false;
     w->path[end] = '/';
     memcpy(w->path + end + 1, name, len + 1);
-    bool hidden = rules_hidden(m, w->path, link, false);
+    bool hidden = file_hidden(m, w->path, link, false);
     w->path[end] = '\0';
     return hidden;
 }
@@ -525,7 +525,7 @@ static bool listing_hidden(const struct listing *list, const char *name, bool li
     char path[PATH_BYTES];
     int len = snprintf(path, sizeof path, "%s/%s", list->path, name);
 
-    return (size_t)len < sizeof path && rules_hidden(list->m, path, link, true);
+    return (size_t)len < sizeof path && file_hidden(list->m, path, link, true);
 }
 
 static void listing_add(void *ctx, const char *name, const struct sysfs_node *found)
@@ -623,7 +623,7 @@ int64_t file_readdir(struct machine *m, struct task *task, const char *path,
     if (ret == 0 && dir->type != SYSFS_DIR)
         ret = fail(m, -ENOTDIR, "not a directory");
     if (ret == 0)
-        ret = rules_at(m, RULE_LIST, w.path);
+        ret = file_fault(m, RULE_LIST, w.path);
     if (ret == 0) {
         struct listing list = {.m = m, .dir = dir, .path = w.path};
         listing_fill(&list);

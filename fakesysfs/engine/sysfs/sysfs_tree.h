@@ -67,4 +67,11 @@ struct node_attrs *attrs_make(struct machine *m, const struct place *place);
 void mtime_touch(struct machine *m, const struct place *place); /* now */
 void tree_destroy(struct machine *m);
 
+/* ---- file_faults.c ---- */
+/* A pass: 0, or the negative errno to return instead. May give the mutex up. */
+int file_fault(struct machine *m, enum rule_op op, const char *path);
+/* Is there to be nothing at `path`? listing: its directory is about to name it. Ask when nr_hiding
+ * != 0. */
+bool file_hidden(struct machine *m, const char *path, bool link, bool listing);
+
 #endif
