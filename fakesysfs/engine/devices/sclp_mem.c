@@ -63,9 +63,8 @@ static int add_at_boot(struct machine *m, uint64_t first, uint64_t end)
         err = memory_add_locked(m, 0, id * m->block_bytes, m->block_bytes, -1,
                                 on_memory_possible(m));
     m->auto_online = auto_online;
-    for (size_t i = 0; i < m->nr_events; i++) /* nobody listened yet */
-        event_free(&m->events[i]);
-    m->nr_events = m->event_seq = 0;
+    events_drop(m); /* nobody listened yet */
+    m->event_seq = 0;
     return err == -ENOMEM
                ? fail(m, err, "there is too little memory to describe the memory on standby")
                : err;
