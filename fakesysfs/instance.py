@@ -65,6 +65,7 @@ class Parts:
         self._on_quit = on_quit
         self._making = threading.Lock()
         self._monitor: Monitor | None = None
+        self._host_events: list[tuple[str, dict[str, Any]]] = []  # name and data
         if config.dimms:
             self.monitor()
         self.sockets = {
@@ -76,6 +77,7 @@ class Parts:
         handlers["monitor"] = lambda line: self.monitor().carry_out(text(line))
         handlers["complete"] = lambda line: self.monitor().hmp.complete(text(line))
         handlers["map"] = self._map
+        handlers["qmp events"] = lambda start=0: self._host_events[start:]
         self.server: Server = Server(handlers)
 
     def monitor(self) -> Monitor:
@@ -87,7 +89,9 @@ class Parts:
                 from .qemu.board import DimmBoard
                 from .qemu.monitor import Monitor
 
-                self._monitor = Monitor(DimmBoard(self.machine), self._on_quit)
+                board = DimmBoard(self.machine)
+                board.subscribe(lambda event: self._host_events.append((event.name, event.data)))
+                self._monitor = Monitor(board, self._on_quit)
             return self._monitor
 
     def _map(self) -> dict[str, Any]:

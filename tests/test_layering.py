@@ -27,7 +27,7 @@ PACKAGE = ROOT / "fakesysfs"
 CC = os.environ.get("CC", "cc")
 
 EVERYTHING = frozenset({
-    "__main__", "cli", "pytest_plugin", "instance", "run", "qemu", "capture", "mount", "control",
+    "__main__", "cli", "pytest_plugin", "testing", "instance", "run", "qemu", "capture", "mount", "control",
     "control_server", "machine", "events", "binding",
     "config", "errors", "__init__",
 })  # fmt: skip
@@ -38,6 +38,7 @@ MAY_USE: Mapping[str, frozenset[str]] = {
     "__main__": EVERYTHING,
     "cli": EVERYTHING,
     "pytest_plugin": EVERYTHING,
+    "testing": EVERYTHING,
     "__init__": frozenset({"machine", "config", "errors"}),
     "instance": frozenset({"run", "qemu", "mount", "control", "control_server"}) | KERNEL_SIDE,
     "run": KERNEL_SIDE,
@@ -71,8 +72,8 @@ GUARDED = {
     "ctypes": {"mount", "run"},
     "fuse": {"mount"},
     "psutil": {"config"},
-    "pytest": {"pytest_plugin"},
-    "_pytest": {"pytest_plugin"},
+    "pytest": {"pytest_plugin", "testing"},
+    "_pytest": {"pytest_plugin", "testing"},
     "rich": {"cli"},
 }
 

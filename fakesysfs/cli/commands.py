@@ -12,7 +12,14 @@ from collections.abc import Sequence
 import click
 
 from ..errors import FakesysfsError
-from . import fault_commands, hardware_commands, look_commands, run_commands, setup_commands
+from . import (
+    fault_commands,
+    hardware_commands,
+    look_commands,
+    run_commands,
+    setup_commands,
+    waiting,
+)
 from .options import Group, complain
 
 
@@ -27,9 +34,9 @@ def main() -> None:
 for _command in (
     run_commands.demo, run_commands.mount, run_commands.umount, run_commands.run, run_commands.exec_,
     run_commands.stop, hardware_commands.monitor, look_commands.dmesg, look_commands.events,
-    look_commands.trace, hardware_commands.load, hardware_commands.page, fault_commands.fault,
-    look_commands.map_, setup_commands.capture, setup_commands.presets, setup_commands.doctor,
-    setup_commands.bench,
+    look_commands.trace, waiting.wait, waiting.expect, hardware_commands.load, hardware_commands.page,
+    fault_commands.fault, look_commands.map_, setup_commands.capture, setup_commands.presets,
+    setup_commands.doctor, setup_commands.bench,
 ):  # fmt: skip
     main.add_command(_command)
 
