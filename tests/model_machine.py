@@ -2,8 +2,9 @@
 migration.
 
 Slow and plain like that one. It follows the kernel as far as pages are concerned and is told the
-rest: the watermarks of each zone, the order of nodes, in which zone a block goes online. Owns no
-text and no errno.
+rest: the watermarks of each zone, the order of nodes, in which zone a block goes online. How much
+the kernel itself takes, and when, follows from no rule, so the model knows nothing of it: its nodes
+have no processors, so that nobody takes pages but who is told to. Owns no text and no errno.
 """
 
 from __future__ import annotations
@@ -55,8 +56,6 @@ class MachineModel(Model):
         self.nodes: dict[int, list[int]] = {}  # node -> itself and all others, by distance
         self.managed: dict[Zone, int] = defaultdict(int)  # pages that were ever handed out
         self.memmaps: dict[int, list[int]] = {}  # section number -> folios
-        self.accesses = 0  # to files, long ones counting for more
-        self.due: dict[Zone, int] = {}  # when the kernel starts to use a zone
         # first page and end; of a zone without memory (0, 0)
         self.spans: dict[Zone, tuple[int, int]] = {}
 
@@ -211,7 +210,6 @@ class MachineModel(Model):
 
     def online(self, start: int, end: int, zone: Zone) -> None:
         """Memory goes online in a zone."""
-        empty = zone not in self.zones.values()
         low, high = self.spans.get(zone, (0, 0))
         self.spans[zone] = (min(low, start), max(high, end)) if high else (start, end)
         blocks = range(start >> self.pageblock, end >> self.pageblock)
@@ -220,23 +218,6 @@ class MachineModel(Model):
         self.isolated |= {*blocks} if "online_isolated" in self.features else set()
         self.give(start, end, "fresh_at_tail" in self.features)
         self.end_isolation(start, end)
-        higher = {(zone[0], name) for name in ZONES[ZONES.index(zone[1]) + 1 :]} - {
-            (zone[0], "Movable")
-        }
-        if empty and zone[1] != "Movable" and not higher & {*self.zones.values()}:
-            self.due[zone] = self.accesses + 8
-
-    def use_new_zones(self) -> None:
-        """The kernel's first pages in a kernel zone: taken when some files were read or written."""
-        for zone in sorted(self.due, key=lambda zone: (zone[0], ZONES.index(zone[1]))):
-            if self.accesses < self.due[zone]:
-                continue
-            del self.due[zone]
-            if zone not in self.zones.values():
-                continue
-            for kind in ["slab"] * 22 + ["pagetables"] * 6 + ["kernel"] * 4:
-                if self.take(zone, 0, kind, unmixed=True) is None:
-                    break
 
     def offline(self, start: int, end: int) -> None:
         """An isolated range that holds nothing that matters goes offline."""
@@ -317,13 +298,7 @@ class MachineModel(Model):
 
     def go_offline(self, start: int, end: int, looks: int) -> bool:
         """Offline a range; a signal arrives at the look after `looks`. False: it stays online."""
-        self.use_new_zones()
-        if not self.isolate_range(start, end):
-            return False
-        went = self._empty(start, end, looks)
-        for zone, due in self.due.items():
-            self.due[zone] = min(due, self.accesses + 1)  # slabs were shrunk
-        return went
+        return self.isolate_range(start, end) and self._empty(start, end, looks)
 
     def _empty(self, start: int, end: int, looks: int) -> bool:
         for _ in range(looks):

@@ -53,8 +53,10 @@ MIB = 1 << 20
 
 @functools.cache
 def real(**options: Any) -> dict[str, Any]:
-    """A machine with the sizes of a real one, and nothing in use."""
-    return MachineConfig.from_options(**options).spec() | {"workload": [("kernel", 0, -1)]}
+    """A machine with the sizes of a real one, and nothing in use, by nobody: it has no processors."""
+    spec = MachineConfig.from_options(**options).spec()
+    nodes = [(nid, []) for nid, _ in spec["nodes"]]
+    return spec | {"workload": [("kernel", 0, -1)], "nodes": nodes}
 
 
 def toy(kernel: str, nodes: int = 1, **more: Any) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def toy(kernel: str, nodes: int = 1, **more: Any) -> dict[str, Any]:
         "struct_page_bytes": 4096, "zones": ["Normal", "Movable"], "zone_limits": {}, "firmware_memmap": [],
         "resources": [(0, nodes * end - 1, "System RAM", 3, 0)], "reserved": [(0, 4 << 16, "kernel")],
         "memory": [(nid * end, (nid + 1) * end, nid) for nid in range(nodes)],
-        "nodes": [(nid, [nid]) for nid in range(nodes)], "possible_nodes": nodes,
+        "nodes": [(nid, []) for nid in range(nodes)], "possible_nodes": nodes,
         "distances": [[10 if a == b else 20 for b in range(nodes)] for a in range(nodes)],
         "hotplug_nids": [(0, 1 << 40, nodes - 1)],
     }  # fmt: skip
@@ -91,9 +93,7 @@ class Signal:
 
 
 def by_distance(nid: int, row: list[int], first_choices: list[int]) -> list[int]:
-    """All nodes, of which each has memory and processors, in the order in which one of them asks
-    them for memory.
-    """
+    """All nodes, of which each has memory, in the order in which one of them asks them for memory."""
     order = [nid]
     while rest := [n for n in range(len(row)) if n not in order]:
         order.append(min(rest, key=lambda n: (row[n] + (n < nid), first_choices[n], n)))
@@ -171,14 +171,12 @@ class Twins:
             text = self.engine.read(handle, MIB, 0).decode()
         finally:
             self.engine.release(handle)
-        self.model.accesses += 1 + len(text) // 1024
         return text
 
     def store(self, path: str, text: str, looks: int = 1000) -> int:
         """Write to a file of memory/; 0 or the errno."""
         handle = self.engine.open(f"{MEMORY}/{path}", os.O_WRONLY)
         self.signal.looks = looks
-        self.model.accesses += 1
         try:
             self.engine.write(handle, text.encode(), self.signal.address)
         except OSError as error:
