@@ -55,7 +55,7 @@ MIB = 1 << 20
 def real(**options: Any) -> dict[str, Any]:
     """A machine with the sizes of a real one, and nothing in use, by nobody: it has no processors."""
     spec = MachineConfig.from_options(**options).spec()
-    nodes = [(nid, []) for nid, _ in spec["nodes"]]
+    nodes: list[tuple[int, list[int]]] = [(nid, []) for nid, _ in spec["nodes"]]
     return spec | {"workload": [("kernel", 0, -1)], "nodes": nodes}
 
 

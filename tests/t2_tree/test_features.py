@@ -972,7 +972,7 @@ case("s390_small_sections", "8000000\n", "10000000\n", arch="s390x", memory="1G"
       memory="2G,maxmem=4G")  # fmt: skip
 def _(machine: Machine) -> object:
     """Whether memory on standby is there at boot, and after it was configured."""
-    seen = [machine.blocks()[-1].id == 15]
+    seen: list[object] = [machine.blocks()[-1].id == 15]
     seen.append(store(machine, "/sys/firmware/memory/memory15/config", "1"))
     return [*seen, machine.blocks()[-1].id == 15]
 

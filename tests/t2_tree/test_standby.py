@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ BLOCK = 256 << 20
 FIRST, LAST = 16, 31  # on standby
 
 
-def make(**options: str) -> Machine:
+def make(**options: Any) -> Machine:
     return Machine(MachineConfig.from_options(machine="s390x-guest", kernel="6.18", **options))
 
 
@@ -140,7 +141,7 @@ def test_too_little_memory_to_describe_a_block(machine: Machine) -> None:
     ("options", "there"),
     [({"kernel": "6.12"}, False), ({"memory": "4G"}, False), ({"memory": "4G,maxmem=5G"}, True)],
 )
-def test_where_there_is_a_directory(options: dict[str, str], there: bool) -> None:
+def test_where_there_is_a_directory(options: dict[str, Any], there: bool) -> None:
     config = MachineConfig.from_options(arch="s390x", **{"kernel": "7.2", **options})
     with Machine(config) as machine:
         if there:
