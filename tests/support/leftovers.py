@@ -103,6 +103,7 @@ class Scene:
 
 def strays(directory: Path = ROOT) -> set[str]:
     """Files in a repository that are neither in git nor ignored; none where there is no git."""
-    command = ["git", "-C", str(directory), "ls-files", "-z", "--others", "--exclude-standard"]
+    git = ["git", "-c", "safe.directory=*", "-C", str(directory)]
+    command = [*git, "ls-files", "-z", "--others", "--exclude-standard"]
     listing = subprocess.run(command, capture_output=True, check=False, timeout=60)
     return {*listing.stdout.decode(errors="replace").split("\0")} - {""}
