@@ -90,6 +90,7 @@ class Delivery(Generic[Item]):
         self._changing = threading.Lock()  # of the subscribers
         self._turn = threading.RLock()  # held while subscribers run
         self._delivering = False
+        self._process = os.getpid()
 
     def subscribe(self, subscriber: Callable[[Item], object]) -> Callable[[], None]:
         """Call `subscriber` with every event from now on.
@@ -127,8 +128,11 @@ class Delivery(Generic[Item]):
 
         :param wait: return only when the caller's events are delivered, perhaps by another thread.
             Without it, a thread that is delivering may be left to go on. Called by a subscriber it
-            returns at once: the loop that called the subscriber goes on with the events.
+            returns at once: the loop that called the subscriber goes on with the events. In a
+            process that fork() made it does nothing: a thread of the other one may have the turn.
         """
+        if os.getpid() != self._process:
+            return
         while self._turn.acquire(blocking=wait):
             try:
                 if self._delivering:
