@@ -104,6 +104,7 @@ static const struct field node_row[] = {
     END};
 static const struct field load_row[] = {TEXT(boot_load, kind), U64(boot_load, bytes),
                                         NID(boot_load, -1), END};
+static const struct field use_row[] = {TEXT(boot_use, kind), U64(boot_use, amount), END};
 static const struct field block_row[] = {U64(boot_block, id),          TEXT(boot_block, state),
                                          TEXT(boot_block, zone),       NID(boot_block, -1),
                                          INT(boot_block, phys_device), INT(boot_block, removable),
@@ -159,6 +160,8 @@ static const struct field spec_fields[] = {
     TABLE("hotplug_nids", hotplug_nids, memory_row),
     TABLE("standby", standby, memory_row),
     TABLE("workload", load, load_row),
+    TABLE("first_use", first_use, use_row),
+    TABLE("idle", idle, use_row),
     TABLE("blocks", blocks, block_row),
     TABLE("zone_spans", zone_spans, span_row),
     RANGE(possible_nodes, 1, 64),
@@ -176,6 +179,9 @@ static const struct field spec_fields[] = {
     RANGE(struct_page_bytes, 1, 4096),
     RANGE(auto_movable_ratio, 0, UINT32_MAX),
     RANGE(aged, 0, UINT32_MAX),
+    RANGE(percpu_kb, 0, UINT32_MAX),
+    RANGE(vmalloc_kb, 0, UINT32_MAX),
+    RANGE(direct_map_4k_kb, 0, UINT32_MAX),
     RANGE(acpi_slots, 0, 256),
     RANGE(increment_bytes, 0, UINT64_C(1) << 46),
     RANGE(not_x86, 0, 1),

@@ -44,6 +44,7 @@ CONFIG_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({
     "IOMMU_SUPPORT": 1,
     "HYPERVISOR": 1,
     "STEP_DELAY_US": 0,
+    "KERNEL_USE_AFTER": 0,
     "NR_CPUS": CPUS_LIMIT,
 })  # fmt: skip
 
@@ -51,7 +52,15 @@ CONFIG_DEFAULTS: Final[Mapping[str, int]] = MappingProxyType({
 _NUMBERS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
     "STEP_DELAY_US": (0, 10_000_000),
     "NR_CPUS": (1, CPUS_LIMIT),
+    "KERNEL_USE_AFTER": (1, 1_000_000),
 })  # fmt: skip
+
+#: Words that stand for a number.
+_WORDS: Final[Mapping[tuple[str, str], int]] = MappingProxyType(
+    {
+        ("KERNEL_USE_AFTER", "never"): 0,
+    }
+)
 
 
 def parse_kernel_config(options: OptionSources, arch: Mapping[str, Any]) -> dict[str, int]:
@@ -89,6 +98,8 @@ def parse_kernel_config(options: OptionSources, arch: Mapping[str, Any]) -> dict
 
 def _config_value(name: str, value: object, where: str) -> int:
     text = ("y" if value else "n") if isinstance(value, bool) else str(value).strip()
+    if (name, text) in _WORDS:
+        return _WORDS[name, text]
     if name in _NUMBERS:
         return parse_integer(text, f"{where}: {name}", *_NUMBERS[name])
     if text in ("y", "m", "1"):

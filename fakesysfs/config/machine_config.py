@@ -27,6 +27,7 @@ from .block_list import BlockList, ZoneSpan
 from .kernel_command_line import CommandLine, parse_command_line
 from .kernel_config import parse_kernel_config
 from .limits import AGED_LIMIT
+from .measured import measured_numbers
 from .memory_and_nodes import Dimm, Node, parse_dimms, parse_distances, parse_memory, parse_nodes
 from .option_sources import OptionSources
 from .option_text import parse_integer
@@ -240,7 +241,7 @@ class MachineConfig:
             "workload": [(u.kind, u.bytes, u.nid) for u in self.workload],
             "aged": self.aged,
             "swap": self.swap,
-        }
+        } | measured_numbers()
 
     @property
     def online_nodes(self) -> tuple[Node, ...]:

@@ -54,6 +54,10 @@ struct boot_node {
     unsigned nr_cpus;
 };
 
+struct boot_use { /* what is held of one kind of page: pages, or KiB */
+    const char *kind;
+    uint64_t amount;
+};
 struct boot_load { /* who uses memory after boot */
     const char *kind;
     uint64_t bytes;
@@ -112,6 +116,11 @@ struct machine_config {
     size_t nr_blocks;
     const struct boot_span *zone_spans;
     size_t nr_zone_spans;
+    const struct boot_use *first_use; /* pages the kernel takes first of a zone that was empty */
+    const struct boot_use *idle;      /* KiB that are held after boot where no load is given */
+    size_t nr_first_use, nr_idle;
+    uint64_t percpu_kb, vmalloc_kb,
+        direct_map_4k_kb; /* each CPU's; beside kernel stacks; beside the edges of RAM */
     unsigned aged;
     uint64_t swap_bytes;
     uint64_t increment_bytes; /* of storage, which phys_device counts; 0: it counts nothing */

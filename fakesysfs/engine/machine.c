@@ -33,6 +33,8 @@ static int set_constants(struct machine *m, const struct machine_config *config)
     m->max_phys_bits = config->max_phys_bits;
     m->iomem_bits = config->iomem_bits;
     m->swap_bytes = config->swap_bytes;
+    m->percpu_kb = config->percpu_kb;
+    m->vmalloc_kb = config->vmalloc_kb;
     m->mem_limit = config->mem_limit;
     m->increment_bytes = config->increment_bytes;
     m->nr_acpi_slots = config->acpi_slots;
@@ -140,7 +142,8 @@ static void set_direct_map(struct machine *m, const struct machine_config *confi
                 section_of(m, pfn)->state |= SECTION_GIANT;
         }
     }
-    crooked += 12ull << 20; /* kernel text, and what has permissions of its own */
+    crooked += config->direct_map_4k_kb
+               << 10; /* kernel text, and what has permissions of its own */
     crooked = crooked < bytes ? crooked : bytes;
     m->direct_map_4k = crooked >> 10;
     m->direct_map_2m = (bytes - crooked) >> 10;

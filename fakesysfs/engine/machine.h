@@ -112,6 +112,11 @@ struct machine {
     enum zone_type policy_zone; /* the highest kernel zone that ever had memory */
     uint64_t nr_accesses;       /* calls of show() and store(); a long text counts for several, see
                                    boot_load.c */
+    struct first_use {          /* what the kernel takes first of a zone that was empty */
+        unsigned kind;
+        uint64_t nr_pages;
+    } first_use[NR_KINDS];
+    size_t nr_first_use;
     struct node nodes[MAX_NODES];
     struct zone *zones[MAX_NODES * NR_ZONES]; /* by index */
     unsigned possible_nodes;
@@ -124,6 +129,7 @@ struct machine {
     bool movable_node;
 
     /* load, memory failure, huge pages, devices */
+    uint64_t percpu_kb, vmalloc_kb; /* each CPU's; beside kernel stacks */
     uint64_t swap_bytes, pgmigrate_success, pgmigrate_fail, pgfree, thp_migrated;
     uint64_t hugetlb_total, hugetlb_free;
     uint64_t poisoned_pages;

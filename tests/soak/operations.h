@@ -146,6 +146,7 @@ static void driver_tweak(struct machine_config *config)
     config->online_policy = choose(tweak_source, 2) ? "auto-movable" : "contig-zones";
     config->memmap_on_memory = choose(tweak_source, 3);
     config->movable_node = choose(tweak_source, 2);
+    config->config[CONFIG_KERNEL_USE_AFTER] = 8 * (int64_t)choose(tweak_source, 2);
     switch (choose(tweak_source, 6)) {
     case 0:
         config->kernelcore = (uint64_t)(choose(tweak_source, 16) + 2) << 20;

@@ -195,6 +195,9 @@ static struct machine *machine_make(const struct shape *shape, const struct kern
     static const int cpus[] = {0};
     struct boot_node nodes[] = {{0, cpus, 1}, {1, NULL, 0}};
     struct boot_load no_load = {"kernel", 0, -1};
+    static const struct boot_use first_use[] = {{"slab", 7}, {"kernel", 3}};
+    static const struct boot_use idle[] = {
+        {"slab", 6200}, {"kernel", 7000}, {"file", 36000}, {"kernel_stack", 1600}, {"anon", 14000}};
     struct boot_range hotplug = {0, UINT64_MAX, (int)(shape->nr_nodes < 2 ? 0 : 1)};
     struct boot_resource resources[SHAPE_RANGES + 1];
     struct machine_config config = {
@@ -224,6 +227,10 @@ static struct machine *machine_make(const struct shape *shape, const struct kern
         .auto_movable_numa_aware = true,
         .load = &no_load,
         .nr_load = 1,
+        .first_use = first_use,
+        .nr_first_use = sizeof first_use / sizeof *first_use,
+        .idle = idle,
+        .nr_idle = sizeof idle / sizeof *idle,
     };
 
     memcpy(config.features, kernel->features, sizeof config.features);

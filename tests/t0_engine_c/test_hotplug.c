@@ -318,11 +318,16 @@ TEST(memmap_on_memory_by_force)
     machine_finish(m);
 }
 
+static void kernel_uses(struct machine_config *config)
+{
+    config->config[CONFIG_KERNEL_USE_AFTER] = 8;
+}
+
 /* The first block of a kernel zone goes offline again at once, but not when files were read in
  * between. */
 TEST(the_kernel_uses_a_new_kernel_zone)
 {
-    struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
+    struct machine *m = machine_make(&x86, KERNEL(6_1), kernel_uses);
 
     CHECK_EQ(store(m, "probe", "0x100000000"), 0);
     CHECK_EQ(block_store(m, 32, "online"), 0);
@@ -331,7 +336,16 @@ TEST(the_kernel_uses_a_new_kernel_zone)
     for (int i = 0; i < 4; i++)
         check_state(m, 32, "online", "Normal");
     CHECK_EQ(block_store(m, 32, "offline"), -EBUSY);
-    CHECK_EQ(zone_at(m, 0, ZONE_NORMAL)->kind_pages[KIND_SLAB], 22);
+    CHECK_EQ(zone_at(m, 0, ZONE_NORMAL)->kind_pages[KIND_SLAB], 7);
+    machine_finish(m);
+
+    /* Unless it is told to, the kernel takes nothing there, however many files are read. */
+    m = machine_make(&x86, KERNEL(6_1), NULL);
+    CHECK_EQ(store(m, "probe", "0x100000000"), 0);
+    CHECK_EQ(block_store(m, 32, "online"), 0);
+    for (int i = 0; i < 100; i++)
+        check_state(m, 32, "online", "Normal");
+    CHECK_EQ(block_store(m, 32, "offline"), 0);
     machine_finish(m);
 }
 
@@ -339,7 +353,7 @@ TEST(the_kernel_uses_a_new_kernel_zone)
  * lowest. */
 TEST(offlining_makes_the_kernel_use_a_new_zone)
 {
-    struct machine *m = machine_make(&x86, KERNEL(6_1), NULL);
+    struct machine *m = machine_make(&x86, KERNEL(6_1), kernel_uses);
     const uint64_t blocks[] = {32, 33, 34};
 
     for (unsigned i = 0; i < 3; i++)

@@ -574,6 +574,7 @@ def test_wrong_machine_files(tmp_path: Path, text: str, message: str) -> None:
         ({"config": "KSM"}, "'KSM' is not name=value; write KSM=y or KSM=n"),
         ({"config": "KSM=maybe"}, "KSM=maybe: this is y or n"),
         ({"config": "NR_CPUS=0"}, "NR_CPUS: 0 is out of range"),
+        ({"config": "KERNEL_USE_AFTER=0"}, "KERNEL_USE_AFTER: 0 is out of range"),
         (
             {"nodes": ["memory=512M"]},
             "--node: the nodes have 512M, the machine has 1G; make them equal",
@@ -664,12 +665,13 @@ def test_spec_has_the_keys_the_engine_reads() -> None:
     """The engine refuses a key it does not know, so one more or less here breaks every machine."""
     assert sorted(make().spec()) == [
         "acpi_slots", "aged", "auto_movable_numa_aware", "auto_movable_ratio", "block_bytes", "blocks", "config",
-        "distances", "features", "firmware_memmap", "hotplug_nids", "increment_bytes", "iomem_bits",
+        "direct_map_4k_kb", "distances", "features", "firmware_memmap", "first_use", "hotplug_nids", "idle",
+        "increment_bytes", "iomem_bits",
         "kernelcore", "kernelcore_percent", "max_order", "max_phys_bits", "mem_limit",
         "memhp_default_state", "memmap_on_memory", "memory", "movable_node", "movablecore",
         "movablecore_percent", "nodes", "not_x86",
-        "online_policy", "page_shift", "pageblock_order", "possible_nodes", "release", "reserved",
-        "resources", "section_shift", "seed", "standby", "struct_page_bytes", "swap", "workload",
+        "online_policy", "page_shift", "pageblock_order", "percpu_kb", "possible_nodes", "release", "reserved",
+        "resources", "section_shift", "seed", "standby", "struct_page_bytes", "swap", "vmalloc_kb", "workload",
         "zone_limits", "zone_spans", "zones",
     ]  # fmt: skip
 

@@ -171,8 +171,8 @@ enum feature {
         NR_FEATURES
 };
 
-/* Kernel configuration where it matters: (name, default). Booleans are 0 or 1; NR_CPUS is a number.
- */
+/* Kernel configuration where it matters: (name, default). Booleans are 0 or 1; NR_CPUS is a
+ * number. Not Kconfig, but set there as well: STEP_DELAY_US, KERNEL_USE_AFTER (0: never). */
 #define FAKESYSFS_CONFIGS(X)            \
     X(ARCH_MEMORY_PROBE, 1)             \
     X(MEMORY_FAILURE, 1)                \
@@ -198,6 +198,7 @@ enum feature {
     X(IOMMU_SUPPORT, 1)                 \
     X(HYPERVISOR, 1)                    \
     X(STEP_DELAY_US, 0)                 \
+    X(KERNEL_USE_AFTER, 0)              \
     X(NR_CPUS, 8192)
 
 enum config {

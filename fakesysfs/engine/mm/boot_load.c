@@ -11,35 +11,26 @@
 
 /* ---- the load of a booted machine ---- */
 
-/* A small idle Linux: what each kind takes, in KiB, on a machine large enough. */
-static const struct {
-    uint8_t kind;
-    uint32_t kib;
-} idle_load[] = {
-    {KIND_SLAB, 6200},       {KIND_SLAB_RECLAIMABLE, 9000},
-    {KIND_KERNEL, 7000},     {KIND_KERNEL_STACK, 1600},
-    {KIND_PAGETABLES, 1200}, {KIND_FILE, 36000},
-    {KIND_ANON, 14000},      {KIND_SHMEM, 1400},
-};
-enum { NR_IDLE = sizeof idle_load / sizeof *idle_load, BOOT_STEPS = 16 };
+enum { BOOT_STEPS = 16 };
 
 /* What is wanted of one kind, in pages. On a machine of a few MiB the load shrinks to an eighth of
  * it. */
-static uint64_t idle_pages(const struct machine *m, unsigned i, uint64_t free_pages)
+static uint64_t idle_pages(const struct machine *m, const struct machine_config *config, size_t i,
+                           uint64_t free_pages)
 {
     uint64_t page_kb = m->page_bytes / 1024, wanted_kb = 0;
 
-    for (unsigned k = 0; k < NR_IDLE; k++)
-        wanted_kb += idle_load[k].kib;
+    for (size_t k = 0; k < config->nr_idle; k++)
+        wanted_kb += config->idle[k].amount;
     uint64_t share = free_pages * page_kb / 8 < wanted_kb ? free_pages * page_kb * 128 / wanted_kb
                                                           : 1024;
-    return idle_load[i].kib * share / 1024 / page_kb;
+    return config->idle[i].amount * share / 1024 / page_kb;
 }
 
 /* While it boots a kernel reads and forgets: each step takes movable memory, and some of its own,
  * that is given back at the end, so that what stays is spread over the memory as on a machine that
  * has booted, not packed at its start. */
-static int load_idle(struct machine *m)
+static int load_idle(struct machine *m, const struct machine_config *config)
 {
     uint64_t pages = total_free(m), gap_limit = (128ull << 20) / m->page_bytes;
     struct taken passing = {0}, staying = {0};
@@ -55,10 +46,11 @@ static int load_idle(struct machine *m)
         (void)page_request_many(m, &file, gap * 3 / 4 + random_below(m, gap / 4 + 1), false,
                                 &passing);
         (void)page_request_many(m, &kernel, gap / 16, false, &passing);
-        unsigned first = (unsigned)random_below(m, NR_IDLE);
-        for (unsigned i = 0; i < NR_IDLE && err == 0; i++) {
-            const unsigned kind = idle_load[(first + i) % NR_IDLE].kind;
-            uint64_t total = idle_pages(m, (first + i) % NR_IDLE, pages);
+        size_t first = (size_t)random_below(m, config->nr_idle);
+        for (size_t i = 0; i < config->nr_idle && err == 0; i++) {
+            size_t at = (first + i) % config->nr_idle;
+            const unsigned kind = (unsigned)kind_by_name(config->idle[at].kind);
+            uint64_t total = idle_pages(m, config, at, pages);
             uint64_t part = (step + 1) * total / BOOT_STEPS - step * total / BOOT_STEPS;
             struct page_request r = {kind, kind_order(m, kind), page_kinds[kind].highest, nid, 0};
             err = page_request_many(m, &r, part, false, &staying);
@@ -87,7 +79,7 @@ static size_t wanted_load(struct machine *m, const struct machine_config *config
                           struct want **list)
 {
     uint64_t free_pages = total_free(m);
-    size_t nr = config->nr_load != 0 ? config->nr_load : NR_IDLE;
+    size_t nr = config->nr_load != 0 ? config->nr_load : config->nr_idle;
 
     *list = xcalloc(nr, sizeof **list);
     for (size_t i = 0; i < nr; i++)
@@ -96,8 +88,8 @@ static size_t wanted_load(struct machine *m, const struct machine_config *config
                                        (config->load[i].bytes + m->page_bytes - 1) / m->page_bytes,
                                        config->load[i].nid, 0};
         else
-            (*list)[i] = (struct want){page_kinds[idle_load[i].kind].name,
-                                       idle_pages(m, (unsigned)i, free_pages), -1, 0};
+            (*list)[i] = (struct want){config->idle[i].kind, idle_pages(m, config, i, free_pages),
+                                       -1, 0};
     return nr;
 }
 
@@ -173,14 +165,30 @@ static int load_aged(struct machine *m, const struct machine_config *config)
     return err;
 }
 
+static int check_kinds(struct machine *m, const struct boot_use *list, size_t nr)
+{
+    for (size_t i = 0; i < nr; i++)
+        if (kind_by_name(list[i].kind) < 0)
+            return fail(m, -EINVAL, "no kind of page is called %s", list[i].kind);
+    return 0;
+}
+
 int load_boot(struct machine *m, const struct machine_config *config)
 {
+    int err;
+
+    if ((err = check_kinds(m, config->first_use, config->nr_first_use)) != 0 ||
+        (err = check_kinds(m, config->idle, config->nr_idle)) != 0)
+        return err;
+    for (size_t i = 0; i < config->nr_first_use && i < NR_KINDS; i++)
+        m->first_use[m->nr_first_use++] = (struct first_use){
+            (unsigned)kind_by_name(config->first_use[i].kind), config->first_use[i].amount};
     if (total_managed(m) == 0)
         return 0;
     if (config->aged != 0)
         return load_aged(m, config);
     if (config->nr_load == 0)
-        return load_idle(m);
+        return config->nr_idle != 0 ? load_idle(m, config) : 0;
     for (size_t i = 0; i < config->nr_load; i++) {
         const struct boot_load *load = &config->load[i];
         int64_t got = load_take(m, load->kind, (load->bytes + m->page_bytes - 1) / m->page_bytes,
@@ -194,34 +202,30 @@ int load_boot(struct machine *m, const struct machine_config *config)
 /* ---- the kernel begins to use a zone ---- */
 
 /*
- * A kernel zone that has just got pages is where the kernel takes its next ones from, if it is the
- * highest one of a node with processors. It needs new ones when what it has is used up: after some
- * files were read, or when slabs were given back for a block that goes offline (slub's
- * MEM_GOING_OFFLINE). So the block that was first there can go offline again at once, and soon
- * after no more; measured.
+ * A kernel zone that has just got its first pages is where the kernel takes its next ones from, if
+ * it is the highest one of a node with processors. When that is depends on what else the kernel
+ * does, so a machine does so only if it is configured: KERNEL_USE_AFTER accesses to files later, or
+ * sooner when slabs were given back for a block that goes offline (slub's MEM_GOING_OFFLINE).
  */
-enum { ACCESSES_PER_SLAB = 8 };
-
 void load_expect_users(struct machine *m, struct zone *z)
 {
     z->users_due = 0;
+    if (!configured(m, CONFIG_KERNEL_USE_AFTER))
+        return;
     for (int higher = (int)z->type + 1; higher <= ZONE_NORMAL; higher++)
         if (zone_populated(&m->nodes[z->nid].zones[higher]))
             return;
     if (z->type <= ZONE_NORMAL && m->nodes[z->nid].nr_cpus != 0)
-        z->users_due = m->nr_accesses + ACCESSES_PER_SLAB;
+        z->users_due = m->nr_accesses + (uint64_t)m->config[CONFIG_KERNEL_USE_AFTER];
 }
 
 static void take_first_pages(struct machine *m, struct zone *z)
 {
-    static const struct {
-        uint8_t kind, nr;
-    } first_users[] = {{KIND_SLAB, 22}, {KIND_PAGETABLES, 6}, {KIND_KERNEL, 4}};
     uint64_t pfn;
 
-    for (unsigned i = 0; i < sizeof first_users / sizeof *first_users; i++)
-        for (unsigned n = 0; n < first_users[i].nr; n++)
-            if (!buddy_alloc(m, z, 0, MT_UNMOVABLE, first_users[i].kind, true, &pfn))
+    for (size_t i = 0; i < m->nr_first_use; i++)
+        for (uint64_t n = 0; n < m->first_use[i].nr_pages; n++)
+            if (!buddy_alloc(m, z, 0, MT_UNMOVABLE, m->first_use[i].kind, true, &pfn))
                 return;
 }
 

@@ -75,9 +75,9 @@ VALUE(kernel_stack, info->t.kind[KIND_KERNEL_STACK])
 VALUE(page_tables, info->t.kind[KIND_PAGETABLES])
 VALUE(commit_limit, (info->t.managed - info->hugetlb_pages) / 2 + m->swap_bytes / m->page_bytes)
 VALUE(committed, info->t.kind[KIND_ANON] + info->t.kind[KIND_SHMEM])
-/* Kernel stacks are mapped there, and a little else. */
-VALUE(vmalloc_used, info->t.kind[KIND_KERNEL_STACK] + 4)
-VALUE(percpu, 51 * (uint64_t)machine_nr_cpus(m))
+/* Kernel stacks are mapped there, and what the machine is told. */
+VALUE(vmalloc_used, info->t.kind[KIND_KERNEL_STACK] + m->vmalloc_kb * 1024 / m->page_bytes)
+VALUE(percpu, m->percpu_kb * 1024 / m->page_bytes * machine_nr_cpus(m))
 VALUE(corrupted, m->poisoned_pages)
 VALUE(balloon, info->t.kind[KIND_OFFLINE])
 
