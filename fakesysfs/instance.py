@@ -86,10 +86,10 @@ class Parts:
         """
         with self._making:
             if self._monitor is None:
-                from .qemu.board import DimmBoard
+                from .qemu.board import Board
                 from .qemu.monitor import Monitor
 
-                board = DimmBoard(self.machine)
+                board = Board(self.machine)
                 board.subscribe(lambda event: self._host_events.append((event.name, event.data)))
                 self._monitor = Monitor(board, self._on_quit)
             return self._monitor

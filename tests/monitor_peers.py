@@ -1,16 +1,13 @@
-"""A real QEMU and ours, asked the same; and the kinds of differences there may be between their
-answers.
+"""A real QEMU and ours, asked the same.
 
 QEMU is started with `-S`: its guest never runs, so that nothing but QEMU itself is in its answers.
-Ours gets a guest that never answers anything. Every kind of difference has a check of its own,
-which says what exactly may differ and how.
+Ours gets a guest that never answers anything. What may differ is in qemu_answers.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -24,9 +21,10 @@ from typing import NamedTuple
 
 from model_guest import ModelGuest
 from monitor_grammar import Grammar, Request
+from qemu_answers import compare
 from support.waiting import LIMIT_SECONDS
 
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 from fakesysfs.qemu.monitor import Monitor
 from fakesysfs.qemu.qmp import QmpSession
 
@@ -84,7 +82,7 @@ def ours(machine: Machine) -> Iterator[Peer]:
     """Our monitor of such a machine."""
     guest = StoppedGuest(machine.memory, nodes=machine.nodes)
     guest.may_answer.clear()
-    with DimmBoard(guest, answer_seconds=0.001) as board:
+    with Board(guest, answer_seconds=0.001) as board:
         session = QmpSession(Monitor(board))
         session.receive(CAPABILITIES)
         yield session.receive
@@ -164,130 +162,6 @@ class _Connection:
                 replies.append(line)
 
 
-# ---------------------------------------------------------------------------------- the differences
-
-
-class Difference(NamedTuple):
-    """A kind of difference: its name, why it is there, and what makes one answer of QEMU's replies
-    ours.
-
-    `ours_of` is given the request, QEMU's replies and ours, and returns what ours should be if that
-    is all that differs.
-    """
-
-    name: str
-    why: str
-    ours_of: Callable[[Request, bytes, bytes], bytes]
-
-
-def _renamed(_: Request, real: bytes, our: bytes) -> bytes:
-    """QEMU's own version in place of the package of ours."""
-    packages = re.findall(rb'"package": "[^"]*"|7\.2\.22[^"\\]*', our)
-    return re.sub(
-        rb'"package": "[^"]*"|7\.2\.22[^"\\]*', lambda _: packages[0] if packages else b"", real
-    )
-
-
-def _running(_: Request, real: bytes, our: bytes) -> bytes:
-    stopped = b'"status": "prelaunch", "singlestep": false, "running": false'
-    real = real.replace(stopped, b'"status": "running", "singlestep": false, "running": true')
-    return real.replace(b"VM status: paused (prelaunch)", b"VM status: running")
-
-
-def _cpus(_: Request, real: bytes, our: bytes) -> bytes:
-    entry = b", ".join(
-        re.findall(rb'\{"source": 0, "status": 0, "slot": "\d+", "slot-type": "CPU"\}', our)
-    )
-    return real.replace(b'"return": []', b'"return": [%s]' % entry).replace(
-        b'"DIMM"}]', b'"DIMM"}, %s]' % entry
-    )
-
-
-def _fewer_lines(_: Request, real: bytes, our: bytes) -> bytes:
-    """Of lists of what there is, only the lines that ours have."""
-    start, end = b'{"return": "', b'"}\r\n'
-    if not (
-        real.startswith(
-            (
-                start + b"List of user creatable objects:",
-                start + b"info balloon",
-                start + b"announce_self",
-            )
-        )
-    ):
-        return real
-    lines = our[len(start) : -len(end)].split(b"\\r\\n")
-    return (
-        start
-        + b"\\r\\n".join(
-            line for line in real[len(start) : -len(end)].split(b"\\r\\n") if line in lines
-        )
-        + end
-    )
-
-
-def _objects(_: Request, real: bytes, our: bytes) -> bytes:
-    real = real.replace(b', {"name": "chardevs", "type": "child<container>"}', b"")
-    return real.replace(b"\\r\\nchardevs (child<container>)", b"")
-
-
-def _machine(_: Request, real: bytes, our: bytes) -> bytes:
-    return _objects(_, real.replace(b"pc-i440fx-7.2-machine", b"pc-q35-7.2-machine"), our)
-
-
-def _pci(_: Request, real: bytes, our: bytes) -> bytes:
-    """Of the lists of a virtio-mem device's properties, only what ours have; and its PCI address is
-    not known.
-    """
-    if b"Property 'virtio-mem-pci.addr' not found" in our:
-        return our
-    for parts in (rb'\{"name": "[^"]*", "type": "[^"]*"\}', rb'[^"\\]+\\r\\n'):
-        listed = re.findall(parts, real)
-        if any(b"x-disable-pcie" in part or b"notify_on_empty" in part for part in listed):
-            between = b", " if listed[0].startswith(b"{") else b""
-            kept = between.join(part for part in listed if part in re.findall(parts, our))
-            return real.replace(between.join(listed), kept)
-    return real
-
-
-def _commands(_: Request, real: bytes, our: bytes) -> bytes:
-    """Only of those that a line cut short can be."""
-    unknown = (
-        b'{"return": "unknown command: \'%s\'\\r\\n"}\r\n' % name
-        for name in (b"info mem", b"i", b"o")
-    )
-    return our if our in unknown else real
-
-
-KINDS = (
-    Difference("version", "the package is ours", _renamed),
-    Difference("status", "QEMU was started with -S, ours runs", _running),
-    Difference(
-        "CPUs of query-acpi-ospm-status", "they come when the guest's firmware has run", _cpus
-    ),
-    Difference("objects", "QEMU's root also has the connections of its monitors", _objects),
-    Difference(
-        "machine type",
-        "ours is a q35; where PCI devices are plugged it is a pc, whose bus need not be named",
-        _machine,
-    ),
-    Difference("PCI", "what a PCI device has beside its memory is not here", _pci),
-    Difference(
-        "commands", "QEMU has `info mem`, about page tables, `i` and `o` for ports", _commands
-    ),
-    Difference("help", "QEMU has objects and devices that are not memory", _fewer_lines),
-)
-
-
-def compare(request: Request, real: bytes, our: bytes) -> str | None:
-    """None when the answers are the same, byte for byte; else the kind of difference, "" for one
-    nobody has explained.
-    """
-    if real == our:
-        return None
-    return next((kind.name for kind in KINDS if kind.ours_of(request, real, our) == our), "")
-
-
 def differences(
     requests: Sequence[Request], left: Peer, right: Peer
 ) -> tuple[dict[str, list[str]], list[str]]:
@@ -298,7 +172,7 @@ def differences(
     unexplained = []
     for request in requests:
         real, our = b"".join(left(request.data)), b"".join(right(request.data))
-        kind = compare(request, real, our)
+        kind = compare(request, real, our, right)
         if kind:
             kinds.setdefault(kind, []).append(request.shown)
         elif kind == "":

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import MonitorError
-from .board import DimmBoard
+from .board import Board
 
 __all__ = ["hotpluggable_cpus"]
 
 
-def hotpluggable_cpus(board: DimmBoard) -> list[dict[str, Any]]:
+def hotpluggable_cpus(board: Board) -> list[dict[str, Any]]:
     """What query-hotpluggable-cpus returns: the last CPU first, each a core of the one socket.
 
     :raises MonitorError: only on x86_64 is it known how the machine numbers them.

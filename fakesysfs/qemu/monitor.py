@@ -10,7 +10,7 @@ anything but memory are not known here, and are answered as QEMU answers command
                                   |
               Monitor.execute(), HmpInterpreter.command()
                                   |
-                              DimmBoard
+                              Board
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any, Final
 
 from ..errors import MonitorError
 from ..events import caused_by
-from .board import DimmBoard
+from .board import Board
 from .hmp import HmpInterpreter
 from .host_cpus import hotpluggable_cpus
+from .property_values import JsonReader, expects, invalid_type
 from .qemu_text import PACKAGE, VERSION
 from .qmp_schema import check_arguments, command_names, introspection
 
@@ -40,14 +41,14 @@ _CHECK_THEMSELVES: Final = ("device_add", "object-add")
 class Monitor:
     """The commands of a machine's monitor. Every method may be called from any thread.
 
-    :param board: the machine's DIMM slots.
+    :param board: the machine's hardware.
     :param on_quit: called once when somebody has said `quit`; without it only the monitor's own
         connections end.
     :ivar hmp: the same commands for people.
     :ivar quitting: somebody has said `quit`.
     """
 
-    def __init__(self, board: DimmBoard, on_quit: Callable[[], object] | None = None) -> None:
+    def __init__(self, board: Board, on_quit: Callable[[], object] | None = None) -> None:
         self.board = board
         self._on_quit = on_quit
         self.quitting = False
@@ -62,7 +63,7 @@ class Monitor:
             "object-del": lambda a: board.object_del(a["id"]),
             "qom-get": lambda a: board.qom_get(a["path"], a["property"]),
             "qom-list": lambda a: board.qom_list(a["path"]),
-            "qom-set": lambda a: board.qom_set(a["path"], a["property"], a["value"]),
+            "qom-set": self._qom_set,
             "query-acpi-ospm-status": lambda a: board.ospm_status(),
             "query-commands": lambda a: [{"name": name} for name in command_names()],
             "query-hotpluggable-cpus": lambda a: hotpluggable_cpus(board),
@@ -141,16 +142,20 @@ class Monitor:
             raise MonitorError("Parameter 'qom-type' is missing")
         qom_type = arguments.pop("qom-type")
         if not isinstance(qom_type, str):
-            raise MonitorError("Invalid parameter type for 'qom-type', expected: string")
+            raise invalid_type("qom-type", "string")
         self.board.object_add(qom_type, arguments)
 
     def _device_add(self, arguments: dict[str, Any]) -> None:
         self.board.device_add(arguments.pop("driver", None), arguments)
 
+    def _qom_set(self, arguments: dict[str, Any]) -> None:
+        path, name = arguments["path"], arguments["property"]
+        kind = self.board.qom_type_to_set(path, name)
+        self.board.qom_set(path, name, JsonReader().read(kind, name, arguments["value"]))
+
     def _human_monitor_command(self, arguments: dict[str, Any]) -> str:
-        cpus = sum(len(node.cpus) for node in self.board.config.nodes) or 1
-        if not 0 <= arguments.get("cpu-index", 0) < cpus:
-            raise MonitorError("Parameter 'cpu-index' expects a CPU number")
+        if not 0 <= arguments.get("cpu-index", 0) < self.board.cpu_count:
+            raise expects("cpu-index", "a CPU number")
         return self.hmp.command(arguments["command-line"])
 
 

@@ -27,8 +27,9 @@ from typing import Final, NamedTuple, Protocol
 
 from ..errors import EnvironmentProblem
 from ..events import caused_by
-from .board import DimmBoard, HostEvent
+from .board import Board
 from .hmp_session import History, HmpSession
+from .host_events import HostEvent
 from .monitor import QUIT_PATIENCE, Monitor
 from .qmp import QmpSession, event_message
 
@@ -383,7 +384,7 @@ class MonitorServer:
 
 
 def serve_qmp(
-    path: str, board: DimmBoard | Monitor, on_quit: Callable[[], object] | None = None
+    path: str, board: Board | Monitor, on_quit: Callable[[], object] | None = None
 ) -> MonitorServer:
     """Serve QMP on a Unix socket, readable and writable by its owner alone, in threads of its own.
 

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import MonitorError
-from .board import HostEvent
+from .host_events import HostEvent
 from .monitor import Monitor, version
-from .qemu_text import JsonError, JsonStream, as_qemu_keeps, to_json
+from .qemu_json import JsonError, JsonStream, to_json
 from .qmp_schema import check_arguments
 
 __all__ = ["QmpSession", "event_message"]
@@ -90,7 +90,7 @@ class QmpSession:
         used = [key for key in keys if key in request]
         if len(used) > 1:
             raise MonitorError("QMP input member 'execute' clashes with 'exec-oob'")
-        for key, value in as_qemu_keeps(request):
+        for key, value in request.items():
             if key in keys:
                 if not isinstance(value, str):
                     raise MonitorError(f"QMP input member '{key}' must be a string")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ..errors import MonitorError
-from .backends import check_unexpected
+from .property_values import invalid_type, unexpected_argument
 
 __all__ = ["check_arguments", "command_names", "introspection"]
 
@@ -221,8 +221,11 @@ def check_arguments(command: str, arguments: Mapping[str, Any]) -> None:
             word, python = _PYTHON["[" if kind[0] == "[" else kind]
             value = arguments[name]
             if not isinstance(value, python) or (isinstance(value, bool) and python is not bool):
-                raise MonitorError(f"Invalid parameter type for '{name}', expected: {word}")
-    check_unexpected(arguments, (member.name for member in members))
+                raise invalid_type(name, word)
+    known = {member.name for member in members}
+    for name in arguments:
+        if name not in known:
+            raise unexpected_argument(name)
 
 
 # ------------------------------------------------------------------------------------ introspection

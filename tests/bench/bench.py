@@ -312,14 +312,14 @@ def monitor_child(memory: str, size: str, count: int) -> dict[str, float]:
     own.
     """
     from fakesysfs import Machine, MachineConfig
-    from fakesysfs.qemu.board import DimmBoard
+    from fakesysfs.qemu.board import Board
     from fakesysfs.qemu.monitor import Monitor
     from fakesysfs.qemu.qmp import QmpSession
 
     out: dict[str, float] = {}
     with (
         Machine.from_config(MachineConfig.from_options(memory=memory)) as machine,
-        DimmBoard(machine) as board,
+        Board(machine) as board,
     ):
         monitor = Monitor(board)
         session = QmpSession(monitor)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.board import Board
+from fakesysfs.qemu.host_events import HostEvent
 
 MIB, GIB = 1 << 20, 1 << 30
 DEVICES = "/sys/bus/acpi/devices"
@@ -27,7 +28,7 @@ class Host:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        self.board = DimmBoard(machine)
+        self.board = Board(machine)
         self.events: list[tuple[Any, ...]] = []
         self._came = threading.Condition()
         self.board.subscribe(self._on_event)

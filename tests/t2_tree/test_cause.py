@@ -14,7 +14,7 @@ import pytest
 from fakesysfs import Machine, MachineConfig
 from fakesysfs import events as causes
 from fakesysfs.events import TEXT_LIMIT, Cause, caused_by, current, of_thread, resumed
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 from fakesysfs.qemu.monitor import Monitor
 
 STATE = "/sys/devices/system/memory/memory{}/state"
@@ -62,7 +62,7 @@ def test_of_a_process_that_cannot_be_seen(machine: Machine) -> None:
 
 def test_goes_along_to_the_guest(machine: Machine) -> None:
     """What a monitor command makes the guest do happens in a thread of the guest's own."""
-    with DimmBoard(machine) as board:
+    with Board(machine) as board:
         monitor = Monitor(board, lambda: None)
         with caused_by("qmp", 0):
             monitor.execute(

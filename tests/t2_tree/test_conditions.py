@@ -12,7 +12,7 @@ import pytest
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.errors import ConfigError
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 from fakesysfs.qemu.monitor import Monitor
 from fakesysfs.testing.conditions import MEMORY, parse, parse_seconds
 
@@ -23,7 +23,7 @@ class Facts:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._events: list[tuple[str, Mapping[str, Any]]] = []
-        board = DimmBoard(machine)
+        board = Board(machine)
         board.subscribe(lambda event: self._events.append((event.name, event.data)))
         self.monitor = Monitor(board)
 

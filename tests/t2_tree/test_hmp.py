@@ -20,10 +20,11 @@ from pathlib import Path
 
 import pytest
 from monitor_peers import PROGRAM, Machine, StoppedGuest, installed
+from qemu_answers import backends_sorted
 from support.waiting import LIMIT_SECONDS, wait_for
 
 from fakesysfs.errors import EnvironmentProblem
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 from fakesysfs.qemu.hmp_session import History, HmpSession
 from fakesysfs.qemu.monitor import Monitor
 from fakesysfs.qemu.monitor_server import MonitorServer, serve_hmp, serve_qmp
@@ -79,14 +80,14 @@ def readable(data: bytes) -> str:
     text = data.decode("latin1")
     for sequence, symbol in SYMBOLS.items():
         text = text.replace(sequence, symbol)
-    return text
+    return backends_sorted(text, SYMBOLS["\r\n"])
 
 
 @contextmanager
-def board() -> Iterator[DimmBoard]:
+def board() -> Iterator[Board]:
     guest = StoppedGuest(MACHINE.memory)
     guest.may_answer.clear()
-    with DimmBoard(guest, answer_seconds=0.001) as board:
+    with Board(guest, answer_seconds=0.001) as board:
         yield board
         guest.may_answer.set()
 
@@ -130,7 +131,11 @@ def converse(path: str, typed: bytes) -> bytes:
 def connected(path: str) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(SECONDS)
-    client.connect(path)
+    try:
+        client.connect(path)
+    except OSError:
+        client.close()
+        raise
     return client
 
 
@@ -150,7 +155,13 @@ def qemu(directory: Path) -> Iterator[Callable[[bytes], bytes]]:
     listen = ["-monitor", f"unix:{path},server=on,wait=off"]
     with subprocess.Popen([*command, *listen], stderr=subprocess.DEVNULL, cwd=directory) as process:
         try:
-            wait_for(lambda: os.path.exists(path) or process.poll() is not None)
+
+            def listens() -> bool:
+                with suppress(OSError), closing(connected(path)):
+                    return True
+                return process.poll() is not None
+
+            wait_for(listens)
             yield lambda typed: converse(path, typed)
         finally:
             process.kill()
@@ -198,7 +209,7 @@ def test_shows_what_qemu_did(piece: int, tmp_path: Path) -> None:
     assert [typed.encode("latin1") for typed, _ in steps] == CLIENTS
     with ours(piece) as our:
         for typed, shown in steps:
-            assert readable(our(typed.encode("latin1"))) == shown, typed
+            assert readable(our(typed.encode("latin1"))) == backends_sorted(shown, "⏎"), typed
 
 
 def record(directory: Path) -> None:
@@ -269,7 +280,9 @@ def test_clients_of_the_socket(server: MonitorServer) -> None:
     undone is forgotten.
     """
     for typed, shown in json.loads(RECORDED.read_text())["clients"]:
-        assert readable(converse(server.path, typed.encode("latin1"))) == shown, typed
+        assert readable(converse(server.path, typed.encode("latin1"))) == backends_sorted(
+            shown, "⏎"
+        ), typed
 
 
 def test_one_after_another(server: MonitorServer) -> None:

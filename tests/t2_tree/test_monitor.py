@@ -27,14 +27,18 @@ from typing import Any
 import pytest
 from model_guest import ModelGuest
 from monitor_grammar import CURIOSITIES, DEEP
+from qemu_answers import options_reordered, without_order
 from support.waiting import LIMIT_SECONDS, wait_for
 
 from fakesysfs.errors import EnvironmentProblem, MonitorError
 from fakesysfs.qemu import monitor_server
-from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.board import Board
+from fakesysfs.qemu.hmp import HmpInterpreter
+from fakesysfs.qemu.host_events import HostEvent
 from fakesysfs.qemu.monitor import Monitor
 from fakesysfs.qemu.monitor_server import MonitorServer, serve_qmp
-from fakesysfs.qemu.qemu_text import JsonError, JsonStream, parse_json, parse_size, to_json
+from fakesysfs.qemu.qemu_json import JsonError, JsonStream, parse_json, to_json
+from fakesysfs.qemu.qemu_text import parse_size
 from fakesysfs.qemu.qmp import QmpSession
 
 HERE = Path(__file__).parent
@@ -45,11 +49,20 @@ SESSIONS = json.loads((HERE / "qemu_dialogues.json").read_text())["sessions"]
 # ------------------------------------------------------------------------------ as a real QEMU does
 
 
+def names_another_option(hmp: HmpInterpreter, line: str, real: str) -> bool:
+    """Whether ours gives QEMU's answer when another option comes first: its order is a hash
+    table's.
+    """
+    return real.startswith("Error: ") and any(
+        hmp.command(other) == real for other in options_reordered(line)
+    )
+
+
 @pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session["title"])
 def test_says_what_qemu_says(session: dict[str, Any]) -> None:
     guest = ModelGuest(session["memory"], nodes=session.get("nodes", ()))
     guest.may_answer.clear()
-    with DimmBoard(guest, answer_seconds=0.01) as board:
+    with Board(guest, answer_seconds=0.01) as board:
         monitor = Monitor(board)
         hmp, qmp = monitor.hmp, QmpSession(monitor)
         if session["negotiated"]:
@@ -63,7 +76,9 @@ def test_says_what_qemu_says(session: dict[str, Any]) -> None:
             else:
                 asked, real = step["send"], step["replies"]
                 ours = [json.loads(reply) for reply in qmp.receive(asked.encode("latin1"))]
-            if ours != real:
+            if without_order(ours) != without_order(real) and not (
+                "hmp" in step and names_another_option(hmp, step["hmp"], real)
+            ):
                 wrong.append(f"{asked!r}\n  real: {real!r}\n  ours: {ours!r}")
         guest.may_answer.set()
     assert not wrong, "\n".join(wrong)
@@ -82,7 +97,7 @@ def test_recording(path: Path) -> None:
     wrong = []
     real: Any
     ours: Any
-    with DimmBoard(guest) as board:
+    with Board(guest) as board:
         events: list[dict[str, Any]] = []
         board.subscribe(lambda event: events.append({"event": event.name, "data": event.data}))
         monitor = Monitor(board)
@@ -98,7 +113,7 @@ def test_recording(path: Path) -> None:
                 asked, real, ours, events = "events", step["events"], events, []
             else:
                 continue
-            if ours != real:
+            if without_order(ours) != without_order(real):
                 wrong.append(f"{asked!r}\n  real: {real!r}\n  ours: {ours!r}")
     assert not wrong, "\n".join(wrong)
 
@@ -174,13 +189,13 @@ def guest() -> ModelGuest:
 
 
 @pytest.fixture
-def board(guest: ModelGuest) -> Iterator[DimmBoard]:
-    with DimmBoard(guest, answer_seconds=0.3) as board:
+def board(guest: ModelGuest) -> Iterator[Board]:
+    with Board(guest, answer_seconds=0.3) as board:
         yield board
         guest.may_answer.set()
 
 
-def test_monitor_for_scripts(board: DimmBoard) -> None:
+def test_monitor_for_scripts(board: Board) -> None:
     """Monitor.command() ends lines as files do; Monitor.execute() raises what QMP would say."""
     monitor = Monitor(board)
     assert monitor.command("bogus") == "unknown command: 'bogus'\n"
@@ -209,7 +224,7 @@ def test_monitor_for_scripts(board: DimmBoard) -> None:
         ("object_del nope", True), ("info memdev x", True), ("object_add memory-backend-ram,id=m0,size=0x1G", False),
     ],
 )  # fmt: skip
-def test_whether_a_line_was_refused(board: DimmBoard, line: str, refused: bool) -> None:
+def test_whether_a_line_was_refused(board: Board, line: str, refused: bool) -> None:
     """Also where the text does not begin with "Error:"."""
     text, was = Monitor(board).carry_out(line)
     assert was == refused
@@ -249,7 +264,7 @@ def test_whether_a_line_was_refused(board: DimmBoard, line: str, refused: bool) 
         ("quit ", []),
     ],
 )  # fmt: skip
-def test_completion(board: DimmBoard, line: str, ends: list[str]) -> None:
+def test_completion(board: Board, line: str, ends: list[str]) -> None:
     monitor = Monitor(board)
     for command in (
         "object_add memory-backend-ram,id=m0,size=2M",
@@ -260,7 +275,7 @@ def test_completion(board: DimmBoard, line: str, ends: list[str]) -> None:
     assert sorted(monitor.hmp.complete(line)) == sorted(ends)
 
 
-def test_help_names_every_command(board: DimmBoard) -> None:
+def test_help_names_every_command(board: Board) -> None:
     monitor = Monitor(board)
     lines = [line for line in monitor.command("help").splitlines() if not line.startswith("\t")]
     names = [line.split()[0] for line in lines]
@@ -275,7 +290,7 @@ def test_help_names_every_command(board: DimmBoard) -> None:
     assert 'name "pc-dimm"' in monitor.command("device_add help")
 
 
-def test_nothing_is_too_deep(board: DimmBoard) -> None:
+def test_nothing_is_too_deep(board: Board) -> None:
     """Whatever is nested where it should not be is refused in QEMU's words, not in Python's."""
     board.object_add("memory-backend-ram", {"id": "m0", "size": 1 << 21})
     session = QmpSession(Monitor(board))
@@ -289,7 +304,7 @@ def test_nothing_is_too_deep(board: DimmBoard) -> None:
         )
 
 
-def test_query_commands_are_all_there(board: DimmBoard) -> None:
+def test_query_commands_are_all_there(board: Board) -> None:
     monitor = Monitor(board)
     names = [command["name"] for command in monitor.execute("query-commands")]
     assert len(names) == len(set(names))
@@ -306,7 +321,7 @@ def test_query_commands_are_all_there(board: DimmBoard) -> None:
 
 
 @pytest.mark.logs_errors("a command is made to fail")
-def test_fault_of_a_command_is_told(board: DimmBoard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_of_a_command_is_told(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     session = QmpSession(Monitor(board))
     session.receive(b'{"execute":"qmp_capabilities"}')
 
@@ -319,7 +334,7 @@ def test_fault_of_a_command_is_told(board: DimmBoard, monkeypatch: pytest.Monkey
     assert reply["id"] == 3
 
 
-def test_quit_is_told(board: DimmBoard) -> None:
+def test_quit_is_told(board: Board) -> None:
     """The watcher at once, and `on_quit` when the watcher is done."""
     done, ended = threading.Event(), threading.Event()
     said: list[str] = []
@@ -406,7 +421,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(path: Path, board: DimmBoard) -> Iterator[MonitorServer]:
+def server(path: Path, board: Board) -> Iterator[MonitorServer]:
     with serve_qmp(f"{path}", board) as server:
         yield server
 
@@ -512,7 +527,7 @@ def test_message_in_pieces(clients: list[Client]) -> None:
     ids=lambda junk: repr(junk[:12]),
 )
 def test_junk_hurts_only_its_sender(
-    clients: list[Client], board: DimmBoard, guest: ModelGuest, junk: bytes
+    clients: list[Client], board: Board, guest: ModelGuest, junk: bytes
 ) -> None:
     bad, good, other = clients
     before = [board.memdevs(), board.memory_devices(), board.ospm_status()]
@@ -579,7 +594,7 @@ def test_commands_whose_replies_nobody_fetches_are_not_taken(server: MonitorServ
 
 
 def test_client_that_never_listens_is_hung_up_on(
-    server: MonitorServer, board: DimmBoard, guest: ModelGuest
+    server: MonitorServer, board: Board, guest: ModelGuest
 ) -> None:
     with closing(Client(server.path)) as deaf, closing(Client(server.path)) as other:
         plug(other)
@@ -630,7 +645,7 @@ def test_too_many_clients(server: MonitorServer) -> None:
     wait_for(may_come)
 
 
-def test_quit(path: Path, board: DimmBoard) -> None:
+def test_quit(path: Path, board: Board) -> None:
     quitted = threading.Event()
     with (
         serve_qmp(f"{path}", board, quitted.set),
@@ -649,7 +664,7 @@ def test_quit(path: Path, board: DimmBoard) -> None:
     assert not path.exists()
 
 
-def test_close_in_on_quit(path: Path, board: DimmBoard) -> None:
+def test_close_in_on_quit(path: Path, board: Board) -> None:
     """Whoever is told of the end may close the server there and then."""
     servers: list[MonitorServer] = []
     servers.append(serve_qmp(f"{path}", board, lambda: servers[0].close()))
@@ -660,7 +675,7 @@ def test_close_in_on_quit(path: Path, board: DimmBoard) -> None:
     assert not path.exists()
 
 
-def test_close_hangs_up_and_removes_the_socket(path: Path, board: DimmBoard) -> None:
+def test_close_hangs_up_and_removes_the_socket(path: Path, board: Board) -> None:
     server = serve_qmp(f"{path}", board)
     with closing(Client(path)) as client:
         server.close()
@@ -678,7 +693,7 @@ def test_only_the_owner_may_connect(server: MonitorServer) -> None:
     assert stat.S_IMODE(status.st_mode) == 0o600
 
 
-def test_socket_of_a_dead_program_is_replaced(path: Path, board: DimmBoard) -> None:
+def test_socket_of_a_dead_program_is_replaced(path: Path, board: Board) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(f"{path}")
     with serve_qmp(f"{path}", board), closing(Client(path)) as client:
@@ -687,7 +702,7 @@ def test_socket_of_a_dead_program_is_replaced(path: Path, board: DimmBoard) -> N
 
 
 def test_socket_of_a_living_program_is_left_alone(
-    path: Path, server: MonitorServer, board: DimmBoard
+    path: Path, server: MonitorServer, board: Board
 ) -> None:
     with pytest.raises(
         EnvironmentProblem,
@@ -699,7 +714,7 @@ def test_socket_of_a_living_program_is_left_alone(
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "fifo", "symlink"])
-def test_other_files_are_left_alone(path: Path, board: DimmBoard, kind: str) -> None:
+def test_other_files_are_left_alone(path: Path, board: Board, kind: str) -> None:
     if kind == "file":
         path.write_text("precious")
     elif kind == "directory":
@@ -721,15 +736,13 @@ def test_other_files_are_left_alone(path: Path, board: DimmBoard, kind: str) -> 
     ("place", "why"),
     [("no/such/directory", "No such file or directory"), ("x" * 120, "AF_UNIX path too long")],
 )
-def test_place_where_no_socket_can_be(
-    tmp_path: Path, board: DimmBoard, place: str, why: str
-) -> None:
+def test_place_where_no_socket_can_be(tmp_path: Path, board: Board, place: str, why: str) -> None:
     with pytest.raises(EnvironmentProblem, match=re.escape(why)) as e:
         serve_qmp(f"{tmp_path}/{place}", board)
     assert "\n" not in str(e.value)
 
 
-def test_socket_that_somebody_replaced_is_left_alone(path: Path, board: DimmBoard) -> None:
+def test_socket_that_somebody_replaced_is_left_alone(path: Path, board: Board) -> None:
     server = serve_qmp(f"{path}", board)
     path.unlink()
     path.write_text("somebody else's")
@@ -737,7 +750,7 @@ def test_socket_that_somebody_replaced_is_left_alone(path: Path, board: DimmBoar
     assert path.read_text() == "somebody else's"
 
 
-def test_events_cost_nothing_without_clients(server: MonitorServer, board: DimmBoard) -> None:
+def test_events_cost_nothing_without_clients(server: MonitorServer, board: Board) -> None:
     seen: list[HostEvent] = []
     board.subscribe(seen.append)
     Monitor(board).command("object_add memory-backend-ram,id=m0,size=128M")

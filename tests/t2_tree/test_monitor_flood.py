@@ -34,10 +34,10 @@ SERVER = """
 import sys
 from fakesysfs import Machine
 from fakesysfs import MachineConfig
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 from fakesysfs.qemu.monitor_server import serve_qmp
 with Machine.from_config(MachineConfig.from_options(memory="1G,slots=4,maxmem=8G")) as machine:
-    with DimmBoard(machine) as board, serve_qmp(sys.argv[1], board):
+    with Board(machine) as board, serve_qmp(sys.argv[1], board):
         print("ready", flush=True)
         sys.stdin.read()
         machine.check()

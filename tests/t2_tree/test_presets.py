@@ -23,7 +23,7 @@ from fakesysfs.config.option_sources import load_presets
 from fakesysfs.config.profiles import list_arches, list_kernels
 from fakesysfs.errors import ConfigError
 from fakesysfs.machine import Block, Event
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 
 MEMORY = "/sys/devices/system/memory"
 NODE = "/sys/devices/system/node"
@@ -168,7 +168,7 @@ def test_blocks_of_a_preset_say_where_they_are(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_memory_added_to_a_preset_comes_and_goes(name: str) -> None:
-    with make(machine=name) as machine, DimmBoard(machine) as board:
+    with make(machine=name) as machine, Board(machine) as board:
         offline = [block.id for block in machine.blocks() if block.state == "offline"]
         if machine.config.slots:
             before = {block.id for block in machine.blocks()}
@@ -205,7 +205,7 @@ def test_a_boot_block_of_a_preset_goes_and_comes(name: str) -> None:
 
 
 def test_two_dimms_are_there_and_can_go() -> None:
-    with make(machine="two-dimms") as machine, DimmBoard(machine) as board:
+    with make(machine="two-dimms") as machine, Board(machine) as board:
         assert [b.id for b in machine.blocks() if b.state == "offline"] == list(range(32, 40))
         for dimm in ("d0", "d1"):
             board.device_del(dimm)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fakesysfs import Machine
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 
 from .test_replay_inprocess import config_of, load_replay
 
@@ -78,7 +78,7 @@ def differences(real: list[str], ours: list[str], aligned: bool) -> list[str]:
     return found
 
 
-def steps(machine: Machine, board: DimmBoard) -> Iterator[str]:
+def steps(machine: Machine, board: Board) -> Iterator[str]:
     """What was done to the real machines before each moment; how each moment is called there."""
     yield "after boot"
     board.object_add("memory-backend-ram", {"id": "m0", "size": 512 << 20})
@@ -102,7 +102,7 @@ def test_every_line_has_the_form_of_a_real_one(path: Path) -> None:
     if config.endswith("-probe"):
         options[options.index("--config") + 1] += "".join(f",{name}=n" for name in NOT_BUILT)
     wrong, compared = [], 0
-    with Machine(config_of(options)) as machine, DimmBoard(machine) as board:
+    with Machine(config_of(options)) as machine, Board(machine) as board:
         for what, (name, files) in zip(steps(machine, board), moments.items(), strict=True):
             assert what == name
             for file, real in files.items():

@@ -22,7 +22,7 @@ from qemu.qmp import EventListener, ExecuteError, QMPClient, Runstate
 from support.waiting import LIMIT_SECONDS
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.qemu.board import DimmBoard
+from fakesysfs.qemu.board import Board
 from fakesysfs.qemu.monitor_server import MonitorServer, serve_qmp
 
 SECONDS = LIMIT_SECONDS
@@ -36,7 +36,7 @@ def machine() -> Iterator[Machine]:
 
 @pytest.fixture
 def server(machine: Machine, tmp_path: Path) -> Iterator[MonitorServer]:
-    with DimmBoard(machine) as board, serve_qmp(f"{tmp_path / 'qmp'}", board) as server:
+    with Board(machine) as board, serve_qmp(f"{tmp_path / 'qmp'}", board) as server:
         yield server
 
 

@@ -16,7 +16,8 @@ from model_guest import ModelGuest
 from model_qmp_schema import Schema
 
 from fakesysfs.errors import MonitorError
-from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.board import Board
+from fakesysfs.qemu.host_events import HostEvent
 from fakesysfs.qemu.monitor import Monitor
 from fakesysfs.qemu.qmp import QmpSession
 
@@ -30,7 +31,7 @@ def guest() -> ModelGuest:
 
 @pytest.fixture
 def monitor(guest: ModelGuest) -> Iterator[Monitor]:
-    with DimmBoard(guest) as board:
+    with Board(guest) as board:
         yield Monitor(board)
 
 

@@ -31,7 +31,8 @@ from support.waiting import LIMIT_SECONDS
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.config.profiles import list_kernels
 from fakesysfs.errors import ConfigError
-from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.board import Board
+from fakesysfs.qemu.host_events import HostEvent
 from fakesysfs.qemu.monitor import Monitor
 from fakesysfs.qemu.qmp import QmpSession
 
@@ -347,7 +348,7 @@ def replay_in_process(recording: dict[str, Any], directory: Path) -> Outcome:
     outcome = Outcome()
     with (
         Machine(config_of(replay.options(recording))) as machine,
-        DimmBoard(machine) as board,
+        Board(machine) as board,
     ):
         replay.os = Files(machine)
         replay.open = lambda path: io.StringIO(machine.read_text(path))

@@ -14,7 +14,8 @@ from support.waiting import LIMIT_SECONDS, given_more_time, wait_for
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.errors import ConfigError
-from fakesysfs.qemu.board import DimmBoard, HostEvent
+from fakesysfs.qemu.board import Board
+from fakesysfs.qemu.host_events import HostEvent
 
 MEMORY = "/sys/devices/system/memory"
 EJECT = "/sys/bus/acpi/devices/PNP0C80:00/eject"
@@ -27,7 +28,7 @@ class Host:
 
     def __init__(self, machine: Machine, answer_seconds: float) -> None:
         self.machine = machine
-        self.board = DimmBoard(machine, answer_seconds=answer_seconds)
+        self.board = Board(machine, answer_seconds=answer_seconds)
         self.board.object_add("memory-backend-ram", {"id": "m0", "size": 256 * MIB})
         self._heard: list[tuple[Any, ...]] = []
         self._came = threading.Condition()

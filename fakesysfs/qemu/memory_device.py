@@ -1,54 +1,93 @@
-"""What all memory devices of the host have in common: their options as text, their place in memory,
-their help.
+"""What all memory devices of the host have in common: their attributes, and their place in memory.
 
 Owns: where in physical memory a device goes, in QEMU's order of checks and its words. Does not own:
-the devices (board.py, virtio_mem.py), backends (backends.py).
+the kinds of devices (dimm.py, virtio_mem.py), backends (backends.py).
 
 Sizes and addresses are bytes.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MonitorError
-from .backends import BACKEND_TYPES, RAM_ALIGNMENT
+from .host_memory import RAM_ALIGNMENT
 
 if TYPE_CHECKING:
     from ..config.machine_config import MachineConfig
     from .backends import Backend
     from .qemu_text import Warn
+    from .qom import QomProperty
 
-__all__ = ["Placed", "device_help", "find_place", "option_text"]
+__all__ = ["MemoryDevice", "find_place"]
 
 
-class Placed(Protocol):
-    """A device that has its place."""
+class MemoryDevice(ABC):
+    """A device that takes a part of physical memory.
 
-    @property
-    def id(self) -> str | None:
-        """Its name."""
+    :ivar id: its name, None for a device that got none.
+    :ivar path: its QOM path.
+    :ivar node: NUMA node.
+    :ivar addr: first physical address.
+    :ivar offset: the same, counted from the start of all device memory.
+    :ivar memdev: the backend it is made of.
+    :ivar plugged: how much memory of it there is.
+    """
 
-    @property
-    def addr(self) -> int:
-        """First address."""
+    def __init__(self, name: str | None, path: str, memdev: Backend) -> None:
+        self.id = name
+        self.path = path
+        self.memdev = memdev
+        self.node = 0
+        self.addr = 0
+        self.offset = 0
+        self.plugged = 0
 
     @property
     def size(self) -> int:
         """How much of physical memory it takes."""
+        return self.memdev.size
+
+    @property
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What query-memory-devices says of it."""
+
+    @property
+    @abstractmethod
+    def qom_type(self) -> str:
+        """Its QOM type."""
+
+    @abstractmethod
+    def properties(self) -> list[QomProperty]:
+        """Return its QOM properties in the order of qom-list."""
+
+    @abstractmethod
+    def type_to_set(self, name: str) -> str | None:
+        """As for every QomObject."""
+
+    @abstractmethod
+    def set(self, name: str, value: Any) -> bool:
+        """As for every QomObject."""
+
+    def put(self, config: MachineConfig, addr: int) -> None:
+        """Give it its place in physical memory."""
+        self.addr = addr
+        self.offset = addr - config.device_memory_base
 
 
 def find_place(
     config: MachineConfig,
-    devices: Iterable[Placed],
+    devices: Iterable[MemoryDevice],
     wanted: int,
     memdev: Backend,
     warn: Warn | None,
     *,
     unit: int = 0,
 ) -> int:
-    """Where a device made of `memdev` goes: at `wanted`, or with 0 at the first place it fits.
+    """Return the address of a device made of `memdev`: `wanted`, or with 0 the first that fits.
 
     :param devices: those that are there, by address.
     :param unit: the device wants its address and size to be multiples of this, too.
@@ -104,62 +143,6 @@ def find_place(
             " due to alignments"
         )
     return start
-
-
-def option_text(value: object) -> str | None:
-    """A value as QEMU makes an option of it: text. What is no text, number or truth is left out."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.17g}" if isinstance(value, float) else None
-
-
-#: What `device_add DRIVER,help` prints of a property, with the text behind it
-_HELP: Final = {
-    "pc-dimm": (
-        ("addr=<uint64>", " -  (default: 0)"),
-        ("memdev=<link<memory-backend>>", ""),
-        ("node=<uint32>", " -  (default: 0)"),
-        ("size=<uint64>", ""),
-        ("slot=<int32>", " -  (default: -1)"),
-    ),
-    "virtio-mem-pci": (
-        ("addr=<int32>", " - Slot and optional function number, example: 06.0 or 06 (default: -1)"),
-        ("block-size=<size>", ""),
-        ("memaddr=<uint64>", " -  (default: 0)"),
-        ("memdev=<link<memory-backend>>", ""),
-        ("node=<uint32>", " -  (default: 0)"),
-        ("prealloc=<bool>", " -  (default: false)"),
-        ("requested-size=<size>", ""),
-        ("size=<size>", ""),
-        ("unplugged-inaccessible=<OnOffAuto>", ' - on/off/auto (default: "auto")'),
-        ("virtio-backend=<child<virtio-mem>>", ""),
-    ),
-}
-
-
-def device_help(driver: str | None) -> list[str]:
-    """The lines of `device_add DRIVER,help`, and without a driver of `device_add help`.
-
-    :raises MonitorError: there is no such device.
-    """
-    if driver is None:
-        return [
-            "Misc devices:",
-            'name "virtio-mem-pci", bus PCI',
-            'name "pc-dimm", desc "DIMM memory module"',
-        ]
-    if driver in (*BACKEND_TYPES, "memory-backend"):
-        raise MonitorError("Parameter 'typename' expects a non-abstract device type")
-    if driver not in _HELP:
-        raise MonitorError(f"Device '{driver}' not found", "DeviceNotFound")
-    return [
-        f"{driver} options:",
-        *(f"  {option:<22}{rest}" if rest else f"  {option}" for option, rest in _HELP[driver]),
-    ]
 
 
 def _align_up(value: int, unit: int) -> int:
