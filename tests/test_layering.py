@@ -74,7 +74,7 @@ GUARDED = {
     "psutil": {"config"},
     "pytest": {"pytest_plugin", "testing"},
     "_pytest": {"pytest_plugin", "testing"},
-    "rich": {"cli"},
+    "rich": {"cli", "testing"},
 }
 
 # What the engine must not call, and why.

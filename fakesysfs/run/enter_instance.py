@@ -100,6 +100,79 @@ def execute(
     return outside.status
 
 
+def fork_inside(
+    namespaces: Mapping[str, int],
+    is_own: Callable[[int], bool],
+    life: Callable[[Exception | None], object],
+) -> int:
+    """Fork a process into the namespaces of an instance; it has all that this one has in memory.
+
+    It is where a command of execute() would be, with the streams, signals and directory of this
+    one. It is killed when this process ends, or the instance does.
+
+    :param namespaces: see namespace.Inside.namespaces.
+    :param is_own: whether a user id is this process's user.
+    :param life: called in there with None, and the process ends when it returns; or called with the
+        reason why there is no process in there.
+    :returns: the process id of a child, which ends as the process inside does: with its exit status
+        or 128+N when signal N ended it.
+    """
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        end_with_parent()
+        check(namespaces, is_own)
+        other_user = not _is_in(namespaces, "user")
+        _join(namespaces, "user")
+        _join(namespaces, "pid")
+        inside = os.fork()
+        if inside == 0:
+            _live_inside(namespaces, other_user, life)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's: who is inside gets it, too
+        _, waited = os.waitpid(inside, 0)
+        code = os.waitstatus_to_exitcode(waited)
+        status = code if code >= 0 else 128 - code
+    except (FakesysfsError, OSError) as e:
+        life(e)
+    finally:
+        os._exit(status)
+
+
+def _live_inside(
+    namespaces: Mapping[str, int], other_user: bool, life: Callable[[Exception | None], object]
+) -> NoReturn:
+    status = 1
+    try:
+        directory = os.getcwd()
+        _join(namespaces, "net")
+        _join(namespaces, "mnt")
+        os.chdir(directory)
+        _become_the_command(namespaces, other_user)
+        end_with_parent()  # last: a change of credentials takes it back
+        status = 0
+    except (FakesysfsError, OSError) as e:
+        life(e)
+    try:
+        if status == 0:
+            life(None)
+    finally:
+        os._exit(status)
+
+
+def _become_the_command(namespaces: Mapping[str, int], other_user: bool) -> None:
+    """Take the user and the user namespace of the command.
+
+    :param other_user: this process entered another user namespace.
+    """
+    if other_user:  # its group may be another one than that of the run
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    if "command" in namespaces:
+        _join(namespaces, "command")
+
+
 def check(namespaces: Mapping[str, int], is_own: Callable[[int], bool]) -> None:
     """See that namespaces are such as this user's `run` makes: nobody else has a say in what is
     seen in there.
@@ -264,11 +337,7 @@ class _Entered(Minder):
         if pid == 0:
             try:
                 os.close(reading)
-                if self._other_user:  # its group may be another one than that of the run
-                    os.setresgid(0, 0, 0)
-                    os.setresuid(0, 0, 0)
-                if "command" in self._namespaces:
-                    _join(self._namespaces, "command")
+                _become_the_command(self._namespaces, self._other_user)
                 # Python's own handler would not end it by the signal, should one come before the
                 # command is there.
                 handled = {signal.SIGINT} if callable(signal.getsignal(signal.SIGINT)) else set()

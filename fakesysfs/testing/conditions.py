@@ -81,6 +81,13 @@ class Finding:
     text: str
 
 
+class Looked(Protocol):
+    """Something that can be found out about a subject."""
+
+    def look(self, subject: Any, /) -> Finding:
+        """Find out whether it is so."""
+
+
 @dataclass(frozen=True)
 class Condition:
     """Something that is true of an instance, or not.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..control import Client
 from ..errors import InstanceError
-from .conditions import Condition, Finding
+from .conditions import Finding, Looked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class Watched:
         return blocks
 
 
-def expect(subject: Watched, conditions: Sequence[Condition]) -> list[Finding]:
+def expect(subject: Watched, conditions: Sequence[Looked]) -> list[Finding]:
     """Return what is wrong: the conditions that do not hold now."""
     found = [condition.look(subject) for condition in conditions]
     return [finding for finding in found if not finding.holds]
@@ -99,7 +99,7 @@ def expect(subject: Watched, conditions: Sequence[Condition]) -> list[Finding]:
 
 def wait(
     connect: Callable[[], Client],
-    conditions: Sequence[Condition],
+    conditions: Sequence[Looked],
     seconds: float,
     since: Since = Since(),  # noqa: B008 - immutable
 ) -> list[Finding]:
