@@ -15,7 +15,7 @@ ENGINE := $(wildcard fakesysfs/binding/*.[ch] fakesysfs/engine/*.[ch] fakesysfs/
 LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror \
           -Ifakesysfs -Ifakesysfs/engine
 
-.PHONY: help setup demo check test coverage format lint bench soak kills fuzz clean
+.PHONY: help setup demo check test coverage agreement format lint bench soak kills fuzz clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -50,6 +50,10 @@ coverage: setup ## all tests, and which lines of Python they ran
 	@$(PY) -m coverage run -m pytest $(ARGS)
 	@$(PY) -m coverage combine --quiet
 	@$(PY) -m coverage report
+
+agreement: setup ## replay every recording and write the table behind `fakesysfs presets --kernels`
+	@.ci/test-tools
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) tests/recordings/agreement.py $(ARGS)
 
 format: setup ## everything in its form: ruff format and clang-format
 	@$(MAKE) --silent $(VENV)/.lint

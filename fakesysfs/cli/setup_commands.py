@@ -56,23 +56,35 @@ fakesysfs presets --kernels""")
 @click.option(
     "--kernels",
     is_flag=True,
-    help="The kernels that --kernel knows, and the source each was made from.",
+    help="List the kernels that --kernel knows: how many steps of recordings of real ones agree, and "
+    "the source of each.",
 )
 def presets(kernels: bool) -> None:
     """List the machines that have a name."""
     from rich.table import Table
 
     from ..config.option_sources import load_presets
-    from ..config.profiles import list_kernels, load_kernel
 
     if kernels:
-        for name in list_kernels():
-            click.echo(f"{name:<6} {load_kernel(name, '--kernel')['source']}")
+        _list_kernels()
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for preset in load_presets():
         table.add_row(preset.name, f"{preset.title}. {preset.summary}")
     print_wide(table)
+
+
+def _list_kernels() -> None:
+    from ..config.profiles import list_kernels, load_agreements, load_kernel
+
+    recorded = load_agreements()
+    for name in list_kernels():
+        rows = [row for row in recorded if row.kernel == name]
+        steps, agree = (sum(getattr(row, what) for row in rows) for what in ("steps", "agree"))
+        told = f"{agree} of {steps} recorded steps agree" if rows else "not recorded"
+        arches = sorted({row.arch for row in rows} - {"x86_64"})
+        told += f" (also {', '.join(arches)})" if arches else ""
+        click.echo(f"{name:<6} {told:<48} {load_kernel(name, '--kernel')['source']}")
 
 
 @command(**examples("fakesysfs doctor"))

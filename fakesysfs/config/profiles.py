@@ -1,8 +1,8 @@
 """The data files of kernels and architectures: which there are, what is in one, which is the
 nearest.
 
-Owns: `kernels/NAME.toml` (what a Linux version does, as feature flags) and `arches/NAME.toml`
-(sizes, zones, addresses); the words for a name that there is not. Does not own: what the flags mean
+Owns: `kernels/NAME.toml` (what a Linux version does, as feature flags), `kernels/recorded.toml` (how
+far that agrees with real kernels) and `arches/NAME.toml` (sizes, zones, addresses); the words for a name that there is not. Does not own: what the flags mean
 (kernels/features.toml, the engine), machines that have a name (machine_config.py).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ from ..errors import ConfigError
 from .toml_file import read_toml
 
 __all__ = [
+    "Agreement",
     "list_arches",
     "list_kernels",
+    "load_agreements",
     "load_arch",
     "load_kernel",
     "names_in",
@@ -28,6 +31,27 @@ __all__ = [
 ]
 
 _HERE: Final = Path(__file__).parent
+_NO_KERNELS: Final = ("features", "recorded")  # files beside the profiles
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far a profile agrees with recordings of a real kernel.
+
+    :param kernel: the profile's name.
+    :param arch: the architecture that the kernel was built for.
+    :param config: the configuration it was built with: a distribution's, or one of the recordings'.
+    :param recordings: how many were replayed.
+    :param steps: how many steps of them were compared.
+    :param agree: how many of these were as recorded.
+    """
+
+    kernel: str
+    arch: str
+    config: str
+    recordings: int
+    steps: int
+    agree: int
 
 
 def names_in(folder: str) -> list[str]:
@@ -46,7 +70,7 @@ def suggest(word: str, known: Iterable[str], what: str = "known") -> str:
 
 def list_kernels() -> list[str]:
     """Names of the kernel profiles, oldest first."""
-    return sorted((n for n in names_in("kernels") if n != "features"), key=_version)
+    return sorted((n for n in names_in("kernels") if n not in _NO_KERNELS), key=_version)
 
 
 def list_arches() -> list[str]:
@@ -80,6 +104,13 @@ def load_kernel(name: str, where: str) -> dict[str, Any]:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}", name, re.ASCII):
         raise ConfigError(f"{text}; known: {', '.join(names)}")
     raise ConfigError(f"{text}; the nearest is {nearest_kernel(name)}, known: {', '.join(names)}")
+
+
+def load_agreements() -> list[Agreement]:
+    """Return what the last replay of all recordings found, by kernel. Kernels that were never
+    recorded are missing."""
+    rows = read_toml(_HERE / "kernels" / "recorded.toml")["recorded"]
+    return [Agreement(**row) for row in rows]
 
 
 def load_arch(name: str, where: str, features: frozenset[str]) -> dict[str, Any]:
