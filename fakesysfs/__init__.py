@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .config.machine_config import MachineConfig
     from .errors import FakesysfsError
-    from .machine import Machine
+    from .virtual_machine import VirtualMachine as Machine
 
 __all__ = ["FakesysfsError", "Machine", "MachineConfig"]
 
 _HOMES = {
-    "FakesysfsError": ".errors",
-    "Machine": ".machine",
-    "MachineConfig": ".config.machine_config",
+    "FakesysfsError": (".errors", "FakesysfsError"),
+    "Machine": (".virtual_machine", "VirtualMachine"),
+    "MachineConfig": (".config.machine_config", "MachineConfig"),
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name], __name__), name)
+    module, home_name = _HOMES[name]
+    value: object = getattr(import_module(module, __name__), home_name)
     globals()[name] = value
     return value
 

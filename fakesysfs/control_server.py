@@ -1,8 +1,7 @@
 """The side of a running instance in the protocol of control.py.
 
-Owns: reading requests, calling their handlers, and replies. Does not own what a request means:
-whoever starts a `Server` gives it named handlers, and machine_handlers() has those every instance
-offers.
+Owns: reading requests, calling their handlers, and replies. Does not own what a request means: a
+`Server` is given named handlers (instance_requests.py).
 
 Threads: a server has one per listening socket and one per connection, all daemons.
 """
@@ -22,10 +21,8 @@ from .events import caused_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
-
-    from .machine import Event, Machine
 
     Handler = Callable[..., Any]
 
@@ -50,12 +47,8 @@ class Server:
     is raised at the client's.
     """
 
-    def __init__(self, handlers: dict[str, Handler] | None = None) -> None:
-        self._handlers = dict(handlers or {})
-
-    def add(self, name: str, handler: Handler) -> None:
-        """Offer one more request, or replace one."""
-        self._handlers[name] = handler
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
 
     def serve(self, listener: socket.socket) -> None:
         """Answer at `listener` from now on, in threads."""
@@ -175,83 +168,4 @@ def _described(e: Exception) -> dict[str, Any]:
     return {
         "type": "InstanceError",
         "text": str(e) if isinstance(e, AssertionError) else f"bad request: {e}",
-    }
-
-
-def text(value: Any) -> str:
-    """An argument that has to be text.
-
-    :raises TypeError: it is something else.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.80} is no text")
-    return value
-
-
-class EventLog:
-    """The newest events of a machine, for readers that come later or follow."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._newest = 0  # number of the newest event
-        self._changed = threading.Condition()
-        machine.subscribe(self._notice)
-
-    def _notice(self, event: Event) -> None:
-        with self._changed:
-            self._newest = event.seq
-            self._changed.notify_all()
-
-    def read(self, since: int = 0, follow: bool = False) -> Iterator[dict[str, Any] | None]:
-        """Events with a number greater than `since`, oldest first; with `follow` also those that
-        come, and None when there are no more for now, and every second in which none comes."""
-        while True:
-            for event in self._machine.events(since):
-                since = event.seq
-                yield event_as_json(event)
-            if not follow:
-                return
-            yield None
-            with self._changed:
-                # Not by asking the machine, which delivers: another thread that does would wait for
-                # this lock.
-                if self._newest <= since:
-                    self._changed.wait(1.0)
-
-
-def event_as_json(event: Event) -> dict[str, Any]:
-    """An event as `fakesysfs events` prints it."""
-    fields = event._asdict()
-    del fields["verdict"]  # that is between the engine and who sends uevents
-    return {**fields, "cause": event.cause._asdict() if event.cause is not None else None}
-
-
-def machine_handlers(
-    machine: Machine, hmp: Callable[[str], str], info: dict[str, Any]
-) -> dict[str, Handler]:
-    """What every instance answers.
-
-    :param hmp: carries out one line of the QEMU monitor and returns what QEMU would print.
-    :param info: what `info` answers; at least "directory", "qmp", "hmp" and "command".
-    """
-    log = EventLog(machine)
-
-    return {
-        "info": lambda: info,
-        "dmesg": machine.dmesg,
-        "trace": machine.trace,
-        "trace end": machine.trace_end,
-        "events": log.read,
-        "hmp": lambda line: hmp(text(line)),
-        "check": machine.check,
-        "page": machine.page,
-        "read": lambda path: machine.read_text(text(path)),
-        "store": lambda path, data: machine.store(text(path), text(data)),
-        "allocate": machine.allocate,
-        "free": machine.free,
-        "pin": machine.pin,
-        "free_page": machine.free_page,
-        "fault add": lambda rule: machine.fault_rule_add(text(rule)),
-        "fault list": machine.fault_rules,
-        "fault clear": machine.fault_rule_clear,
     }

@@ -23,11 +23,9 @@ from .errors import ConfigError, EnvironmentProblem, FakesysfsError, InstanceErr
 from .run.launch import NO_FILE, identity_of, remove_socket
 
 if TYPE_CHECKING:
-    from .control_server import Server
-    from .machine import Machine
-    from .qemu.monitor import Monitor
     from .qemu.monitor_server import MonitorServer
     from .run.launch import Inside
+    from .virtual_machine import VirtualMachine
 
 COMMAND_SHOWN = 4096  # characters of a command in the list of instances
 MONITOR_SOCKETS = ("qmp", "hmp")  # options, and what is spoken there
@@ -35,71 +33,50 @@ Value = TypeVar("Value")
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Parts:
-    """A machine, its DIMM slots and monitor, and a control server that knows them.
+def boot(
+    options: Mapping[str, Any],
+    on_quit: Callable[[], object],
+    meanwhile: Callable[[], object] = lambda: None,
+) -> VirtualMachine:
+    """Make the machine of an instance.
 
     :param options: those of MACHINE_OPTIONS that were given are the machine's.
-    :param where: what else the control request "info" is to answer: "directory", "command".
     :param on_quit: called when somebody tells the monitor to quit.
     :param meanwhile: called while the engine boots in another thread, which takes a while.
     :raises ConfigError: there can be no such machine.
     """
+    from .config.machine_config import MachineConfig
+    from .config.machine_options import given_options
+    from .virtual_machine import VirtualMachine
 
-    def __init__(
-        self,
-        options: Mapping[str, Any],
-        where: Mapping[str, Any],
-        on_quit: Callable[[], object],
-        meanwhile: Callable[[], object] = lambda: None,
-    ) -> None:
-        from .config.machine_config import MachineConfig
-        from .config.machine_options import given_options
-        from .machine import Machine
+    config = MachineConfig.from_options(**given_options(options))
+    machine = _Call(lambda: VirtualMachine(config, on_quit))
+    meanwhile()
+    return machine.result()
 
-        config = MachineConfig.from_options(**given_options(options))
-        boot = _Call(lambda: Machine.from_config(config))
-        from .control_server import Server, machine_handlers, text
 
-        meanwhile()
-        self.machine: Machine = boot.result()
-        self._on_quit = on_quit
-        self._making = threading.Lock()
-        self._monitor: Monitor | None = None
-        self._host_events: list[tuple[str, dict[str, Any]]] = []  # name and data
-        if config.dimms:
-            self.monitor()
-        self.sockets = {
-            name: os.path.abspath(options[name]) for name in MONITOR_SOCKETS if options.get(name)
-        }
-        info = {"memory": config.memory, "kernel": config.kernel, "arch": config.arch, **where}
-        info |= {name: self.sockets.get(name) for name in MONITOR_SOCKETS}
-        handlers = machine_handlers(self.machine, lambda line: self.monitor().command(line), info)
-        handlers["monitor"] = lambda line: self.monitor().carry_out(text(line))
-        handlers["complete"] = lambda line: self.monitor().hmp.complete(text(line))
-        handlers["map"] = self._map
-        handlers["qmp events"] = lambda start=0: self._host_events[start:]
-        self.server: Server = Server(handlers)
+def monitor_sockets(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the monitor is to be spoken to: "qmp", "hmp", and the path of each."""
+    return {name: os.path.abspath(options[name]) for name in MONITOR_SOCKETS if options.get(name)}
 
-    def monitor(self) -> Monitor:
-        """The machine's monitor and, behind it, its DIMM slots: made when they are first asked for,
-        as that takes a while.
-        """
-        with self._making:
-            if self._monitor is None:
-                from .qemu.board import Board
-                from .qemu.monitor import Monitor
 
-                board = Board(self.machine)
-                board.subscribe(lambda event: self._host_events.append((event.name, event.data)))
-                self._monitor = Monitor(board, self._on_quit)
-            return self._monitor
-
-    def _map(self) -> dict[str, Any]:
-        return {
-            "block_bytes": self.machine.block_bytes,
-            "blocks": self.machine.blocks(),
-            "dimms": self.monitor().board.memory_devices(),
-        }
+def described(
+    machine: VirtualMachine,
+    sockets: Mapping[str, str],
+    *,
+    directory: str | None,
+    command: str | None,
+) -> dict[str, Any]:
+    """Return what an instance says of itself when it is asked for "info"."""
+    config = machine.config
+    return {
+        "memory": config.memory,
+        "kernel": config.kernel,
+        "arch": config.arch,
+        "directory": directory,
+        "command": command,
+        **{name: sockets.get(name) for name in MONITOR_SOCKETS},
+    }
 
 
 class _Call(threading.Thread, Generic[Value]):
@@ -158,7 +135,7 @@ def _inside(process: Inside) -> NoReturn:
     import gc
 
     # They take a while, and so does the launcher with the options
-    from . import machine  # noqa: F401
+    from . import instance_requests, virtual_machine  # noqa: F401
     from .run.covered_paths import checked_root, stage
 
     options = process.options()
@@ -180,28 +157,31 @@ def _inside(process: Inside) -> NoReturn:
 
         server_class()
 
-    where = {"directory": None, "command": " ".join(options["command"])[:COMMAND_SHOWN]}
     roots = [checked_root(directory) for directory in options["bind_roots"] or ()]
-    parts = Parts(options, where, on_quit=lambda: process.end(0), meanwhile=load)
+    machine = boot(options, on_quit=lambda: process.end(0), meanwhile=load)
     from .control import environment, listen_as
-    from .control_server import Descriptors
+    from .control_server import Server
+    from .instance_requests import request_handlers
     from .mount import Mount
     from .run.uevents import UeventFaults, UeventSender
 
-    for name, path in parts.sockets.items():
+    sockets = monitor_sockets(options)
+    for name, path in sockets.items():
         from .qemu.monitor_server import serve as serve_monitor
 
         with process.making(path):
-            serve_monitor(name, path, parts.monitor())
-    parts.server.add("namespaces", lambda: Descriptors(process.namespaces()))
-    parts.server.add("stop", process.stop)
+            serve_monitor(name, path, machine.monitor)
+    info = described(
+        machine, sockets, directory=None, command=" ".join(options["command"])[:COMMAND_SHOWN]
+    )
+    server = Server(request_handlers(machine, info, process.namespaces, process.stop))
     place = stage()
-    Mount(parts.machine, place, over=True).start()
+    Mount(machine, place, over=True).start()
     notes += process.cover(place, roots)
     if own_network:
-        parts.machine.subscribe(UeventFaults(UeventSender()))
-        parts.server.serve(listen_as(process.name))
-    parts.server.serve(process.listener)
+        machine.subscribe(UeventFaults(UeventSender()))
+        server.serve(listen_as(process.name))
+    server.serve(process.listener)
     if options["verbose"]:
         for note in notes:
             print(f"fakesysfs: {note}", file=sys.stderr, flush=True)
@@ -223,6 +203,8 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     :raises FakesysfsError: there can be no such machine, or no mount.
     """
     from .control import listen
+    from .control_server import Server
+    from .instance_requests import request_handlers
     from .mount import Mount, mounted_at
 
     def end() -> None:
@@ -231,21 +213,22 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     # before there are threads: sigwait() is to get them
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     guardian = _Guardian(os.path.realpath(directory))
-    parts = Parts(options, {"directory": os.path.realpath(directory), "command": None}, on_quit=end)
+    machine = boot(options, on_quit=end)
+    sockets = monitor_sockets(options)
     monitors: list[MonitorServer] = []
-    for name, path in parts.sockets.items():
+    for name, path in sockets.items():
         from .qemu.monitor_server import serve as serve_monitor
 
         guardian.tell("socket", path, NO_FILE)
-        monitors.append(serve_monitor(name, path, parts.monitor()))
+        monitors.append(serve_monitor(name, path, machine.monitor))
         guardian.tell("socket", path, identity_of(path))
-    mount = Mount(parts.machine, directory)
+    mount = Mount(machine, directory)
     mount.start()
     guardian.tell("mount", mounted_at(mount.directory) or "")
     listener, _ = listen(os.getpid(), os.geteuid())
-    parts.server.add("namespaces", lambda: _nothing_to_enter(mount.directory))
-    parts.server.add("stop", end)
-    parts.server.serve(listener)
+    info = described(machine, sockets, directory=os.path.realpath(directory), command=None)
+    handlers = request_handlers(machine, info, lambda: _nothing_to_enter(mount.directory), end)
+    Server(handlers).serve(listener)
     ready()
 
     def unmounted() -> None:

@@ -11,6 +11,7 @@ the C extension. Every method may be called from any thread.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -346,6 +347,15 @@ class Machine(EngineWithEvents):
             raise
         finally:
             self.release(handle)
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write all of a text to a file as `echo -n` would, which is what store() does.
+
+        :raises OSError: as store(); EINVAL when the file takes only a part.
+        """
+        data = text.encode()
+        if self.store(path, data) != len(data):
+            raise OSError(errno.EINVAL, "only a part was taken", os.fsdecode(path))
 
     @_delivers
     def read_bytes(self, path: Path) -> bytes:

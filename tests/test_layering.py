@@ -28,7 +28,7 @@ CC = os.environ.get("CC", "cc")
 
 EVERYTHING = frozenset({
     "__main__", "cli", "pytest_plugin", "testing", "instance", "run", "qemu", "capture", "mount", "control",
-    "control_server", "machine", "events", "binding",
+    "control_server", "instance_requests", "virtual_machine", "machine", "events", "binding",
     "config", "errors", "__init__",
 })  # fmt: skip
 KERNEL_SIDE = frozenset({"machine", "events", "config", "errors"})
@@ -39,14 +39,27 @@ MAY_USE: Mapping[str, frozenset[str]] = {
     "cli": EVERYTHING,
     "pytest_plugin": EVERYTHING,
     "testing": EVERYTHING,
-    "__init__": frozenset({"machine", "config", "errors"}),
-    "instance": frozenset({"run", "qemu", "mount", "control", "control_server"}) | KERNEL_SIDE,
+    "__init__": frozenset({"virtual_machine", "config", "errors"}),
+    "instance": frozenset(
+        {
+            "run",
+            "qemu",
+            "mount",
+            "control",
+            "control_server",
+            "instance_requests",
+            "virtual_machine",
+        }
+    )
+    | KERNEL_SIDE,
     "run": KERNEL_SIDE,
     "qemu": KERNEL_SIDE,
     "capture": KERNEL_SIDE,
     "mount": KERNEL_SIDE,
     "control": KERNEL_SIDE,
     "control_server": frozenset({"control"}) | KERNEL_SIDE,
+    "instance_requests": frozenset({"control_server", "virtual_machine"}) | KERNEL_SIDE,
+    "virtual_machine": frozenset({"qemu"}) | KERNEL_SIDE,
     "machine": frozenset({"events", "binding", "config", "errors"}),
     "events": frozenset({"binding", "config", "errors"}),
     "config": frozenset({"errors"}),

@@ -23,11 +23,11 @@ from typing import Any
 import pytest
 from support.waiting import LIMIT_SECONDS, wait_for
 
-from fakesysfs import FakesysfsError, Machine, MachineConfig
+from fakesysfs import FakesysfsError, MachineConfig
 from fakesysfs.binding import _engine
 from fakesysfs.config.kernel_config import CONFIG_DEFAULTS
 from fakesysfs.errors import ConfigError
-from fakesysfs.machine import Event
+from fakesysfs.machine import Event, Machine
 
 MEMORY = "/sys/devices/system/memory"
 BLOCK = 128 << 20

@@ -19,8 +19,8 @@ import pytest
 from support.waiting import given_more_time, wait_for
 
 from fakesysfs import Machine, MachineConfig
-from fakesysfs.control_server import machine_handlers
 from fakesysfs.errors import ConfigError
+from fakesysfs.instance_requests import request_handlers
 from fakesysfs.machine import Event, FaultRule
 from fakesysfs.run.uevents import UeventFaults
 
@@ -429,7 +429,7 @@ def test_clearing(machine: Machine) -> None:
 
 
 def test_rules_over_the_control_socket(machine: Machine) -> None:
-    handlers = machine_handlers(machine, str, {})
+    handlers = request_handlers(machine, {}, dict, lambda: None)
     assert handlers["fault add"]("write memory1/state EBUSY x1") == 1
     listed = json.loads(json.dumps(handlers["fault list"]()))
     assert listed == [[1, "write memory1/state EBUSY x1", 0, 0, 0]]

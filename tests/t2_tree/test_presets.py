@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
-from fakesysfs import Machine, MachineConfig
+from fakesysfs import MachineConfig
 from fakesysfs.config.option_sources import load_presets
 from fakesysfs.config.profiles import list_arches, list_kernels
 from fakesysfs.errors import ConfigError
-from fakesysfs.machine import Block, Event
+from fakesysfs.machine import Block, Event, Machine
 from fakesysfs.qemu.board import Board
 
 MEMORY = "/sys/devices/system/memory"
