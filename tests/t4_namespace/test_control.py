@@ -109,7 +109,7 @@ def test_none(me: Person) -> None:
 
 def test_the_only_one_and_several(me: Person, tmp_path: Path) -> None:
     with ended(me.start(*ALONE, "sleep", "300")) as holder:
-        wait_for(lambda: "sleep" in Path(f"/proc/{holder.pid}/cmdline").read_text())
+        wait_for(lambda: Path(f"/proc/{holder.pid}/cmdline").read_text().startswith("sleep"))
         there = with_it(holder.pid)
         with ExitStack() as stack:
             stack.enter_context(running(me, network=holder.pid))
