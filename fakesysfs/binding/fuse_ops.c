@@ -5,7 +5,7 @@
  * Owns: the translation between libfuse's signatures and engine.h, and the only globals of the
  * engine: which machine of this process is mounted, because these callbacks get no context without
  * linking libfuse, and how many of them are under way. Does not own: any rule of a file (sysfs.c,
- * sysfs_tree.c), writes (they deliver events, so they go through the binding), libfuse's headers:
+ * walk.c), writes (they deliver events, so they go through the binding), libfuse's headers:
  * its version 2 ABI is frozen, and what is needed of it is declared here.
  *
  * Thread-safe: every function of engine.h locks the machine. fi->fh is the handle of file_open(),

@@ -33,7 +33,7 @@
 
 struct rule; /* base/rules.h: faults on purpose */
 struct late_device;
-struct static_dir; /* sysfs_tree.c: the fixed directories: /, /sys, /sys/devices ... */
+struct static_dir; /* sysfs_tree.h: the fixed directories: /, /sys, /sys/devices ... */
 struct open_file;  /* sysfs.c: handles */
 struct node_attrs; /* sysfs_tree.h: what chmod, chown, utimensat have set */
 
@@ -77,7 +77,7 @@ struct machine {
     uint64_t rule_number;
     atomic_bool ending;
 
-    /* sysfs.c, sysfs_tree.c, sparse.c, resource.c */
+    /* sysfs.c, tree_store.c, sparse.c, resource.c */
     struct static_dir *dirs;
     size_t nr_dirs;
     struct open_file **files;

@@ -2,7 +2,7 @@
  * sysfs.c - open files, and the rules by which kernfs reads and writes them.
  *
  * Owns: handles and their buffers, sysfs_show() and sysfs_store(), and the files of power/. Does
- * not own: the tree (sysfs_tree.c), what a file says (show) and what a write does (store).
+ * not own: the tree (walk.c), what a file says (show) and what a write does (store).
  *
  * show() and store() may give the mutex up. So an open file is counted while it is in use, lives in
  * memory of its own, and carries all it needs: its node by value, and the ties that tell when its

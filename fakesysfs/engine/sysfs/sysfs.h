@@ -68,7 +68,7 @@ struct sysfs_node { /* a value: nothing is stored for the hundred thousand files
     uint64_t ino;    /* 0: computed */
 };
 
-/* ---- sysfs_tree.c, sysfs_parse.c, sysfs.c ---- */
+/* ---- tree_store.c, walk.c, sysfs_parse.c, sysfs.c ---- */
 /* Hang a directory into the tree. Parents are made as needed. Returns nothing: paths are ours. */
 void sysfs_dir_add(struct machine *m, const char *path, const struct sysfs_class *cls, uint64_t id);
 void sysfs_file_add(struct machine *m, const char *dir,

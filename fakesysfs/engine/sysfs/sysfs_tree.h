@@ -1,7 +1,8 @@
 /*
- * sysfs_tree.h - what sysfs_tree.c offers to sysfs.c (open files). Nobody else includes it.
+ * sysfs_tree.h - the tree of files, between the files of sysfs/. Nobody else includes it.
  *
  * Owns: the place of a node, the walk to it, what was changed of its attributes, files of users.
+ * Does not own: what the rest of the engine may ask of it (sysfs.h).
  */
 #ifndef FAKESYSFS_SYSFS_TREE_H
 #define FAKESYSFS_SYSFS_TREE_H
@@ -54,18 +55,62 @@ struct user_file {
     bool proc; /* lies below /proc: its size shows as 0 */
 };
 
+struct static_dir {
+    char *name;
+    size_t first_child,
+        next_sibling; /* numbers in m->dirs; 0: none, as the root is nobody's child */
+    uint64_t nr_children;
+    const struct sysfs_class *cls; /* may be NULL */
+    uint64_t id;
+    const struct sysfs_class **more; /* classes whose attributes are files here too */
+    size_t nr_more;
+    int64_t born_ns; /* of the root: when the machine was made */
+};
+
+/* ---- tree_store.c ---- */
+extern const struct sysfs_class user_class;
+extern const struct sysfs_attr user_attr;
+int64_t now_ns(void); /* of the clock on the wall */
 uint64_t page_size(const struct machine *m);
-/* follow: the last link too */
-int walk_path(struct machine *m, const char *path, bool follow, struct walk *w);
-bool place_alive(struct machine *m, const struct place *place);
-void place_stat(struct machine *m, const struct place *place, struct file_stat *st);
-uint32_t node_mode(struct machine *m, const struct sysfs_node *node); /* with its type */
+size_t dir_make(struct machine *m, const char *path); /* with its parents; its number */
+size_t dir_child(const struct machine *m, size_t parent, const char *name,
+                 size_t len); /* 0: none */
+void root_place(struct machine *m, struct place *place);
+/* The fixed directory that a node is, or NULL. */
+struct static_dir *static_of(struct machine *m, const struct sysfs_node *node);
+struct sysfs_node static_node(const struct machine *m, size_t dir);
 struct user_file *user_of(struct machine *m,
                           const struct sysfs_node *node); /* NULL: no file of a user */
+bool user_find(struct machine *m, uint64_t dir_ino, const char *name, struct sysfs_node *out);
+void tree_destroy(struct machine *m);
+
+/* ---- walk.c ---- */
+/* follow: the last link too */
+int walk_path(struct machine *m, const char *path, bool follow, struct walk *w);
+bool ties_alive(struct machine *m, const struct tie *ties, unsigned nr);
+bool place_alive(struct machine *m, const struct place *place);
+bool attr_visible(struct machine *m, const struct sysfs_node *file);
+/* The attribute at `attr` as a file of `dir`. */
+struct sysfs_node attr_node(const struct sysfs_class *cls, const struct sysfs_attr *attr,
+                            const struct sysfs_node *dir);
+bool child_find(struct machine *m, const struct sysfs_node *dir, const char *name,
+                struct sysfs_node *out);
+void child_number(const struct sysfs_node *dir, const char *name, struct sysfs_node *node);
+int link_target(struct machine *m, const struct sysfs_node *node, struct text *out);
+
+/* ---- node_attributes.c ---- */
+uint32_t node_mode(struct machine *m, const struct sysfs_node *node);      /* with its type */
 const struct node_attrs *attrs_get(const struct machine *m, uint64_t ino); /* never NULL */
 struct node_attrs *attrs_make(struct machine *m, const struct place *place);
+uint64_t changed_us(struct machine *m, const struct sysfs_node *node);
+void mtime_set(struct machine *m, const struct place *place, int64_t mtime_ns);
 void mtime_touch(struct machine *m, const struct place *place); /* now */
-void tree_destroy(struct machine *m);
+
+/* ---- listing.c ---- */
+uint64_t count_dirs(struct machine *m, const struct sysfs_node *dir);
+
+/* ---- metadata.c ---- */
+void place_stat(struct machine *m, const struct place *place, struct file_stat *st);
 
 /* ---- file_faults.c ---- */
 /* A pass: 0, or the negative errno to return instead. May give the mutex up. */
