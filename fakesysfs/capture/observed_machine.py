@@ -21,7 +21,7 @@ from ..config.limits import NODES_LIMIT
 from ..errors import ConfigError, EnvironmentProblem
 from .sysfs_copy import TABLE_LIMIT, Folder, printable
 
-__all__ = ["BlockSeen", "NodeSeen", "Survey", "quote", "survey"]
+__all__ = ["BlockSeen", "NodeSeen", "ObservedMachine", "observe", "quote"]
 
 MEMORY: Final = "/sys/devices/system/memory"
 _ZONES: Final = {name.lower(): name for name in ("DMA", "DMA32", "Normal", "Movable", "none")}
@@ -52,7 +52,7 @@ class NodeSeen:
 
 
 @dataclass(slots=True)
-class Survey:
+class ObservedMachine:
     """All that was read; None for what is not there.
 
     :param path: of the memory directory, for messages.
@@ -112,7 +112,7 @@ _LAYOUTS: Final = (
 )
 
 
-def survey(root: Folder, live: bool) -> Survey:
+def observe(root: Folder, live: bool) -> ObservedMachine:
     """Read everything.
 
     :param root: where the copy begins: at /, at /sys, one directory above either, or at the memory
@@ -126,7 +126,7 @@ def survey(root: Folder, live: bool) -> Survey:
         memory = place.memory
         names = memory.names()
         size = memory.text("block_size_bytes")
-        seen = Survey(
+        seen = ObservedMachine(
             live=live,
             path=memory.path(),
             block_bytes=_block_bytes(size or "", memory.path("block_size_bytes")),
@@ -213,7 +213,7 @@ def quote(text: str) -> str:
     return f"`{printable(text, 40)}`" if text else "nothing"
 
 
-def _look_at_blocks(memory: Folder, seen: Survey) -> None:
+def _look_at_blocks(memory: Folder, seen: ObservedMachine) -> None:
     numbers = []
     for name in seen.names:
         if not re.fullmatch(r"memory[0-9]+", name, re.ASCII):
@@ -235,7 +235,7 @@ def _look_at_blocks(memory: Folder, seen: Survey) -> None:
             seen.blocks.append(_look_at_block(folder, number, seen))
 
 
-def _look_at_block(folder: Folder, number: int, seen: Survey) -> BlockSeen:
+def _look_at_block(folder: Folder, number: int, seen: ObservedMachine) -> BlockSeen:
     names = folder.names()
 
     def text(name: str) -> str | None:
@@ -317,7 +317,7 @@ def _ranges(text: str, path: str, most: int) -> list[Range]:
     return out
 
 
-def _look_at_nodes(system: Folder, seen: Survey) -> None:
+def _look_at_nodes(system: Folder, seen: ObservedMachine) -> None:
     folder = system.folder("node")
     if folder is None:
         return
@@ -399,7 +399,7 @@ def _check_distances(node: NodeSeen, number: int, online: Sequence[int], path: s
             )
 
 
-def _look_at_sys(sys: Folder, seen: Survey) -> None:
+def _look_at_sys(sys: Folder, seen: ObservedMachine) -> None:
     parameters = sys.folder("module/memory_hotplug/parameters")
     if parameters is not None:
         with parameters:
@@ -438,7 +438,7 @@ def _look_at_firmware(entries: Folder) -> list[Range]:
     return out
 
 
-def _look_at_proc(top: Folder, seen: Survey) -> None:
+def _look_at_proc(top: Folder, seen: ObservedMachine) -> None:
     """What only /proc tells, if the copy has it."""
     release = top.text("proc/sys/kernel/osrelease")
     version = top.text("proc/version") or ""

@@ -28,6 +28,7 @@ from pathlib import Path
 from sys import intern
 from typing import IO, Any, Final, Self, cast
 
+from ..config.sizes import show_about
 from ..errors import ConfigError
 
 __all__ = ["TABLE_LIMIT", "Folder", "open_copy", "printable"]
@@ -311,13 +312,8 @@ class _DiskFolder(Folder):
                     return data
         finally:
             os.close(fd)
-        size = _size(max(found.st_size, limit + 1))
+        size = show_about(max(found.st_size, limit + 1))
         raise ConfigError(f"{self._copy.shown(parts)}: {size}; no such file has that")
-
-
-def _size(size: int) -> str:
-    units = ((30, "G"), (20, "M"), (10, "K"), (0, "b"))
-    return next((f"{size >> shift}{unit}" for shift, unit in units if size >> shift), "0b")
 
 
 # ----------------------------------------------------------------------------------------- archives
@@ -432,7 +428,7 @@ class _Archive(_Copy):
         def checked(member: Member) -> Member:
             if member.type in _EXTENSIONS and member.size > _HEADER_LIMIT:
                 raise ConfigError(
-                    f"{archive.name}: a header of {_size(member.size)}; no copy of /sys has that"
+                    f"{archive.name}: a header of {show_about(member.size)}; no copy of /sys has that"
                 )
             return member
 
@@ -508,7 +504,7 @@ class _Archive(_Copy):
             return _Strange("neither a file nor a directory")
         limit = TABLE_LIMIT if parts[-1] in TABLES else TEXT_LIMIT
         if member.size > limit:
-            return _Strange(f"{_size(member.size)}; no such file has that")
+            return _Strange(f"{show_about(member.size)}; no such file has that")
         # of this kind of member it gives a file that reads from the archive
         file = tar.extractfile(member)
         data = file.read() if file is not None else b""
@@ -540,7 +536,7 @@ class _ArchiveFolder(Folder):
         if isinstance(found, _Strange) or (isinstance(found, bytes) and len(found) > limit):
             raise ConfigError(
                 f"{self._copy.shown(parts)}:"
-                f" {found if isinstance(found, str) else _size(len(found))}"
+                f" {found if isinstance(found, str) else show_about(len(found))}"
             )
         if isinstance(found, dict):
             raise ConfigError(f"{self._copy.shown(parts)}: a directory, not a file")
@@ -559,7 +555,7 @@ class _Bounded:
         data = self._file.read(min(size, 1 << 20))
         self._left -= len(data)
         if self._left < 0:
-            limit = _size(UNPACKED_LIMIT)
+            limit = show_about(UNPACKED_LIMIT)
             raise ConfigError(
                 f"{self._name}: unpacks to more than {limit}; pack less than all of /sys and /proc"
             )

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from ..config.sizes import show_about
+
 CELLS = 64  # of a row at most; more blocks than that share cells
 FILL = "▁▂▃▄▅▆▇█"  # share of a block's pages that is in use
 OFFLINE = "·"
@@ -68,7 +70,7 @@ def memory_map(snapshot: Mapping[str, Any]) -> Table:
         inside = [device for device in devices if device.start < end and start < device.end]
         table.add_row(
             f"{start:#012x}-{end - 1:#012x}",
-            size(end - start),
+            show_about(end - start),
             str(run[0].nid),
             f"memory{run[0].id}" + (f"-{run[-1].id}" if len(run) > 1 else ""),
             _bar(run),
@@ -76,14 +78,6 @@ def memory_map(snapshot: Mapping[str, Any]) -> Table:
             ", ".join(device.label for device in inside),
         )
     return table
-
-
-def size(size_bytes: int) -> str:
-    """Bytes as QEMU and lsmem write them: 128M, 1G, 1.5G."""
-    for unit, shift in (("T", 40), ("G", 30), ("M", 20), ("K", 10)):
-        if size_bytes >= 1 << shift:
-            return f"{size_bytes / (1 << shift):.4g}{unit}"
-    return f"{size_bytes}B"
 
 
 class _Device(NamedTuple):
@@ -98,7 +92,9 @@ def _device(kind: str, data: Mapping[str, Any]) -> _Device:
     name = data.get("id") or "(no id)"
     if kind == "virtio-mem":
         start, most = data["memaddr"], data["max-size"]
-        return _Device(start, start + most, f"{name}, {size(data['size'])} of {size(most)}")
+        return _Device(
+            start, start + most, f"{name}, {show_about(data['size'])} of {show_about(most)}"
+        )
     return _Device(data["addr"], data["addr"] + data["size"], f"{name} in slot {data['slot']}")
 
 
