@@ -4,7 +4,7 @@
  *
  * Owns: the devices, the state of each of their blocks, the subblocks that are plugged, what the
  * driver makes of memory going online and offline. Does not own: what is plugged or unplugged when
- * (virtio_mem.c), the pages (buddy.c). Linux: drivers/virtio/virtio_mem.c
+ * (virtio_mem_subblocks.c), the pages (buddy.c). Linux: drivers/virtio/virtio_mem.c
  * virtio_mem_memory_notifier_cb(), virtio_mem_online_page_cb().
  */
 #include <errno.h>
