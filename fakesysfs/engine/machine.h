@@ -3,26 +3,31 @@
  *
  * Owns: struct machine. Does not own: what its parts are (base.h, mm.h, sysfs.h, devices.h).
  *
- * Glossary
- *   pfn          number of a page frame: physical address >> page_shift
- *   page         a page frame, and the 12 bytes that describe it while its section is detailed
- *   section      the unit of hotplug in the memory map: 128 MiB on x86_64
- *   pageblock    2 MiB on x86_64; has one migratetype
- *   folio        2^order pages that were allocated together and move together; its first page is
- * its head memory block one or more sections; what sysfs shows as memoryN uniform      a section
- * whose pages are all alike: free in largest chunks of one migratetype, or folios of one kind and
- * order. It costs its section entry and nothing else; it is one node of one list. detailed     a
- * section that has a struct page each node         a NUMA node here; "list node" is written out
- * where the other one is meant DIMM         what a slot of the board holds; Linux sees the slot as
- * an ACPI device, and adds all of it or nothing region       addresses of a virtio-mem device; at
- * first there is no memory unit         what a virtio-mem device plugs at a time: smaller than a
- * memory block (subblock mode), or not (big block mode); in the first the units of a block that are
- * not plugged are held while it is online zonelist     in which order a node asks nodes for memory
- *
  * Locks: hotplug (a flag under the mutex: one add, online, offline, remove at a time) before
  * `mutex` (all data). Public functions (engine.h) lock; everything else runs with the mutex held
  * and does not.
  */
+/* clang-format off: a table */
+/*
+ * Glossary
+ *   pfn           number of a page frame: physical address >> page_shift
+ *   page          a page frame, and the 12 bytes that describe it while its section is detailed
+ *   section       the unit of hotplug in the memory map: 128 MiB on x86_64
+ *   pageblock     2 MiB on x86_64; has one migratetype
+ *   folio         2^order pages that were allocated together and move together; its first page is
+ *                 its head
+ *   memory block  one or more sections; what sysfs shows as memoryN
+ *   uniform       a section whose pages are all alike: free in largest chunks of one migratetype,
+ * or folios of one kind and order. It costs its section entry and nothing else; it is one node of
+ * one list. detailed      a section that has a struct page each node          a NUMA node here;
+ * "list node" is written out where the other one is meant DIMM          what a slot of the board
+ * holds; Linux sees the slot as an ACPI device, and adds all of it or nothing region addresses of a
+ * virtio-mem device; at first there is no memory unit          what a virtio-mem device plugs at a
+ * time: smaller than a memory block (subblock mode), or not (big block mode); in the first the
+ * units of a block that are not plugged are held while it is online zonelist      in which order a
+ * node asks nodes for memory
+ */
+/* clang-format on */
 #ifndef FAKESYSFS_MACHINE_H
 #define FAKESYSFS_MACHINE_H
 

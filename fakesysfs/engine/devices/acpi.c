@@ -159,8 +159,13 @@ static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t st
 int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int nid, uint64_t start,
                       uint64_t size_bytes)
 {
+    uint64_t last = start + size_bytes - 1;
+
     machine_lock(m, task);
-    int ret = hotplug_insert(m, slot, nid, start, size_bytes);
+    int ret = size_bytes == 0 || last < start || last >> m->max_phys_bits != 0
+                  ? fail(m, -EINVAL, "0x%llx, size 0x%llx is no part of the physical address space",
+                         (unsigned long long)start, (unsigned long long)size_bytes)
+                  : hotplug_insert(m, slot, nid, start, size_bytes);
     machine_unlock(m);
     return ret;
 }

@@ -272,6 +272,9 @@ int memory_remove(struct machine *m, struct task *task, uint64_t start, uint64_t
                 err = fail(m, -EBUSY,
                            "0x%llx is of a virtio-mem device, whose driver alone removes it",
                            (unsigned long long)at);
+            else if (block_get(m, at / m->block_bytes) == NULL)
+                err = fail(m, -EINVAL, "there is no memory block at 0x%llx",
+                           (unsigned long long)at);
         if (err == 0)
             err = memory_remove_locked(m, start, size_bytes);
         hotplug_unlock(m);
