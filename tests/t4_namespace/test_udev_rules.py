@@ -91,7 +91,7 @@ SUBSYSTEM=="memory", ACTION=="offline", PROGRAM="/bin/sh @D@/kdump try-reload"
 
 HOST_VIRT = subprocess.run(["systemd-detect-virt"], capture_output=True, text=True, check=False).stdout.strip() if (
     shutil.which("systemd-detect-virt")) else "none"  # fmt: skip
-CRASH_HOTPLUG = ("--kernel=6.12", "--config=CRASH_HOTPLUG=y")
+CRASH_HOTPLUG = "--config=CRASH_HOTPLUG=y"
 ONLINE_AT_ONCE = "--append=memhp_default_state=online"
 
 
@@ -254,7 +254,14 @@ fakesysfs events"""
 KDUMP = [
     # name            rules         machine        noted when a block comes, goes online, goes offline, goes away
     ("rhel", KDUMP_RHEL, (), ["reload online", "reload offline"]),
-    ("rhel-crash-hotplug", KDUMP_RHEL, CRASH_HOTPLUG, []),  # the kernel sees to it itself
+    # The kernel sees to it itself; from 6.11 on it says so only when there is a crash kernel.
+    ("rhel-6.6", KDUMP_RHEL, ("--kernel=6.6", CRASH_HOTPLUG), []),
+    (
+        "rhel-6.12",
+        KDUMP_RHEL,
+        ("--kernel=6.12", CRASH_HOTPLUG),
+        ["reload online", "reload offline"],
+    ),
     ("suse", KDUMP_SUSE, (), ["reload add", "reload remove"]),
     ("debian", KDUMP_DEBIAN, (), ["try-reload online", "try-reload offline"]),
 ]
