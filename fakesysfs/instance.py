@@ -17,12 +17,14 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from .errors import ConfigError, EnvironmentProblem, FakesysfsError, InstanceError
 from .run.launch import NO_FILE, identity_of, remove_socket
 
 if TYPE_CHECKING:
+    from .config.machine_config import MachineConfig
     from .qemu.monitor_server import MonitorServer
     from .run.launch import Inside
     from .virtual_machine import VirtualMachine
@@ -33,26 +35,44 @@ Value = TypeVar("Value")
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def boot(
-    options: Mapping[str, Any],
-    on_quit: Callable[[], object],
-    meanwhile: Callable[[], object] = lambda: None,
-) -> VirtualMachine:
-    """Make the machine of an instance.
+def configure(options: Mapping[str, Any]) -> MachineConfig:
+    """Return what the machine of an instance is made from.
 
     :param options: those of MACHINE_OPTIONS that were given are the machine's.
-    :param on_quit: called when somebody tells the monitor to quit.
-    :param meanwhile: called while the engine boots in another thread, which takes a while.
     :raises ConfigError: there can be no such machine.
     """
     from .config.machine_config import MachineConfig
     from .config.machine_options import given_options
+
+    return MachineConfig.from_options(**given_options(options))
+
+
+def boot(
+    config: MachineConfig,
+    on_quit: Callable[[], object],
+    meanwhile: Callable[[], object] = lambda: None,
+) -> VirtualMachine:
+    """Make the machine of an instance, without its fault rules; see add_faults().
+
+    :param on_quit: called when somebody tells the monitor to quit.
+    :param meanwhile: called while the engine boots in another thread, which takes a while.
+    :raises ConfigError: there can be no such machine.
+    """
     from .virtual_machine import VirtualMachine
 
-    config = MachineConfig.from_options(**given_options(options))
-    machine = _Call(lambda: VirtualMachine(config, on_quit))
+    machine = _Call(lambda: VirtualMachine(replace(config, faults=()), on_quit))
     meanwhile()
     return machine.result()
+
+
+def add_faults(machine: VirtualMachine, config: MachineConfig) -> None:
+    """Add the fault rules that the options ask for. In `run` that is when the files are where they
+    can be missing.
+
+    :raises ConfigError: one is no rule, or its file can never be.
+    """
+    for rule in config.faults:
+        machine.fault_rule_add(rule)
 
 
 def monitor_sockets(options: Mapping[str, Any]) -> dict[str, str]:
@@ -139,6 +159,7 @@ def _inside(process: Inside) -> NoReturn:
     from .run.covered_paths import checked_root, stage
 
     options = process.options()
+    process.seal(host_writes=options["host_writes"])
     own_network = options["net"] == "own"
     rules = None
     if options["udev"] or options["rules"]:
@@ -158,7 +179,9 @@ def _inside(process: Inside) -> NoReturn:
         server_class()
 
     roots = [checked_root(directory) for directory in options["bind_roots"] or ()]
-    machine = boot(options, on_quit=lambda: process.end(0), meanwhile=load)
+    config = configure(options)
+    machine = boot(config, on_quit=lambda: process.end(0), meanwhile=load)
+    notes += process.sealed()
     from .control import environment, listen_as
     from .control_server import Server
     from .instance_requests import request_handlers
@@ -177,7 +200,8 @@ def _inside(process: Inside) -> NoReturn:
     server = Server(request_handlers(machine, info, process.namespaces, process.stop))
     place = stage()
     Mount(machine, place, over=True).start()
-    notes += process.cover(place, roots)
+    notes += process.cover(place, roots, acpi=config.has_acpi)
+    add_faults(machine, config)
     if own_network:
         machine.subscribe(UeventFaults(UeventSender()))
         server.serve(listen_as(process.name))
@@ -213,7 +237,9 @@ def serve(directory: str, options: Mapping[str, Any], ready: Callable[[], None])
     # before there are threads: sigwait() is to get them
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     guardian = _Guardian(os.path.realpath(directory))
-    machine = boot(options, on_quit=end)
+    config = configure(options)
+    machine = boot(config, on_quit=end)
+    add_faults(machine, config)
     sockets = monitor_sockets(options)
     monitors: list[MonitorServer] = []
     for name, path in sockets.items():

@@ -142,6 +142,11 @@ fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- l
     help="Show the files in DIR/sys and DIR/proc, too: for chroot DIR. Repeat.",
 )  # fmt: skip
 @click.option(
+    "--host-writes",
+    is_flag=True,
+    help="Let COMMAND write to the host's own files in /sys and /proc/sys; else they are read-only.",
+)
+@click.option(
     "-d",
     "--detach",
     is_flag=True,
@@ -156,8 +161,8 @@ def run(**options: Any) -> int:
     """Run COMMAND with the machine at the real paths.
 
     In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents
-    arrive on the real socket. Nothing outlives it. The exit status is the command's, or 128+N when
-    signal N ended it.
+    arrive on the real socket. The host's other files below /sys and /proc are read-only, for root,
+    too. Nothing outlives it. The exit status is the command's, or 128+N when signal N ended it.
 
     Run by an ordinary user, COMMAND is root of a user namespace, so that what asks for root is
     content; outside it still is that user. With --keep-uid it is that user inside, too, without

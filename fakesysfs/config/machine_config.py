@@ -223,7 +223,7 @@ class MachineConfig:
             "hotplug_nids": list(self.hotplug_nids),
             "standby": list(self.standby),
             "increment_bytes": self.increment_bytes,
-            "acpi_slots": self.slots if self.arch in _ACPI_ARCHES else 0,
+            "acpi_slots": self.slots if self.has_acpi else 0,
             "not_x86": int(self.arch != "x86_64"),
             "blocks": list(self.blocks.rows()) if self.blocks else [],
             "zone_spans": list(self.zone_spans),
@@ -258,6 +258,11 @@ class MachineConfig:
             for nid, of in sorted(parts.items())
         )
         return tuple(node for node in whole if node.id in with_ram or node.cpus)
+
+    @property
+    def has_acpi(self) -> bool:
+        """Whether firmware describes the machine, DIMM slots among it, by ACPI."""
+        return self.arch in _ACPI_ARCHES
 
     @property
     def mem_limit(self) -> int:

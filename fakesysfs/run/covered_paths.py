@@ -1,9 +1,12 @@
-"""The view of `fakesysfs run`: which paths of /sys and /proc are ours, and how they come to stand
-there.
+"""Which paths of /sys and /proc are the machine's inside `run`, and how they come to be there.
 
 Owns: the list of paths, what is mounted over what in a mount namespace that is already private,
-here and in root file systems for chroot, and the child process that does it. Does not own the
-namespaces and the processes of `run` (launch.py), nor the tree itself (mount.py).
+here and in root file systems for chroot, and the child process that does it. Does not own what is
+read-only (host_files.py), the namespaces and the processes of `run` (launch.py), nor the tree itself
+(mount.py).
+
+A path of the list that the machine has is covered by the machine's. One that the machine does not
+have is taken away: its parent directory is rebuilt without it. So none is ever the host's.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import stat
 from contextlib import contextmanager
 
 from ..errors import EnvironmentProblem
+from .host_files import cover_log, enter, locked_namespace, make_read_only, may_undo
 from .system_calls import (
     MS_BIND,
     MS_NODEV,
@@ -30,7 +34,7 @@ from .system_calls import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import NoReturn
 
 # What of /sys and /proc is ours, in the order it is covered.
@@ -45,9 +49,17 @@ DIRECTORIES = (
     "/sys/kernel/debug/notifier-error-inject",
     "/sys/kernel/debug/tracing",
 )
+# Of a machine with ACPI the host's own devices stay in sight, but for those below. One without has
+# none of these.
+ACPI_DIRECTORIES = (
+    "/sys/bus/acpi",
+    "/sys/devices/LNXSYSTM:00",
+    "/sys/firmware/acpi",
+    "/sys/module/acpi",
+)
 # DIMM slots have ACPI devices among those of the host's that have nothing to do with memory and
-# stay in sight: directories in the first, links in the second. What has such a name on the host is
-# of its own slots, and hidden.
+# stay in sight: directories in the first, links in the second. What has such a name on the host
+# belongs to the host's slots, and is taken away.
 SLOT_PLACES = ("/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04", "/sys/bus/acpi/devices")
 SLOT = "PNP0C80:"
 FILES = (
@@ -89,6 +101,15 @@ def is_covered(path: str, roots: Sequence[str] = ()) -> bool:
     return False
 
 
+def is_kernels(path: str, roots: Sequence[str] = ()) -> bool:
+    """Whether an absolute path leads into /sys or /proc, here or in a root file system. Looks at the
+    name only.
+    """
+    return any(
+        f"{path}/".startswith(f"{root}{top}/") for root in ("", *roots) for top in ("/sys", "/proc")
+    )
+
+
 def checked_root(directory: str) -> str:
     """The true path of a root file system in which the files are to be shown.
 
@@ -128,81 +149,150 @@ class Mounter:
                 os._exit(1)
         theirs.close()
 
-    def cover(self, stage: str, roots: Sequence[str] = ()) -> list[str]:
+    def seal(self, *, host_writes: bool) -> None:
+        """Begin to make the host's files read-only; sealed() waits for the end.
+
+        :param host_writes: leave them as they are.
+        """
+        self._ours.send(json.dumps({"host_writes": host_writes}).encode())
+
+    def sealed(self) -> list[str]:
+        """Wait until it is done, and enter the mount namespace in which it cannot be undone by
+        accident, with this thread and those it starts from now on.
+
+        :returns: what could not be done and is not fatal, a sentence each.
+        :raises EnvironmentProblem: the host's files cannot be made read-only.
+        """
+        notes, descriptors = self._answer()
+        for namespace in descriptors:
+            enter(namespace)
+            os.close(namespace)
+        return notes
+
+    def cover(self, stage: str, roots: Sequence[str], *, acpi: bool) -> list[str]:
         """Put the parts of the tree mounted at `stage` over the real /sys and /proc, and take it
         away from there.
 
         :param roots: root file systems to show it in as well, as checked_root() gives them.
+        :param acpi: whether the machine has ACPI.
         :returns: what could not be done and is not fatal, a sentence each.
         :raises EnvironmentProblem: it cannot be done.
         """
-        self._ours.send(json.dumps([stage, *roots]).encode())
-        answer = json.loads(self._ours.recv(1 << 16) or b'["the process that mounts ended", []]')
+        self._ours.send(json.dumps({"stage": stage, "roots": roots, "acpi": acpi}).encode())
+        notes, _ = self._answer()
         self._ours.close()
         os.waitpid(self._pid, 0)
-        error, notes = answer
-        if error:
-            raise EnvironmentProblem(error, "`fakesysfs doctor` says what to do")
-        return list(notes)
+        return notes
+
+    def _answer(self) -> tuple[list[str], list[int]]:
+        said, descriptors, _, _ = socket.recv_fds(self._ours, 1 << 16, 1)
+        answer = json.loads(said or b'{"error": ["the process that mounts ended", null]}')
+        if answer.get("error"):
+            raise EnvironmentProblem(*answer["error"])
+        return answer["notes"], descriptors
 
     def _work(self, parent: socket.socket) -> NoReturn:
-        notes, error = [], ""
+        """The life of the child. A request that is missing: the process that serves was killed."""
+        notes = _fresh_proc()
+        descriptors: list[int] = []
         try:
-            mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            request = json.loads(parent.recv(1 << 16))
+            if not request["host_writes"]:
+                make_read_only()
+            cover_log()
+            if not request["host_writes"]:
+                more, descriptors = _locked()
+                notes += more
+            socket.send_fds(parent, [json.dumps({"notes": notes}).encode()], descriptors)
+            request = json.loads(parent.recv(1 << 16))
+            notes = _cover_all(request["stage"], request["roots"], acpi=request["acpi"])
+            parent.send(json.dumps({"notes": notes}).encode())
+        except EnvironmentProblem as e:
+            parent.send(json.dumps({"error": [e.message, e.hint]}).encode())
         except OSError as e:
-            notes.append(
-                f"/proc stays the one outside, so process numbers do not fit: {e.strerror}"
+            error = f"nothing can be put over {e.filename or '/sys'}: {e.strerror}"
+            parent.send(
+                json.dumps({"error": [error, "`fakesysfs doctor` says what to do"]}).encode()
             )
-        request = parent.recv(1 << 16)
-        if not request:
-            os._exit(1)  # the process that serves was killed
-        stage, *roots = json.loads(request)
-        place = "/"
-        try:
-            for place in _places(stage, roots):
-                note = _cover(stage, place, roots)
-                if note:
-                    notes.append(note)
-            unmount(stage)
-        except OSError as e:
-            error = f"nothing can be put over {place}: {e.strerror}"
-        parent.send(json.dumps([error, notes]).encode())
         os._exit(0)
 
 
-def _places(stage: str, roots: Sequence[str]) -> Iterator[str]:
-    """What is to be covered, one after the other: the paths here, then those in the other root file
-    systems.
+def _fresh_proc() -> list[str]:
+    """Mount the /proc of this pid namespace. Returns notes."""
+    try:
+        mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    except OSError as e:
+        return [f"/proc stays the one outside, so process numbers do not fit: {e.strerror}"]
+    return []
+
+
+def _locked() -> tuple[list[str], list[int]]:
+    """Enter the mount namespace in which what was done cannot be undone. Returns notes, and the
+    descriptor of that namespace if there is one.
     """
-    ours = [place for place in (*DIRECTORIES, *SLOT_PLACES) if os.path.isdir(stage + place)]
-    ours += [place for place in FILES if os.path.isfile(stage + place)]
-    yield from ours
-    for root in roots:
+    if not may_undo():
+        return [], []
+    try:
+        namespace = locked_namespace()
+        enter(namespace)
+    except OSError as e:
+        return [
+            f"the host's files are read-only, but `mount -o remount,rw` works: {e.strerror}"
+        ], []
+    return [], [namespace]
+
+
+def _cover_all(stage: str, roots: Sequence[str], *, acpi: bool) -> list[str]:
+    """Cover the places of the machine here and in other root file systems. Returns notes."""
+    listed = (*DIRECTORIES, *SLOT_PLACES)
+    there = [place for place in listed if os.path.isdir(stage + place)]
+    there += [place for place in FILES if os.path.isfile(stage + place)]
+    missing = [place for place in DIRECTORIES if place not in there]
+    if not acpi:
+        missing += ACPI_DIRECTORIES
+    slots = [place for place in SLOT_PLACES if acpi and place not in there]
+    notes = []
+    for root in ("", *roots):
         for top in ("/sys", "/proc"):
-            if os.listdir(root + top):
-                yield from (root + place for place in ours if place.startswith(f"{top}/"))
-            else:
-                yield root + top
+            if root and not os.listdir(root + top):
+                # it gets what there is outside, and what covers it
+                mount(top, root + top, None, MS_BIND | MS_REC)
+                continue
+            _take_away([root + place for place in missing if place.startswith(f"{top}/")])
+            for place in (*there, *slots):
+                if place.startswith(f"{top}/"):
+                    notes.append(_cover(stage, place, root))
+    unmount(stage)
+    return [note for note in notes if note]
 
 
-def _cover(stage: str, place: str, roots: Sequence[str]) -> str:
+def _take_away(places: Sequence[str]) -> None:
+    """Let directories be missing: each parent is rebuilt without them."""
+    parents: dict[str, set[str]] = {}
+    for place in places:
+        if os.path.lexists(place):
+            parents.setdefault(os.path.dirname(place), set()).add(os.path.basename(place))
+    for parent, names in parents.items():
+        with _rebuilt(parent, without=names.__contains__):
+            pass
+
+
+def _cover(stage: str, path: str, root: str) -> str:
     """Cover one place. Returns a sentence when it cannot be and that is not fatal."""
-    root = next((root for root in roots if place.startswith(f"{root}/")), "")
-    path = place.removeprefix(root)
-    # an empty directory: it gets what there is outside, and what covers it
-    if path in ("/sys", "/proc"):
-        mount(path, place, None, MS_BIND | MS_REC)
-    elif path in SLOT_PLACES and os.path.isdir(place):
-        with _rebuilt(place, without=SLOT):
-            for name in os.listdir(stage + path):
-                _repeat(f"{stage}{path}/{name}", f"{place}/{name}")
-    elif path in DIRECTORIES or path in SLOT_PLACES:
+    place = root + path
+    if path in SLOT_PLACES and os.path.isdir(place):
+        ours = os.listdir(stage + path) if os.path.isdir(stage + path) else []
+        if ours or any(name.startswith(SLOT) for name in os.listdir(place)):
+            with _rebuilt(place, without=lambda name: name.startswith(SLOT)):
+                for name in ours:
+                    _repeat(f"{stage}{path}/{name}", f"{place}/{name}")
+    elif os.path.isdir(stage + path):
         if not os.path.isdir(place):
             make_appear(place)
         mount(stage + path, place, None, MS_BIND)
     elif os.path.isfile(place):
         mount(stage + path, place, None, MS_BIND)
-    else:
+    elif path in FILES:
         return (
             f"there is no {place}, so there is none here"
             if root
@@ -232,11 +322,11 @@ def make_appear(directory: str, *, read_only: bool = True) -> None:
 
 @contextmanager
 def _rebuilt(
-    directory: str, *, without: str | None = None, read_only: bool = True
+    directory: str, *, without: Callable[[str], bool] = lambda _: False, read_only: bool = True
 ) -> Iterator[None]:
     """Cover a directory by a tmpfs with everything it has, and let the caller add to it.
 
-    :param without: leave out what has a name that begins so.
+    :param without: says of a name that it is to be left out.
     :param read_only: nothing can be added afterwards.
     """
     try:
@@ -248,7 +338,7 @@ def _rebuilt(
     if hidden >= 0:
         with os.scandir(hidden) as entries:
             for entry in entries:
-                if without is None or not entry.name.startswith(without):
+                if not without(entry.name):
                     _repeat(
                         f"/proc/self/fd/{hidden}/{entry.name}", os.path.join(directory, entry.name)
                     )

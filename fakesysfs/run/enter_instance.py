@@ -223,9 +223,9 @@ def _is_trusted(namespaces: Mapping[str, int], name: str, is_own: Callable[[int]
     if owner < 0:
         return False
     try:
-        if name == "net" and _is_ours(owner, is_own):
-            # `run` of root makes it in a user namespace of its own, see
-            # syscall.enter_quiet_network()
+        if name in ("net", "mnt") and _is_ours(owner, is_own):
+            # `run` of root makes these in user namespaces of their own, see
+            # system_calls.enter_quiet_network() and host_files.locked_namespace()
             return True
         return os.path.sameopenfile(owner, namespaces["user"]) and (
             name != "command" or _is_ours(namespaces[name], is_own)

@@ -37,7 +37,7 @@ import time
 from contextlib import contextmanager, suppress
 
 from ..errors import EnvironmentProblem, FakesysfsError
-from .covered_paths import Mounter, is_covered
+from .covered_paths import Mounter, is_covered, is_kernels
 from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
 from .system_calls import CLONE_NEWNET, call, enter_quiet_network, loopback_up
 
@@ -423,10 +423,20 @@ class Inside(Minder):
             return [f"the loopback device cannot be switched on: {e.strerror}"]
         return []
 
-    def cover(self, stage: str, roots: Sequence[str] = ()) -> list[str]:
+    def seal(self, *, host_writes: bool) -> None:
+        """See Mounter.seal."""
+        self._mounter.seal(host_writes=host_writes)
+
+    def sealed(self) -> list[str]:
+        """See Mounter.sealed. To be called by the main thread, before it starts others that serve or
+        look up files.
+        """
+        return self._mounter.sealed()
+
+    def cover(self, stage: str, roots: Sequence[str], *, acpi: bool) -> list[str]:
         """See Mounter.cover."""
         self._roots = list(roots)
-        return self._mounter.cover(stage, roots)
+        return self._mounter.cover(stage, roots, acpi=acpi)
 
     # The command
 
@@ -461,8 +471,8 @@ class Inside(Minder):
         search = environment.get("PATH", os.defpath)
         path = find(command[0], search, untouchable)
         arguments = list(command)
-        if untouchable(os.getcwd()):
-            # The way there leads to what it covers; going it again leads to ours.
+        if is_kernels(os.getcwd(), self._roots):
+            # It is the host's, as it was before anything covered it; going there again leads to ours.
             arguments = ["sh", "-c", 'cd -- "$0" && exec "$@"', os.getcwd(), *arguments]
             path = "/bin/sh"
         if self._keep_uid:

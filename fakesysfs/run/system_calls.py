@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
+MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 1024, 2048, 1 << 21
+CLONE_FS = 0x00000200
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
     0x00020000,
     0x10000000,
@@ -35,13 +37,19 @@ def call(name: str, *arguments: Any) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """mount(2)."""
+    """mount(2).
+
+    :raises OSError: it failed; its `filename` is the target.
+    """
     import ctypes
 
-    call(
-        "mount", os.fsencode(source), os.fsencode(target), kind and kind.encode(), ctypes.c_ulong(flags),
-        data and data.encode(),
-    )  # fmt: skip
+    try:
+        call(
+            "mount", os.fsencode(source), os.fsencode(target), kind and kind.encode(), ctypes.c_ulong(flags),
+            data and data.encode(),
+        )  # fmt: skip
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, target) from None
 
 
 def unmount(directory: str) -> None:
