@@ -78,6 +78,7 @@ class MachineConfig:
     :param features: names of what the kernel does, see engine/features.h.
     :param config: kernel configuration, every name of `CONFIG_DEFAULTS`.
     :param cpu_hotplug: the board has ACPI slots for CPUs.
+    :param qemu: what QEMU's machine type has: table `qemu` of the architecture.
     :param block_bytes: size of a memory block.
     :param resources: /proc/iomem at boot in pre-order: start, inclusive end, name, flags (1 busy, 2
         System RAM), depth.
@@ -130,6 +131,7 @@ class MachineConfig:
     zones: tuple[str, ...]
     zone_limits: Mapping[str, int] = field(hash=False)
     cpu_hotplug: bool
+    qemu: Mapping[str, Any] = field(hash=False)
     max_phys_bits: int
     iomem_bits: int
     increment_bytes: int
@@ -395,6 +397,7 @@ def _build(options: OptionSources) -> MachineConfig:
         zones=tuple(z for z in zones if z != "Device" or config["ZONE_DEVICE"]),
         zone_limits=zone_limits,
         cpu_hotplug=arch.get("cpu_hotplug", False),
+        qemu=arch["qemu"],
         max_phys_bits=arch["max_phys_bits"],
         iomem_bits=layout.iomem_bits,
         increment_bytes=layout.increment_bytes,

@@ -215,7 +215,7 @@ class DimmSlots:
         :raises MonitorError: QEMU's reason not to.
         """
         if driver == "nvdimm":
-            raise MonitorError("nvdimm is not enabled: missing 'nvdimm' in '-M'")
+            raise MonitorError(self._config.qemu["refused"][driver])
         number = self._free_slot(options.slot)
         memdev = options.memdev
         if memdev is None:

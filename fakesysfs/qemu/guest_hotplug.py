@@ -169,8 +169,21 @@ class GuestHotplug:
         with self._lock:
             slot = self._slots[number]
             slot.source, slot.status = source, status
-            self._events.happen("ACPI_DEVICE_OST", {"info": slot.description})
+            if self._machine.config.qemu["acpi"]:
+                self._events.happen("ACPI_DEVICE_OST", {"info": slot.description})
+            elif source == _EJECT_REQUEST and status not in (_SUCCESS, _IN_PROGRESS):
+                self._refused_by_rtas(slot.dimm)
         self._events.deliver(wait)
+
+    def _refused_by_rtas(self, dimm: Dimm | None) -> None:
+        """A guest without ACPI keeps a DIMM: QEMU tells so in an old way and a new one."""
+        if dimm is None:
+            return
+        name = dimm.id or ""
+        message = f"Memory hotunplug rejected by the guest for device {name}"
+        self._events.happen("MEM_UNPLUG_ERROR", {"device": name, "msg": message})
+        data: dict[str, Any] = {"device": dimm.id} if dimm.id is not None else {}
+        self._events.happen("DEVICE_UNPLUG_GUEST_ERROR", {**data, "path": dimm.path})
 
 
 def _ost_status(call: Callable[[], int]) -> int:

@@ -29,7 +29,7 @@ from .hmp_syntax import (
     split_words,
     take_word,
 )
-from .option_help import device_help, object_help
+from .option_help import object_help
 from .property_values import JsonReader, OptionReader, WordReader
 from .qemu_json import JsonError, parse_json
 from .qemu_text import is_identifier, parse_keyval, parse_options
@@ -154,11 +154,11 @@ class HmpInterpreter:
             end_of_line(rest)
         driver = options.pop("driver", None)
         if driver in ("help", "?"):
-            yield from device_help(None)
+            yield from self._board.device_help(None)
             return
         if driver is not None and ("help" in options or "?" in options):
             try:
-                yield from device_help(driver)
+                yield from self._board.device_help(driver)
             except MonitorError as e:
                 yield e.desc
             return

@@ -13,7 +13,7 @@ from typing import Final
 from ..errors import MonitorError
 from .board import Board
 from .hmp_syntax import HmpCommand, command_name, find_command
-from .option_help import device_help, object_help
+from .option_help import object_help
 
 __all__ = ["HmpCompletion"]
 
@@ -60,7 +60,7 @@ class HmpCompletion:
     def _candidates(self, command: str, rest: str, word: str) -> list[str]:
         """What can stand behind `command` and `rest`."""
         if command == "device_add":
-            return self._options(rest, "driver", device_help)
+            return self._options(rest, "driver", self._board.device_help)
         if command == "object_add":
             return self._options(rest, "qom-type", object_help)
         if command.startswith("qom-"):

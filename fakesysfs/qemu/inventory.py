@@ -12,10 +12,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import MonitorError
 from .backends import Backend
 from .dimm import Dimm, DimmSlots
-from .machine_type import machine_type
 from .memory_device import MemoryDevice
+from .option_help import device_help
 from .qom import MACHINE, Container, QomObject, QomProperty, QomTree
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Inventory:
         self._slots = DimmSlots(config)
         self._add_ram()
         self.qom = QomTree(
-            Container(MACHINE, self._machine_properties, machine_type(config).qom_type),
+            Container(MACHINE, self._machine_properties, config.qemu["machine"]),
             lambda: list(self._backends.values()),
             lambda: list(self._devices.values()),
         )
@@ -58,7 +59,7 @@ class Inventory:
         """Add the backends that are RAM: QEMU's own, or with several nodes one each, as libvirt
         names it.
         """
-        parts = [(machine_type(self.config).ram, self.config.memory_bytes)]
+        parts = [(self.config.qemu["ram"], self.config.memory_bytes)]
         if len(self.config.nodes) > 1:
             parts = [(f"ram-node{node.id}", node.bytes) for node in self.config.nodes if node.bytes]
         for name, size in parts:
@@ -90,6 +91,10 @@ class Inventory:
         with self._lock:
             return list(self._backends.values())
 
+    def device_help(self, driver: str | None) -> list[str]:
+        """Return the lines of `device_add DRIVER,help`: see option_help.py."""
+        return device_help(driver, self.config.qemu["devices"])
+
     def memory_devices(self) -> list[dict[str, Any]]:
         """Return what query-memory-devices returns: DIMMs and virtio-mem devices by address."""
         return [device.description for device in self.devices]
@@ -109,7 +114,11 @@ class Inventory:
     def ospm_status(self) -> list[dict[str, Any]]:
         """Return what query-acpi-ospm-status returns: the last _OST of each DIMM slot, and of each
         CPU that could be unplugged.
+
+        :raises MonitorError: plugging does not go by ACPI.
         """
+        if not self.config.qemu["acpi"]:
+            raise MonitorError("command is not supported, missing ACPI device")
         with self._lock:
             slots = [self._slots[number].description for number in range(len(self._slots))]
         cpus = self.cpu_count if self.config.cpu_hotplug else 0

@@ -6,6 +6,7 @@ the options mean (backends.py, dimm.py, virtio_mem.py).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from ..errors import MonitorError
@@ -30,6 +31,11 @@ _BACKEND_HELP: Final = {
     "size": "Size of the memory region (ex: 500M)",
 }
 
+#: What `device_add help` prints of a device.
+_ABOUT: Final = {
+    "virtio-mem-pci": 'name "virtio-mem-pci", bus PCI',
+    "pc-dimm": 'name "pc-dimm", desc "DIMM memory module"',
+}
 #: What `device_add DRIVER,help` prints of a property, with the text behind it
 _HELP: Final = {
     "pc-dimm": (
@@ -71,20 +77,17 @@ def object_help(qom_type: str | None) -> list[str]:
     return [f"{qom_type} options:", *lines]
 
 
-def device_help(driver: str | None) -> list[str]:
+def device_help(driver: str | None, devices: Collection[str]) -> list[str]:
     """Return the lines of `device_add DRIVER,help`, and without a driver of `device_add help`.
 
+    :param devices: the drivers that the machine has.
     :raises MonitorError: there is no such device.
     """
     if driver is None:
-        return [
-            "Misc devices:",
-            'name "virtio-mem-pci", bus PCI',
-            'name "pc-dimm", desc "DIMM memory module"',
-        ]
+        return ["Misc devices:", *(line for name, line in _ABOUT.items() if name in devices)]
     if driver in (*BACKEND_TYPES, "memory-backend"):
         raise MonitorError("Parameter 'typename' expects a non-abstract device type")
-    if driver not in _HELP:
+    if driver not in _HELP or driver not in devices:
         raise not_found(driver)
     return [
         f"{driver} options:",

@@ -41,10 +41,6 @@ DRIVER: Final = "virtio-mem-pci"
 TYPE: Final = "virtio-mem"
 
 _LEAST_BLOCK: Final = 1 << 20
-#: More of the region can be used than is requested, because guests add memory in blocks that are
-#: larger than the device's
-_EXTENT: Final = {"aarch64": 1 << 30}
-_OTHER_EXTENT: Final = 256 << 20
 #: Properties that device_add can set, with their type.
 _WRITABLE: Final = {
     "memdev": "link<memory-backend>",
@@ -168,7 +164,7 @@ class VirtioMem(MemoryDevice):
     qom_type = DRIVER
 
     def __init__(
-        self, name: str | None, path: str, memdev: Backend, options: Mapping[str, Any], arch: str
+        self, name: str | None, path: str, memdev: Backend, options: Mapping[str, Any], extent: int
     ) -> None:
         super().__init__(name, path, memdev)
         self.node = options.get("node", 0)
@@ -181,7 +177,7 @@ class VirtioMem(MemoryDevice):
         if self.inaccessible == "auto":
             self.inaccessible = "off" if _reads_as_zeros(memdev) else "on"
         self.number: int | None = None
-        self._extent = _EXTENT.get(arch, _OTHER_EXTENT)
+        self._extent = extent
         self._usable = 0
 
     def __repr__(self) -> str:
@@ -308,7 +304,7 @@ def make_virtio_mem(
     memdev, values = options
     if memdev is None:
         raise MonitorError("'memdev' property must be set")
-    device = VirtioMem(name, path, memdev, values, config.arch)
+    device = VirtioMem(name, path, memdev, values, config.qemu["virtio_mem_extent"])
     wanted = values.get("memaddr", 0)
     device.put(config, find_place(config, devices, wanted, memdev, warn, unit=device.block_size))
     if memdev.used:

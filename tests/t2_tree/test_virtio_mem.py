@@ -216,6 +216,46 @@ def test_what_qemu_refuses(host: Host, line: str) -> None:
     assert host.board.memory_devices() == before
 
 
+#: Options of the PCI device, as libvirt writes them, and addresses as QEMU reads them.
+PCI_OPTIONS = {
+    "bus=pci.5,addr=0x0": 0,
+    "bus=pci.5,addr=06.0": 0x30,
+    "bus=pci.5,addr=1f.7": 0xFF,
+    "bus=pci.5,addr=0x1.0x": 8,
+    "bus=pci.5,addr=0x0,disable-legacy=on,rombar=0,romfile=,acpi-index=3": 0,
+}
+PCI_REFUSED = {
+    "addr=0x20": "Property 'virtio-mem-pci.addr' doesn't take value '0x20'",
+    "addr=0.8": "Property 'virtio-mem-pci.addr' doesn't take value '0.8'",
+    "addr=": "Property 'virtio-mem-pci.addr' doesn't take value ''",
+    "addr=-1": "Property 'virtio-mem-pci.addr' doesn't take value '-1'",
+    "addr=1.0y": "Property 'virtio-mem-pci.addr' doesn't take value '1.0y'",
+    "disable-legacy=maybe": "Parameter 'disable-legacy' does not accept value 'maybe'",
+    "rombar=x": "Parameter 'rombar' expects integer",
+    "acpi-index=4294967296": "Parameter 'acpi-index' expects uint32_t",
+}
+
+
+@pytest.mark.parametrize("options", PCI_OPTIONS)
+def test_options_of_the_pci_device(host: Host, options: str) -> None:
+    assert host.say(f"device_add virtio-mem-pci,id=vm0,memdev=m0,{options}") == ""
+    assert host.say("qom-get vm0 addr") == f"{PCI_OPTIONS[options]}\n"
+    if "rombar" in options:
+        seen = ("disable-legacy", "rombar", "romfile", "acpi-index")
+        assert host.say(*(f"qom-get vm0 {name}" for name in seen)) == '"on"\n0\n""\n3\n'
+        assert host.say("qom-set vm0 rombar 1") == (
+            "Error: Attempt to set property 'rombar' on device 'vm0' (type 'virtio-mem-pci') after"
+            " it was realized\n"
+        )
+
+
+@pytest.mark.parametrize("option", PCI_REFUSED)
+def test_options_of_the_pci_device_that_cannot_be(host: Host, option: str) -> None:
+    line = f"device_add virtio-mem-pci,id=vm0,memdev=m0,bus=rp0,{option}"
+    assert host.say(line) == f"Error: {PCI_REFUSED[option]}\n"
+    assert host.board.memory_devices() == []
+
+
 ALSO_SAID = [
     "info memory-devices", "info memory_size_summary", "info memdev", "info numa", "object_del m0",
     "qom-set vm0 requested-size 2G", "qom-get vm0 requested-size", "qom-set vm0/virtio-backend requested-size 1G",
@@ -240,7 +280,8 @@ def test_qemu_says_the_same() -> None:
         for name, size in sizes.items()
     ]
     lines.append("device_add virtio-mem-pci,id=vm0,memdev=m0,bus=rp0")
-    for line in REFUSED:
+    pci = (f"device_add virtio-mem-pci,id=vm9,memdev=m1,bus=rp1,{option}" for option in PCI_REFUSED)
+    for line in [*REFUSED, *pci]:
         if "cxl-type3" not in line:
             lines.append(
                 f"{line},bus=rp1" if "virtio-mem-pci" in line and "bus=" not in line else line
