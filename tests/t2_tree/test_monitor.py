@@ -1,9 +1,9 @@
 """The QEMU monitor: what it says, compared with a real QEMU; and that no client can upset it.
 
 qemu_dialogues.json was recorded from QEMU 7.2.22: machines without a guest that answers, so that
-nothing but QEMU itself is in the replies. The recordings of real guests contribute what happens
-when one does answer. What follows is about the socket: who is told what and when, and clients that
-break off, flood, or never listen.
+nothing but QEMU itself is in the replies. What happens when a guest answers is in the recordings
+of real guests: see test_replay_inprocess.py. What follows is about the socket: who is told what and
+when, and clients that break off, flood, or never listen.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from fakesysfs.qemu.qemu_text import parse_size
 from fakesysfs.qemu.qmp import QmpSession
 
 HERE = Path(__file__).parent
-RECORDINGS = sorted((HERE.parent / "recordings").glob("*.json"))
 SESSIONS = json.loads((HERE / "qemu_dialogues.json").read_text())["sessions"]
 
 
@@ -81,40 +80,6 @@ def test_says_what_qemu_says(session: dict[str, Any]) -> None:
             ):
                 wrong.append(f"{asked!r}\n  real: {real!r}\n  ours: {ours!r}")
         guest.may_answer.set()
-    assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-def test_recording(path: Path) -> None:
-    """What the monitor's side of a recording says, with a guest that answers as the recorded ones
-    did.
-    """
-    recording = json.loads(path.read_text())
-    machine = recording["machine"]
-    guest = ModelGuest(
-        machine["memory"], nodes=machine.get("nodes", ()), distances=machine.get("distances", ())
-    )
-    wrong = []
-    real: Any
-    ours: Any
-    with Board(guest) as board:
-        events: list[dict[str, Any]] = []
-        board.subscribe(lambda event: events.append({"event": event.name, "data": event.data}))
-        monitor = Monitor(board)
-        hmp, qmp = monitor.hmp, QmpSession(monitor)
-        qmp.receive(b'{"execute":"qmp_capabilities"}')
-        for step in recording["steps"]:
-            if step["op"] == "hmp":
-                asked, real, ours = step["line"], step["out"], hmp.command(step["line"])
-            elif step["op"] == "qmp":
-                asked = json.dumps({"execute": step["execute"], "arguments": step["arguments"]})
-                real, ours = step["reply"], json.loads(qmp.receive(asked.encode())[0])
-            elif step["op"] == "events":
-                asked, real, ours, events = "events", step["events"], events, []
-            else:
-                continue
-            if without_order(ours) != without_order(real):
-                wrong.append(f"{asked!r}\n  real: {real!r}\n  ours: {ours!r}")
     assert not wrong, "\n".join(wrong)
 
 
