@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +30,7 @@ INSTANCES = ("hotplug", "module_hotplug", "session_hotplug")
 MODULES = {"fakesysfs.machine", "fakesysfs.testing.hotplug"}
 AXES = ("kernels", "machines", "arches")
 PROBLEM = pytest.StashKey[str]()  # why this host can have no instances
-LASTING = pytest.StashKey[list["Hotplug"]]()  # instances that several tests use
+ACTIVE = pytest.StashKey[dict[str, Any]]()  # values of the fixtures below, while there are any
 
 HELP = {
     "kernels": "Repeat tests that use a machine for these kernels: names with commas, or all.",
@@ -150,7 +151,7 @@ def _machine(request: pytest.FixtureRequest, cell: dict[str, str]) -> Iterator[M
         problem = f"fakesysfs: {e}"
     if made is None:  # said here, not in `except`: the report is one line
         pytest.fail(problem, pytrace=False)
-    with made:
+    with made, _active(request, made):
         yield made
 
 
@@ -171,13 +172,19 @@ def _hotplug(request: pytest.FixtureRequest, cell: dict[str, str]) -> Iterator[H
         if not problem and not request.config.getoption("--fakesysfs-required"):
             pytest.skip(stash[PROBLEM])
         pytest.fail(problem or stash[PROBLEM], pytrace=False)
-    lasting = stash.setdefault(LASTING, [])
-    with made:
-        if request.scope != "function":
-            lasting.append(made)
+    with made, _active(request, made):
         yield made
-        if request.scope != "function":
-            lasting.remove(made)
+
+
+@contextmanager
+def _active(request: pytest.FixtureRequest, made: object) -> Iterator[None]:
+    """Note that a fixture has a value, for the report of a test that fails before it has it."""
+    name = request.fixturename
+    assert name is not None
+    active = request.config.stash.setdefault(ACTIVE, {})
+    active[name] = made
+    yield
+    del active[name]
 
 
 @pytest.fixture
@@ -230,7 +237,8 @@ def session_hotplug(
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let what lasting instances tell begin with this test."""
-    for hotplug in item.config.stash.get(LASTING, []):
+    active = item.config.stash.get(ACTIVE, {})
+    for hotplug in [active[name] for name in INSTANCES if name in active]:
         if hotplug.running:
             hotplug.mark()
 
@@ -267,7 +275,9 @@ def pytest_runtest_makereport(
     if inside := sys.modules.get("fakesysfs.testing.inside"):
         report = inside.taken_report(item, report)
     if report.failed and call.when != "teardown" and MODULES & sys.modules.keys():
-        for name, value in getattr(item, "funcargs", {}).items():
+        funcargs, active = getattr(item, "funcargs", {}), item.config.stash.get(ACTIVE, {})
+        used = active.keys() & {*getattr(item, "fixturenames", ())}
+        for name, value in {**{name: active[name] for name in used}, **funcargs}.items():
             _describe(item, report, name, value)
     return report
 

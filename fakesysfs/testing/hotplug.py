@@ -133,6 +133,7 @@ class Hotplug:
     def entered(self) -> None:
         """In a process that was forked and has entered the instance: take a connection of its own."""
         self._entered = True  # when the instance ends, this process does
+        self._client.close()
         self._client = self._connect()
 
     # Commands

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import pytest
 
@@ -145,8 +145,8 @@ def _taken(item: pytest.Item, outcome: Outcome) -> None:
     item.user_properties[:] = outcome.properties or item.user_properties
     for mark in outcome.marks:
         item.add_marker(getattr(pytest.mark, mark.name)(*mark.args, **mark.kwargs))
-    for category, text, filename, line in outcome.warnings:
-        warnings.showwarning(text, category, filename, line)
+    for warning in outcome.warnings:
+        warnings.showwarning(*warning)
     for name, content in outcome.unread.items():
         _set_unread(getattr(sys, name), content)
     for record in outcome.records:
@@ -232,8 +232,8 @@ class _Inside:
             lambda report: subs.append(self._plain(report)),
         )
         marks = list(item.own_markers)
-        with warnings.catch_warnings(record=True) as log:
-            call = pytest.CallInfo.from_call(self._runtest, when="call")
+        shown = _warnings_shown()
+        call = pytest.CallInfo.from_call(self._runtest, when="call")
         if isinstance(getattr(item.parent, "obj", None), type) and issubclass(
             item.parent.obj,  # type: ignore[union-attr]
             unittest.TestCase,
@@ -248,8 +248,7 @@ class _Inside:
             for name, value in item.user_properties
         ]
         outcome.marks = [m for m in item.own_markers if m not in marks and _can_be_sent(m)]
-        outcome.warnings = [(w.category, f"{w.message}", w.filename, w.lineno) for w in log]
-        outcome.warnings = [w for w in outcome.warnings if _can_be_sent(w)]
+        outcome.warnings = [warning for warning in shown if _can_be_sent(warning)]
         outcome.records = records.kept
         outcome.sub_reports = subs
         outcome.unread = {
@@ -267,6 +266,26 @@ class _Inside:
             data["sections"] = []
         data["user_properties"] = []
         return data
+
+
+def _warnings_shown() -> list[tuple[Any, ...]]:
+    """Return a list that grows by each warning that nobody catches from now on."""
+    shown: list[tuple[Any, ...]] = []
+    before = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        shown.append((f"{message}", category, filename, lineno))
+        before(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+    return shown
 
 
 def _unread(stream: Any) -> bytes | None:
