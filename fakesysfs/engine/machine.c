@@ -215,6 +215,7 @@ void machine_destroy(struct machine *m)
     resource_destroy(m);
     firmware_map_destroy(m);
     standby_destroy(m);
+    radix_free(&m->bad_reserved);
     fault_destroy(m);
     rules_destroy(m);
     events_destroy(m);

@@ -138,6 +138,7 @@ struct machine {
     uint64_t swap_bytes, pgmigrate_success, pgmigrate_fail, pgfree, thp_migrated;
     uint64_t hugetlb_total, hugetlb_free;
     uint64_t poisoned_pages;
+    struct radix bad_reserved; /* bad pages that are reserved: they stay what they are */
     uint64_t direct_map_4k, direct_map_2m, direct_map_1g; /* kB */
     enum online_type auto_online;
     bool auto_movable;

@@ -35,6 +35,40 @@ static int action_result(struct machine *m, uint64_t pfn, const char *page, enum
                       page);
 }
 
+/* Does it stay where it is once it is known to be bad? The memmap of a section and what a device
+ * has taken are kept track of in whole pieces, so a page of these is not marked. */
+static bool can_mark(unsigned kind)
+{
+    return kind == KIND_RESERVED || (kind >= KIND_SLAB && kind <= KIND_KERNEL_STACK);
+}
+
+/* A page of the kernel's own: nobody can move it, and it is not handed out when it is freed. What
+ * surrounds it stays as it is. Linux: TestSetPageHWPoison(). */
+static void mark(struct machine *m, struct folio *folio, uint64_t pfn)
+{
+    struct section *s = folio->s;
+    uint64_t offset = folio->offset, target = pfn & (m->pages_per_section - 1);
+
+    count_poisoned(m, pfn);
+    if (folio->kind == KIND_RESERVED) { /* never in use, and never offline */
+        radix_set(&m->bad_reserved, pfn, m);
+        return;
+    }
+    folio_unlink(m, folio);
+    for (unsigned order = folio->order; order-- > 0;) {
+        uint64_t middle = offset + (1ull << order);
+        folio_link(m, s, target < middle ? middle : offset, folio->kind, order);
+        offset = target < middle ? offset : middle;
+    }
+    folio_link(m, s, target, KIND_POISONED, 0);
+    s->nr_poisoned++;
+}
+
+static bool is_marked(const struct machine *m, const struct folio *folio, uint64_t pfn)
+{
+    return folio->kind == KIND_POISONED || radix_get(&m->bad_reserved, pfn) != NULL;
+}
+
 /* What a page held goes elsewhere, and the page out of use. */
 static int move_and_take(struct machine *m, struct folio *folio, uint64_t pfn)
 {
@@ -88,7 +122,7 @@ int page_soft_offline(struct machine *m, uint64_t pfn)
                    ? fail(m, -EIO, "page 0x%llx is in a section that is not online",
                           (unsigned long long)pfn)
                    : fail(m, -ENXIO, "page 0x%llx is not in use", (unsigned long long)pfn);
-    if (folio.kind == KIND_POISONED) {
+    if (is_marked(m, &folio, pfn)) {
         tell_already_poisoned(m, pfn);
         return has(m, F_soft_offline_poisoned_ok)
                    ? 0
@@ -125,7 +159,7 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
         klog(m, "Memory failure: 0x%llx: memory outside kernel control", nr);
         return fail(m, -ENXIO, "page 0x%llx is outside the kernel's control", nr);
     }
-    switch (folio.kind) {
+    switch (is_marked(m, &folio, pfn) ? KIND_POISONED : folio.kind) {
     case KIND_POISONED:
         if (has(m, F_hard_offline_action_line))
             klog(m, "Memory failure: 0x%llx: recovery action for already poisoned page: Failed",
@@ -151,6 +185,8 @@ int page_hard_offline(struct machine *m, uint64_t pfn)
         page = "huge page";
         break;
     default:
+        if (can_mark(folio.kind))
+            mark(m, &folio, pfn);
         klog(m, "Memory failure: 0x%llx: unhandlable page.", nr);
         return action_result(m, pfn,
                              has(m, F_hard_offline_get_page) ? "get hwpoison page" : "unknown page",
