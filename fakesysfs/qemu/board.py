@@ -37,6 +37,7 @@ from .property_values import (
     option_text,
 )
 from .qom import ANONYMOUS, PERIPHERAL, Container
+from .run_state import RunState
 from .virtio_mem import (
     DRIVER,
     VirtioMem,
@@ -77,6 +78,7 @@ class Board(Inventory):
 
     :param machine: a Machine.
     :param answer_seconds: how long device_add and device_del wait for the guest.
+    :ivar run_state: whether the machine runs.
     :raises ConfigError: a DIMM of the configuration cannot be plugged.
     """
 
@@ -85,6 +87,7 @@ class Board(Inventory):
         self._anonymous = 0
         self._events = HostEvents()
         self._worker = GuestWorker(self._lock, answer_seconds)
+        self.run_state = RunState(self._worker, self._events, self._lock)
         self._hotplug = GuestHotplug(
             machine, self._slots, self._worker, self._events, self._lock, self._dimm_removed
         )

@@ -98,6 +98,18 @@ class GuestWorker:
             with self._lock:
                 self._late = not job.done.is_set()
 
+    def pause(self) -> None:
+        """Begin no further job until go_on()."""
+        with self._lock:
+            self._paused = True
+
+    def go_on(self) -> Job | None:
+        """Begin jobs again. Return the last that has been waiting, if any has."""
+        with self._lock:
+            self._paused = False
+            self._changed.notify_all()
+            return self._jobs[-1] if self._jobs else None
+
     def _run(self) -> None:
         """The thread's life."""
         while True:

@@ -50,6 +50,7 @@ class HmpInterpreter:
         self._board = board
         self._on_quit = on_quit
         self._commands = [
+            HmpCommand("cont|c", "", "resume emulation", self._plain(board.run_state.go_on)),
             HmpCommand(
                 "device_add", "driver[,prop=value][,...]", "add device, like -device on the command line",
                 self._device_add,
@@ -68,6 +69,11 @@ class HmpInterpreter:
                 "set QOM property.\n\t\t\t-j: the value is specified in json format.", self._qom_set,
             ),
             HmpCommand("quit|q", "", "quit the emulator", self._quit),
+            HmpCommand("stop|s", "", "stop emulation", self._plain(board.run_state.stop)),
+            HmpCommand(
+                "system_powerdown", "", "send system power down event", self._plain(board.run_state.power_button)
+            ),
+            HmpCommand("system_wakeup", "", "wakeup guest from suspend", self._plain(board.run_state.wake_up)),
         ]  # fmt: skip
         self._infos = HmpInfo(board).commands
         self.complete = HmpCompletion(board, self._commands, self._infos).complete
@@ -214,6 +220,16 @@ class HmpInterpreter:
             raise MonitorError(str(e)) from None
         finally:
             yield from (f"warning: {warning}" for warning in warnings)
+
+    def _plain(self, action: Callable[[], None]) -> Callable[[str], Iterator[str]]:
+        """Return the function of a command without arguments, which prints nothing."""
+
+        def carry_out(rest: str) -> Iterator[str]:
+            end_of_line(rest)
+            action()
+            return iter(())
+
+        return carry_out
 
     def _quit(self, rest: str) -> Iterator[str]:
         end_of_line(rest)

@@ -101,7 +101,7 @@ class HmpInfo:
 
     def _status(self, rest: str) -> Iterator[str]:
         end_of_line(rest)
-        yield "VM status: running"
+        yield f"VM status: {self._board.run_state.status()['status']}"
 
     def _version(self, rest: str) -> Iterator[str]:
         end_of_line(rest)

@@ -19,7 +19,7 @@ class HostEvent(NamedTuple):
 
     :param time_us: when, in microseconds since 1970.
     :param name: ACPI_DEVICE_OST, DEVICE_DELETED, MEMORY_DEVICE_SIZE_CHANGE and so on.
-    :param data: what QMP calls its data.
+    :param data: what QMP calls its data; empty for an event without.
     """
 
     time_us: int
@@ -30,6 +30,6 @@ class HostEvent(NamedTuple):
 class HostEvents(Delivery[HostEvent]):
     """The events of a machine's host."""
 
-    def happen(self, name: str, data: dict[str, Any]) -> None:
+    def happen(self, name: str, data: dict[str, Any] | None = None) -> None:
         """Queue an event that happens now, which the next deliver() delivers."""
-        self.put(HostEvent(time.time_ns() // 1000, name, data))
+        self.put(HostEvent(time.time_ns() // 1000, name, data or {}))

@@ -56,6 +56,7 @@ class Monitor:
         self.hmp = HmpInterpreter(board, self.quit)
         # "qmp_capabilities" is the session's
         self._commands: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "cont": lambda a: board.run_state.go_on(),
             "device_add": self._device_add,
             "device_del": lambda a: board.device_del(a["id"]),
             "human-monitor-command": self._human_monitor_command,
@@ -72,9 +73,12 @@ class Monitor:
             "query-memory-size-summary": lambda a: board.memory_size_summary(),
             "query-name": lambda a: {},
             "query-qmp-schema": lambda a: introspection(),
-            "query-status": lambda a: {"running": True, "singlestep": False, "status": "running"},
+            "query-status": lambda a: board.run_state.status(),
             "query-version": lambda a: version(),
             "quit": lambda a: self.quit("host-qmp-quit"),
+            "stop": lambda a: board.run_state.stop(),
+            "system_powerdown": lambda a: board.run_state.power_button(),
+            "system_wakeup": lambda a: board.run_state.wake_up(),
         }
 
     def command(self, line: str) -> str:

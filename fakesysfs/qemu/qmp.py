@@ -133,7 +133,8 @@ class QmpSession:
 
 
 def event_message(time_us: int, name: str, data: Mapping[str, Any]) -> bytes:
-    """The message that tells of an event: `time_us` is in microseconds since 1970."""
+    """Return the message that tells of an event: `time_us` is in microseconds since 1970."""
     seconds, microseconds = divmod(time_us, 1_000_000)
     when = {"seconds": seconds, "microseconds": microseconds}
-    return to_json({"timestamp": when, "event": name, "data": data})
+    message = {"timestamp": when, "event": name}
+    return to_json(message | ({"data": data} if data else {}))

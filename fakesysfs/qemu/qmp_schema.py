@@ -28,7 +28,7 @@ class _Command(NamedTuple):
 
 
 class _Event(NamedTuple):
-    carries: str
+    carries: str = ""
     features: tuple[str, ...] = ()
 
 
@@ -46,6 +46,9 @@ class _Union(NamedTuple):
 _ENTITIES: Final[Mapping[str, _Command | _Event]] = {
     "query-status": _Command(gives="status"),
     "SHUTDOWN": _Event("guest: bool, reason: shutdown-cause"),
+    "POWERDOWN": _Event(),
+    "STOP": _Event(),
+    "RESUME": _Event(),
     "qmp_capabilities": _Command("enable?: [capability]"),
     "query-version": _Command(gives="version"),
     "query-commands": _Command(gives="[command-name]"),
@@ -62,6 +65,8 @@ _ENTITIES: Final[Mapping[str, _Command | _Event]] = {
     "device_del": _Command("id: str"),
     "DEVICE_DELETED": _Event("device?: str, path: str"),
     "DEVICE_UNPLUG_GUEST_ERROR": _Event("device?: str, path: str"),
+    "system_powerdown": _Command(),
+    "system_wakeup": _Command(),
     "query-memdev": _Command(gives="[backend]"),
     "query-hotpluggable-cpus": _Command(gives="[cpu]"),
     "query-memory-size-summary": _Command(gives="memory-size"),
@@ -69,6 +74,8 @@ _ENTITIES: Final[Mapping[str, _Command | _Event]] = {
     "MEMORY_DEVICE_SIZE_CHANGE": _Event("id?: str, size: int, qom-path: str"),
     "MEM_UNPLUG_ERROR": _Event("device: str, msg: str", ("deprecated",)),
     "query-name": _Command(gives="vm-name"),
+    "stop": _Command(),
+    "cont": _Command(),
     "human-monitor-command": _Command(
         "command-line: str, cpu-index?: int", "str", ("savevm-monitor-nodes",)
     ),
