@@ -104,12 +104,14 @@ def test_late(make: Callable[..., Host]) -> None:
 
 
 def test_late_does_not_keep_the_board_from_closing(make: Callable[..., Host]) -> None:
+    before = threading.enumerate()
     host = make("unplug d0 delay 1h", answer_seconds=0.01)
     host.ask()
+    workers = [thread for thread in threading.enumerate() if thread not in before]
+    assert "kacpi_hotplug" in {worker.name for worker in workers}
     host.board.close()
-    workers = [thread for thread in threading.enumerate() if thread.name == "kacpi_hotplug"]
     for worker in workers:
-        worker.join(20)
+        worker.join(LIMIT_SECONDS)
         assert not worker.is_alive()
 
 
