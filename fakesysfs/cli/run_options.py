@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Options of `run` that are not the machine's, without dashes, with "=" when a value follows.
 RUN_OPTIONS = (
-    "qmp=", "hmp=", "udev", "rules=", "net=", "root", "keep-uid", "bind-root=", "d", "detach", "v",
+    "qmp=", "hmp=", "udev", "rules=", "net=", "root", "keep-uid", "bind-root=", "host-writes", "d", "detach", "v",
     "verbose", "help",
 )  # fmt: skip
 
