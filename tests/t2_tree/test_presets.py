@@ -357,3 +357,15 @@ def test_ram_that_ends_within_a_block() -> None:
             machine.store(f"{MEMORY}/memory15/state", "offline")
         assert caught.value.errno == errno.EINVAL
         machine.check()
+
+
+# Configuration
+
+
+@pytest.mark.parametrize("config", ["IOMMU_SUPPORT=y", "IOMMU_SUPPORT=n"])
+@pytest.mark.parametrize("kernel", ["6.6", "6.12"])
+def test_iommu_pages_are_counted_where_there_is_iommu_support(kernel: str, config: str) -> None:
+    files = ("/proc/vmstat", "/proc/zoneinfo", "/sys/devices/system/node/node0/vmstat")
+    there = kernel == "6.12" and config.endswith("y")
+    with make(kernel=kernel, config=config) as machine:
+        assert [("nr_iommu_pages" in machine.read_text(path)) for path in files] == [there] * 3

@@ -257,9 +257,19 @@ class Commands:
             if "*" not in part:
                 paths = [f"{path}/{part}" for path in paths]
                 continue
-            names = [(path, name) for path in paths for name, _, _ in self._machine.readdir(path)]
-            paths = [f"{path}/{name}" for path, name in names if fnmatchcase(name, part)]
+            paths = [
+                f"{path}/{name}"
+                for path in paths
+                for name in self._names(path)
+                if fnmatchcase(name, part)
+            ]
         return paths or [pattern]
+
+    def _names(self, directory: str) -> list[str]:
+        try:
+            return [name for name, _, _ in self._machine.readdir(directory)]
+        except FileNotFoundError:
+            return []
 
     def _tree(self, directory: str) -> Iterator[str]:
         yield directory
