@@ -9,6 +9,9 @@ ARGS ?=
 # Tests at the same time, unless somebody wants something of pytest, which may not go together.
 PARALLEL := $(if $(ARGS),,-n auto --dist loadgroup)
 
+# What holds for the sources as they lie there; nothing of it runs fakesysfs.
+RULES := tests/test_layering.py tests/test_house_style.py tests/test_repository.py
+
 FORMATTED_C = $(shell git ls-files '*.c' '*.h')
 ENGINE := $(wildcard fakesysfs/binding/*.[ch] fakesysfs/engine/*.[ch] fakesysfs/engine/*/*.[ch])
 # -D_GNU_SOURCE as in pyproject.toml. -c, not -fsyntax-only: some warnings come from the optimizer.
@@ -34,7 +37,7 @@ demo: setup ## the walk-through of the README, on a simulated machine
 
 check: setup ## the tests that need neither mounts nor sanitizers, in less than a minute
 	@$(MAKE) --silent $(VENV)/.test
-	@status=0; FAKESYSFS_SANITIZE=0 $(PY) -m pytest -q $(PARALLEL) tests/test_*.py tests/t[012]_* $(ARGS) || status=$$?; \
+	@status=0; FAKESYSFS_SANITIZE=0 $(PY) -m pytest -q $(PARALLEL) $(RULES) tests/t[012]_* $(ARGS) || status=$$?; \
 	echo 'One test: $(PY) -m pytest tests/t2_tree/test_dimm.py -k name; all tests: make test'; exit $$status
 
 test: setup ## all tests, lowest layer first; one of them: make test ARGS="-k name"
@@ -70,7 +73,7 @@ lint: setup ## ruff, mypy --strict, the form of every file, the C compiler's war
 	@include=$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	printf '%s\n' $(filter %.c,$(ENGINE)) | \
 	    xargs -P 4 -I {} $(CC) $(LINT_C) -isystem "$$include" -c {} -o /dev/null
-	@$(PY) -m pytest -q tests/test_*.py
+	@$(PY) -m pytest -q $(RULES)
 
 bench: setup ## how fast it is, and how much memory a machine takes
 	@$(PY) tests/bench/bench.py $(ARGS)
