@@ -29,7 +29,8 @@ INSTANCES = ("hotplug", "module_hotplug", "session_hotplug")
 # One of them is loaded as soon as a fixture has been made.
 MODULES = {"fakesysfs.machine", "fakesysfs.testing.hotplug"}
 AXES = ("kernels", "machines", "arches")
-PROBLEM = pytest.StashKey[str]()  # why this host can have no instances
+# Why this host can have no instances, without and with a udevd.
+PROBLEMS = pytest.StashKey[dict[bool, str]]()
 ACTIVE = pytest.StashKey[dict[str, Any]]()  # values of the fixtures below, while there are any
 
 HELP = {
@@ -159,19 +160,21 @@ def _hotplug(request: pytest.FixtureRequest, cell: dict[str, str]) -> Iterator[H
     from .errors import ConfigError, EnvironmentProblem
     from .testing.hotplug import Hotplug
 
-    stash = request.config.stash
-    made, problem = None, ""
+    problems = request.config.stash.setdefault(PROBLEMS, {})
+    made, problem, udev = None, "", False
     try:
-        if PROBLEM not in stash:
-            made = Hotplug.start(**_options(request, cell))
+        options = _options(request, cell)
+        udev = bool(options.get("udev") or options.get("rules"))
+        if udev not in problems:
+            made = Hotplug.start(**options)
     except ConfigError as e:
         problem = f"fakesysfs: {e}"
     except EnvironmentProblem as e:
-        stash[PROBLEM] = f"fakesysfs: {e}"
+        problems[udev] = f"fakesysfs: {e}"
     if made is None:
         if not problem and not request.config.getoption("--fakesysfs-required"):
-            pytest.skip(stash[PROBLEM])
-        pytest.fail(problem or stash[PROBLEM], pytrace=False)
+            pytest.skip(problems[udev])
+        pytest.fail(problem or problems[udev], pytrace=False)
     with made, _active(request, made):
         yield made
 

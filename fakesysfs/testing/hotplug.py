@@ -98,7 +98,7 @@ class Hotplug:
         text = said.removeprefix("fakesysfs: ") or "the instance does not start"
         if process.returncode == ConfigError.exit_status:
             raise ConfigError(text)
-        if problem := missing():
+        if problem := missing(udev=bool(right.get("udev") or right.get("rules"))):
             raise problem
         raise InstanceError(text)
 
@@ -147,31 +147,17 @@ class Hotplug:
         The exit status is the command's, or 128+N when signal N ended it; 127 when there is no such
         command.
         """
-        command, how = self._inside(args, how)
+        command, how = _entering(self.name, args, how)
         return subprocess.run(command, timeout=timeout, **how)
 
     def popen(self, args: Any, **how: Any) -> subprocess.Popen[Any]:
         """Start a command inside, and return at once. Takes what subprocess.Popen() takes, but
         `executable`. The command is killed when the instance ends.
         """
-        command, how = self._inside(args, how)
+        command, how = _entering(self.name, args, how)
         process = subprocess.Popen(command, **how)
         self._started.append(process)
         return process
-
-    def _inside(self, args: Any, how: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        if how.get("executable") is not None:
-            raise TypeError("`executable` is not possible; the first word of `args` is executed")
-        words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
-        if how.pop("shell", False):
-            words = ["/bin/sh", "-c", *words]
-        directory = how.get("cwd")
-        if directory is not None and not os.path.isdir(directory):
-            # It may be there inside.
-            how["cwd"] = "/"
-            words = ["/bin/sh", "-c", 'cd -- "$0" && exec "$@"', directory, *words]
-        enter = [sys.executable, "-P", "-m", "fakesysfs.testing.enter", self.name]
-        return [*enter, *words], how
 
     # Files
 
@@ -348,15 +334,37 @@ class Hotplug:
             client.close()
 
 
+def _entering(name: str, args: Any, how: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """What subprocess is to be given to run a command in an instance: words and keywords."""
+    if how.get("executable") is not None:
+        raise TypeError("`executable` is not possible; the first word of `args` is executed")
+    words = [args] if isinstance(args, str | bytes | os.PathLike) else list(args)
+    if how.pop("shell", False):
+        words = ["/bin/sh", "-c", *words]
+    directory = how.get("cwd")
+    if directory is not None and not os.path.isdir(directory):
+        # It may be there inside.
+        how["cwd"] = "/"
+        words = ["/bin/sh", "-c", 'cd -- "$0" && exec "$@"', directory, *words]
+    return [sys.executable, "-P", "-m", "fakesysfs.testing.enter", name, *words], how
+
+
 def _backend(name: str) -> str:
     """The ID of the memory backend that plug() makes for a DIMM."""
     return f"mem-{name}"
 
 
-def missing() -> EnvironmentProblem | None:
-    """What this host lacks for an instance; None when it has all that can be looked at."""
+def missing(*, udev: bool = False) -> EnvironmentProblem | None:
+    """What this host lacks for an instance; None when it has all that can be looked at.
+
+    :param udev: one with a udevd.
+    """
     from ..mount import preflight
     from ..run.launch import UNSHARE, unshare_as
+    from ..run.udev import DAEMON
+
+    if udev and not any(os.access(path, os.X_OK) for path in DAEMON):
+        return EnvironmentProblem("there is no systemd-udevd", "install the package udev")
 
     try:
         preflight(over=True)

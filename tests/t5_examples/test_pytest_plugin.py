@@ -300,10 +300,10 @@ def test_without_fuse(pytester: pytest.Pytester, required: bool) -> None:
     assert ("1 passed, 2 errors" if required else "1 passed, 2 skipped") in end
 
 
+@pytest.mark.may_skip("only root can be somebody else")
+@pytest.mark.skipif(people()[-1].name != "user", reason="there is no ordinary user here")
 def test_as_an_ordinary_user(me: Person) -> None:
     person = people()[-1]
-    if person.name != "user":
-        pytest.skip("there is no ordinary user here")
     with person.directory() as directory:
         Path(directory, "test_it.py").write_text("""
 import os, pytest
