@@ -7,7 +7,7 @@
  * `mutex` (all data). Public functions (engine.h) lock; everything else runs with the mutex held
  * and does not.
  */
-/* clang-format off: a table */
+/* clang-format off */
 /*
  * Glossary
  *   pfn           number of a page frame: physical address >> page_shift
@@ -17,15 +17,18 @@
  *   folio         2^order pages that were allocated together and move together; its first page is
  *                 its head
  *   memory block  one or more sections; what sysfs shows as memoryN
- *   uniform       a section whose pages are all alike: free in largest chunks of one migratetype,
- * or folios of one kind and order. It costs its section entry and nothing else; it is one node of
- * one list. detailed      a section that has a struct page each node          a NUMA node here;
- * "list node" is written out where the other one is meant DIMM          what a slot of the board
- * holds; Linux sees the slot as an ACPI device, and adds all of it or nothing region addresses of a
- * virtio-mem device; at first there is no memory unit          what a virtio-mem device plugs at a
- * time: smaller than a memory block (subblock mode), or not (big block mode); in the first the
- * units of a block that are not plugged are held while it is online zonelist      in which order a
- * node asks nodes for memory
+ *   uniform       a section whose pages are all alike: free in largest chunks of one migratetype, or
+ *                 folios of one kind and order. It costs its section entry and nothing else; it is
+ *                 one node of one list.
+ *   detailed      a section that has a struct page each
+ *   node          a NUMA node here; "list node" is written out where the other one is meant
+ *   DIMM          what a slot of the board holds; Linux sees the slot as an ACPI device, and adds
+ *                 all of it or nothing
+ *   region        addresses of a virtio-mem device; at first there is no memory
+ *   unit          what a virtio-mem device plugs at a time: smaller than a memory block (subblock
+ *                 mode), or not (big block mode); in the first the units of a block that are not
+ *                 plugged are held while it is online
+ *   zonelist      in which order a node asks nodes for memory
  */
 /* clang-format on */
 #ifndef FAKESYSFS_MACHINE_H
