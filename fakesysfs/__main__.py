@@ -84,6 +84,9 @@ def reporting(command: Callable[[], int]) -> int:
     except FakesysfsError as e:
         print(f"fakesysfs: {printable(str(e))}", file=sys.stderr)
         return e.exit_status
+    except MemoryError:
+        print("fakesysfs: this process has no memory left; see `ulimit -v`", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         # What is still buffered has nowhere to go, and Python would say so at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

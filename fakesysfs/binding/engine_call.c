@@ -12,6 +12,7 @@
  */
 #include "binding/engine_call.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -152,12 +153,19 @@ static void raise_os_error(int err, const char *reason, const char *path)
     Py_XDECREF(error);
 }
 
+void raise_no_memory(void)
+{
+    PyErr_SetString(PyExc_MemoryError, "this process can get no more memory from its host");
+}
+
 bool call_end(struct call *call, int64_t result)
 {
     PyEval_RestoreThread(call->thread);
     running = call->outer;
     engine_drop(call->engine);
-    if (result < 0 && !call->raised) {
+    if (result == -ENOMEM && call->task.no_host_memory && !call->raised) {
+        raise_no_memory();
+    } else if (result < 0 && !call->raised) {
         int err = (int)-result;
         const char *reason = call->task.reason[0] != '\0' ? call->task.reason : strerror(err);
         raise_os_error(err, reason, call->path != NULL ? call->path->name : NULL);
@@ -191,8 +199,14 @@ PyObject *end_integer(struct call *call, int64_t result)
 
 PyObject *end_text(struct call *call, char *text, size_t size)
 {
-    PyObject *object = call_end(call, 0) ? text_object(text, size) : NULL;
+    PyObject *object = NULL;
 
+    if (call_end(call, 0)) {
+        if (text != NULL)
+            object = text_object(text, size);
+        else
+            raise_no_memory();
+    }
     free(text);
     return object;
 }

@@ -48,10 +48,12 @@ struct task *call_asks(struct call *call, uint64_t address);
  * it gave none. false: an exception is set.
  */
 bool call_end(struct call *call, int64_t result);
+void raise_no_memory(void);
 /* The same, and what the method returns. */
 PyObject *end_none(struct call *call, int64_t result);
 PyObject *end_integer(struct call *call, int64_t result);
-PyObject *end_text(struct call *call, char *text, size_t size); /* text: from malloc() */
+/* text: from malloc(); NULL: there was no memory for it */
+PyObject *end_text(struct call *call, char *text, size_t size);
 
 /* Let the native FUSE operations serve the machine of a call, until it ends. */
 void serve_fuse(struct call *call, uint64_t interrupted, uint64_t forget_poll);

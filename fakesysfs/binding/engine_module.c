@@ -34,7 +34,9 @@ static int engine_init(PyObject *op, PyObject *args, PyObject *kwargs)
     } else {
         Py_BEGIN_ALLOW_THREADS self->machine = machine_create(&spec.config, &task);
         Py_END_ALLOW_THREADS atomic_store(&self->users, self->machine != NULL);
-        if (self->machine == NULL)
+        if (self->machine == NULL && task.no_host_memory)
+            raise_no_memory();
+        else if (self->machine == NULL)
             PyErr_Format(PyExc_ValueError, "machine spec: %s", task.reason);
     }
     spec_free(&spec);

@@ -206,7 +206,7 @@ static PyObject *engine_blocks(PyObject *op, PyObject *args)
 
     if (!PyArg_ParseTuple(args, ":blocks") || !call_begin(&call, op, NULL))
         return NULL;
-    int64_t result = (int64_t)blocks_snapshot(call.machine, &blocks);
+    int64_t result = blocks_snapshot(call.machine, &call.task, &blocks);
     return call_end(&call, result) ? blocks_object(blocks, (size_t)result) : NULL;
 }
 

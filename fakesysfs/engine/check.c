@@ -428,7 +428,7 @@ static int check_all(struct machine *m, struct count *counts)
 int machine_check(struct machine *m, struct task *task)
 {
     machine_lock(m, task);
-    struct count *counts = xcalloc(m->possible_nodes * NR_ZONES, sizeof *counts);
+    struct count *counts = xcalloc(m, m->possible_nodes * NR_ZONES, sizeof *counts);
     int err = check_all(m, counts);
     free(counts);
     machine_unlock(m);

@@ -24,8 +24,9 @@ struct machine;
 struct task {
     int (*interrupted)(void); /* polled during long work and waits; NULL: never */
     bool capable;             /* has CAP_SYS_ADMIN; false only in tests */
-    uint64_t caller;  /* a number of the caller's own, which the events of the call repeat */
-    char reason[224]; /* why the call failed; empty on success */
+    uint64_t caller;     /* a number of the caller's own, which the events of the call repeat */
+    bool no_host_memory; /* -ENOMEM because this process has none, not the simulated machine */
+    char reason[224];    /* why the call failed; empty on success */
 };
 
 struct boot_range { /* memory the kernel uses, or keeps to itself; bytes, end exclusive */
@@ -274,7 +275,8 @@ struct block_info {
     const char *state, *zone;
     int nid;
 };
-size_t blocks_snapshot(struct machine *m, struct block_info **blocks); /* from malloc() */
+/* Returns their number; *blocks: from malloc() */
+int64_t blocks_snapshot(struct machine *m, struct task *task, struct block_info **blocks);
 uint64_t machine_block_bytes(const struct machine *m);
 
 /* fault.c: make the N-th pass of a named point fail. */

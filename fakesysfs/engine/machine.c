@@ -87,7 +87,7 @@ static int set_nodes(struct machine *m, const struct machine_config *config)
         struct node *node = &m->nodes[from->nid];
         node->online = true;
         node->nr_cpus = from->nr_cpus;
-        node->cpus = xcalloc(from->nr_cpus + 1, sizeof *node->cpus);
+        node->cpus = xcalloc(m, from->nr_cpus + 1, sizeof *node->cpus);
         if (from->nr_cpus != 0)
             memcpy(node->cpus, from->cpus, from->nr_cpus * sizeof *node->cpus);
     }
@@ -97,7 +97,7 @@ static int set_nodes(struct machine *m, const struct machine_config *config)
             return fail(m, -EINVAL, "a range of memory at 0x%llx that is empty or of no node",
                         (unsigned long long)config->memory[i].start);
     m->nr_hotplug_nids = config->nr_hotplug_nids;
-    m->hotplug_nids = xcalloc(config->nr_hotplug_nids + 1, sizeof *m->hotplug_nids);
+    m->hotplug_nids = xcalloc(m, config->nr_hotplug_nids + 1, sizeof *m->hotplug_nids);
     if (config->nr_hotplug_nids != 0)
         memcpy(m->hotplug_nids, config->hotplug_nids,
                config->nr_hotplug_nids * sizeof *m->hotplug_nids);
@@ -163,14 +163,29 @@ static void register_tree(struct machine *m)
     standby_register(m);
 }
 
+/* About: what blocks and sections at boot take of the host. */
+static uint64_t memory_needed(const struct machine_config *config)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < config->nr_memory; i++)
+        bytes += config->memory[i].end - config->memory[i].start;
+    return config->section_shift < 64 ? (bytes >> config->section_shift) * HOST_BYTES_OF_BLOCK : 0;
+}
+
 struct machine *machine_create(const struct machine_config *config, struct task *task)
 {
-    struct machine *m = xcalloc(1, sizeof *m);
+    struct machine *m = calloc(1, sizeof *m);
     int err;
 
+    if (m == NULL) {
+        task->no_host_memory = true;
+        return NULL;
+    }
     lock_init(m);
     machine_lock(m, task);
-    if ((err = set_constants(m, config)) != 0 || (err = set_nodes(m, config)) != 0 ||
+    if ((err = host_memory_ready(m, memory_needed(config))) != 0 ||
+        (err = set_constants(m, config)) != 0 || (err = set_nodes(m, config)) != 0 ||
         (err = boot_check_blocks(m, config)) != 0)
         goto failed;
     m->iomem.end = m->iomem_bits >= 64 ? UINT64_MAX : (1ull << m->iomem_bits) - 1;
@@ -217,6 +232,7 @@ void machine_destroy(struct machine *m)
     standby_destroy(m);
     radix_free(&m->bad_reserved);
     fault_destroy(m);
+    host_memory_destroy(m);
     rules_destroy(m);
     events_destroy(m);
     klog_destroy(m);

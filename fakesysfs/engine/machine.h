@@ -50,6 +50,7 @@ struct machine {
     pthread_cond_t changed; /* broadcast when hotplug is free again or a block is no longer busy */
     bool hotplug_held;
     struct task *task; /* of the call that holds the mutex */
+    void *reserve;     /* see host_memory.c; NULL: it was needed */
 
     bool feature[NR_FEATURES];
     int64_t config[NR_CONFIGS];

@@ -94,7 +94,7 @@ static void time_memset(struct samples *samples)
     static int byte;
 
     if (memory == NULL) {
-        memory = xcalloc(HUGE, 1);
+        memory = calloc(HUGE, 1);
         memset(memory, 1, HUGE);
     }
     double start = now_ns();
@@ -235,7 +235,7 @@ static void time_blocks(struct samples *memset_ns)
  */
 static void fill_scattered(uint64_t id)
 {
-    uint32_t *order = xcalloc(BLOCK_PAGES, sizeof *order);
+    uint32_t *order = calloc(BLOCK_PAGES, sizeof *order);
 
     need(load_allocate(m, &task, "anon", BLOCK_PAGES, 0, NULL, -1, (int64_t)id) ==
              (int64_t)BLOCK_PAGES,
@@ -261,7 +261,7 @@ static void time_migration(struct samples *memset_ns)
 {
     struct samples full = {.name = "migrate_page"}, walk = {.name = "walk_block"};
     uint64_t id = HOT / BLOCK;
-    uint8_t *array = xcalloc(BLOCK_PAGES, STRUCT_PAGE);
+    uint8_t *array = calloc(BLOCK_PAGES, STRUCT_PAGE);
 
     memset(array, 1, BLOCK_PAGES * STRUCT_PAGE);
     need(memory_add(m, &task, 0, HOT, 2 * BLOCK) == 0, "memory_add");
@@ -321,7 +321,7 @@ static void time_check(void)
                    walk = {.name = "walk_gib"};
     struct samples *const phase[] = {&before, &detailed};
     uint64_t first = HOT / BLOCK, nr_blocks = GIB / BLOCK, nr_pages = GIB >> 12;
-    uint8_t *array = xcalloc(nr_pages, STRUCT_PAGE);
+    uint8_t *array = calloc(nr_pages, STRUCT_PAGE);
 
     memset(array, 1, nr_pages * STRUCT_PAGE);
     need(memory_add(m, &task, 0, HOT, GIB) == 0, "memory_add");

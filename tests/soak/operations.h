@@ -412,7 +412,7 @@ static int do_read(struct driver *d)
     free(snapshot(d->m));
     free(klog_text(d->m, 0, &size));
     free(trace_text(d->m, 0, UINT64_MAX, &size));
-    blocks_snapshot(d->m, &blocks);
+    blocks_snapshot(d->m, NULL, &blocks);
     free(blocks);
     size = events_take(d->m, &events);
     for (size_t i = 0; i < size; i++)

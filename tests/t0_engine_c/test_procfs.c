@@ -21,7 +21,7 @@ struct fixture {
 /* 4 KiB pages, sections of 128 MiB, zones Normal and Movable; `nodes` nodes with one CPU each. */
 static void fixture_make(struct fixture *f, unsigned nodes)
 {
-    struct machine *m = xcalloc(1, sizeof *m);
+    struct machine *m = calloc(1, sizeof *m);
     memset(f, 0, sizeof *f);
     f->m = m;
     m->task = &f->task;
@@ -46,7 +46,7 @@ static void fixture_make(struct fixture *f, unsigned nodes)
         struct node *node = &m->nodes[nid];
         node->nid = (int)nid;
         node->online = node->registered = true;
-        node->cpus = xcalloc(1, sizeof *node->cpus);
+        node->cpus = xcalloc(m, 1, sizeof *node->cpus);
         node->cpus[0] = (int)nid;
         node->nr_cpus = 1;
         for (unsigned type = 0; type < NR_ZONES; type++) {
@@ -332,8 +332,8 @@ TEST(a_block_is_linked_under_its_nodes)
     struct memory_block lone = {.id = 3, .nid = 0, .nr_nodes = 1};
     struct memory_block both = {.id = 4, .nid = 0, .nr_nodes = 2, .second_nid = 1};
     fixture_make(&f, 2);
-    radix_set(&f.m->blocks, 3, &lone);
-    radix_set(&f.m->blocks, 4, &both);
+    radix_set(f.m, &f.m->blocks, 3, &lone);
+    radix_set(f.m, &f.m->blocks, 4, &both);
     CHECK_EQ(node_lookup(f.m, 0, "memory3", &child), 0);
     CHECK_EQ(child.type, SYSFS_LINK);
     link_target(f.m, &child, &f.out);
@@ -351,8 +351,8 @@ TEST(a_block_is_linked_under_its_nodes)
     f.m->feature[F_node_hugepages_always] = true;
     CHECK_EQ(node_lookup(f.m, 1, "hugepages", &child), 0);
     CHECK_EQ(node_lookup(f.m, 1, "x86", &child), -ENOENT);
-    radix_set(&f.m->blocks, 3, NULL);
-    radix_set(&f.m->blocks, 4, NULL);
+    radix_set(f.m, &f.m->blocks, 3, NULL);
+    radix_set(f.m, &f.m->blocks, 4, NULL);
     radix_free(&f.m->blocks);
     fixture_destroy(&f);
 }
@@ -389,7 +389,7 @@ TEST(the_tree_is_that_of_the_recordings)
     f.m->config[CONFIG_COMPACTION] = 1;
     f.m->feature[F_has_generic_initiator] = f.m->feature[F_node_hugepages_always] = true;
     f.m->nodes[1].online = false;
-    radix_set(&f.m->blocks, 7, &block);
+    radix_set(f.m, &f.m->blocks, 7, &block);
     node_register(f.m);
     CHECK_STR(
         listed(&f, "/sys/devices/system/node"),
@@ -421,7 +421,7 @@ TEST(the_tree_is_that_of_the_recordings)
     CHECK_STR(listed(&f, "/sys/bus/node/devices"), "node0 ");
     node_device_add(f.m, 1);
     CHECK_STR(listed(&f, "/sys/bus/node/devices"), "node0 node1 ");
-    radix_set(&f.m->blocks, 7, NULL);
+    radix_set(f.m, &f.m->blocks, 7, NULL);
     radix_free(&f.m->blocks);
     pthread_mutex_destroy(&f.m->mutex);
     sysfs_destroy(f.m);

@@ -17,26 +17,38 @@
 #define PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* ---- host_memory.c ---- */
-void *xcalloc(size_t n, size_t size); /* never NULL: a process without memory ends with a message */
-void *xrealloc(void *p, size_t n, size_t size);
-char *xstrdup(const char *s);
-/* Address space; *size shrinks where the process may not have it. */
-void *xreserve(size_t *size);
+/*
+ * Is there memory for an operation, and `bytes` beside the reserve for a large one? 0, or -ENOMEM
+ * with a reason: then nothing may be changed. Ask at the beginning of every operation that
+ * allocates.
+ */
+int host_memory_ready(struct machine *m, uint64_t bytes);
+int no_host_memory(struct machine *m); /* -ENOMEM that is no answer of the simulated kernel */
+void host_memory_destroy(struct machine *m);
+void *xcalloc(struct machine *m, size_t n, size_t size); /* never NULL, nor are the next two */
+void *xrealloc(struct machine *m, void *p, size_t n, size_t size);
+char *xstrdup(struct machine *m, const char *s);
+/* Address space, or NULL; *size shrinks where the process may not have it. */
+void *reserve_space(size_t *size);
 /* Reserved space becomes zeroed memory, used as it is touched. */
-void xcommit(void *start, size_t size);
+bool commit_space(void *start, size_t size);
 /* Committed memory is zeroed, and the host has it back where it can. */
-void xdiscard(void *start, size_t size);
-void xunreserve(void *start, size_t size);
+void discard_space(void *start, size_t size);
+void release_space(void *start, size_t size);
 
 /* ---- text.c ---- */
 struct text { /* grows up to limit, drops what is beyond and remembers it in `full` */
+    struct machine
+        *m; /* in the middle of whose operation it is printed, and must be whole; or NULL */
     char *data;
     size_t len, cap, limit;
-    bool full;
+    bool full, lost; /* lost: there was no memory for something */
 };
 void text_printf(struct text *out, const char *format, ...) PRINTF(2, 3);
 void text_append(struct text *out, const char *data, size_t len);
 void text_free(struct text *out);
+/* What was printed, from malloc(), for a caller outside; NULL: something was lost. */
+char *text_take(struct text *out, size_t *size);
 
 /* ---- random.c ---- */
 uint64_t random_next(struct machine *m);
@@ -65,7 +77,7 @@ void cond_resched(struct machine *m);
 /* Wait for `changed`, with the mutex given up; us < 1 s. */
 void wait_slice(struct machine *m, uint64_t us);
 int wait_changed(struct machine *m); /* wait for `changed` or a while; -EINTR when interrupted */
-int hotplug_lock(struct machine *m); /* 0 or -EINTR */
+int hotplug_lock(struct machine *m); /* 0, -EINTR; -ENOMEM as host_memory_ready() */
 void hotplug_unlock(struct machine *m);
 
 /* ---- events.c ---- */

@@ -12,7 +12,7 @@ void event_add(struct machine *m, enum event_kind kind, int err, const char *pat
 {
     if (m->nr_events == m->cap_events) {
         m->cap_events = m->cap_events != 0 ? m->cap_events * 2 : 64;
-        m->events = xrealloc(m->events, m->cap_events, sizeof *m->events);
+        m->events = xrealloc(m, m->events, m->cap_events, sizeof *m->events);
     }
     m->events[m->nr_events++] = (struct event){
         .seq = ++m->event_seq,
@@ -20,8 +20,8 @@ void event_add(struct machine *m, enum event_kind kind, int err, const char *pat
         .caller = m->task != NULL ? m->task->caller : 0,
         .kind = kind,
         .err = err,
-        .path = xstrdup(path),
-        .data = xstrdup(data),
+        .path = xstrdup(m, path),
+        .data = xstrdup(m, data),
     };
 }
 

@@ -42,7 +42,7 @@ enum { NR_POINTS = sizeof points / sizeof *points };
 static struct fault *fault_find(struct machine *m, const char *point)
 {
     if (m->faults == NULL) {
-        m->faults = xcalloc(NR_POINTS, sizeof *m->faults);
+        m->faults = xcalloc(m, NR_POINTS, sizeof *m->faults);
         m->nr_faults = NR_POINTS;
         for (size_t i = 0; i < NR_POINTS; i++)
             m->faults[i].point = points[i];

@@ -32,10 +32,10 @@ void klog(struct machine *m, const char *format, ...)
     }
     if (m->nr_klog - m->klog_dropped == m->cap_klog) {
         m->cap_klog = m->cap_klog != 0 ? m->cap_klog * 2 : 64;
-        m->klog_line = xrealloc(m->klog_line, m->cap_klog, sizeof *m->klog_line);
-        m->klog_time = xrealloc(m->klog_time, m->cap_klog, sizeof *m->klog_time);
+        m->klog_line = xrealloc(m, m->klog_line, m->cap_klog, sizeof *m->klog_line);
+        m->klog_time = xrealloc(m, m->klog_time, m->cap_klog, sizeof *m->klog_time);
     }
-    m->klog_line[m->nr_klog - m->klog_dropped] = xstrdup(line);
+    m->klog_line[m->nr_klog - m->klog_dropped] = xstrdup(m, line);
     m->klog_time[m->nr_klog - m->klog_dropped] = ++m->clock_us;
     m->nr_klog++;
 }
@@ -49,9 +49,7 @@ char *klog_text(struct machine *m, uint64_t from, size_t *size)
         text_printf(&out, "%llu\t%s\n", (unsigned long long)m->klog_time[i - m->klog_dropped],
                     m->klog_line[i - m->klog_dropped]);
     machine_unlock(m);
-    text_append(&out, "", 0);
-    *size = out.len;
-    return out.data;
+    return text_take(&out, size);
 }
 
 void warn_on(struct machine *m, bool bad, const char *what)

@@ -124,6 +124,10 @@ int wait_changed(struct machine *m)
 
 int hotplug_lock(struct machine *m)
 {
+    int ready = host_memory_ready(m, 0);
+
+    if (ready != 0)
+        return ready;
     while (m->hotplug_held) {
         int err = wait_changed(m);
         if (err != 0)

@@ -67,16 +67,18 @@ int64_t rule_add(struct machine *m, struct task *task, const struct fault_rule *
     int64_t ret;
 
     machine_lock(m, task);
-    if (!rule_can_be(asked)) {
+    if ((ret = host_memory_ready(m, 0)) != 0) {
+        ; /* with its reason */
+    } else if (!rule_can_be(asked)) {
         ret = fail(m, -EINVAL, "a fault rule with a number that is out of range");
     } else {
         struct rule rule = {.number = ++m->rule_number, .asked = *asked, .left = asked->times};
         ret = (int64_t)rule.number;
-        rule.asked.text = xstrdup(asked->text);
-        rule.asked.pattern = xstrdup(asked->pattern);
-        rule.asked.action = asked->action != NULL ? xstrdup(asked->action) : NULL;
+        rule.asked.text = xstrdup(m, asked->text);
+        rule.asked.pattern = xstrdup(m, asked->pattern);
+        rule.asked.action = asked->action != NULL ? xstrdup(m, asked->action) : NULL;
         rule.random_state = m->seed ^ (rule.number * 0x9e3779b97f4a7c15u);
-        m->rules = xrealloc(m->rules, m->nr_rules + 1, sizeof *m->rules);
+        m->rules = xrealloc(m, m->rules, m->nr_rules + 1, sizeof *m->rules);
         m->rules[m->nr_rules++] = rule;
         m->nr_hiding += rule_hides(&rule) ? 1 : 0;
     }
@@ -127,9 +129,7 @@ char *rules_text(struct machine *m, size_t *size)
                     (unsigned long long)rule->waiting, rule->asked.text);
     }
     machine_unlock(m);
-    text_append(&out, "", 0);
-    *size = out.len;
-    return out.data;
+    return text_take(&out, size);
 }
 
 void rules_end(struct machine *m)
@@ -205,9 +205,9 @@ static void late_device_add(struct machine *m, const struct rule *rule, const ch
         i++;
     if (i < m->nr_late_devices)
         late_device_appear(m, i); /* it went and came again */
-    m->late_devices = xrealloc(m->late_devices, m->nr_late_devices + 1, sizeof *m->late_devices);
+    m->late_devices = xrealloc(m, m->late_devices, m->nr_late_devices + 1, sizeof *m->late_devices);
     m->late_devices[m->nr_late_devices++] = (struct late_device){
-        .rule = rule->number, .path = xstrdup(path), .hold_us = rule->asked.wait_us};
+        .rule = rule->number, .path = xstrdup(m, path), .hold_us = rule->asked.wait_us};
     m->nr_hiding++;
 }
 
@@ -215,7 +215,7 @@ struct fault_verdict rules_uevent(struct machine *m, const char *action, const c
                                   bool appears)
 {
     struct fault_verdict verdict = {.effect = EFFECT_NONE};
-    struct text path = {0};
+    struct text path = {.m = m};
     bool early = false;
 
     text_printf(&path, "/sys%s", devpath);

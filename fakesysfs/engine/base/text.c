@@ -20,7 +20,13 @@ void text_append(struct text *out, const char *data, size_t len)
         size_t cap = out->cap != 0 ? out->cap : 64;
         while (cap < out->len + len + 1)
             cap *= 2;
-        out->data = xrealloc(out->data, cap, 1);
+        char *grown = out->m != NULL ? xrealloc(out->m, out->data, cap, 1)
+                                     : realloc(out->data, cap);
+        if (grown == NULL) {
+            out->lost = true;
+            return;
+        }
+        out->data = grown;
         out->cap = cap;
     }
     memcpy(out->data + out->len, data, len);
@@ -42,12 +48,25 @@ void text_printf(struct text *out, const char *format, ...)
         text_append(out, line, (size_t)len);
         return;
     }
-    char *big = xcalloc((size_t)len + 1, 1);
+    char *big = malloc((size_t)len + 1);
+    if (big == NULL) {
+        out->lost = true;
+        return;
+    }
     va_start(args, format);
     vsnprintf(big, (size_t)len + 1, format, args);
     va_end(args);
     text_append(out, big, (size_t)len);
     free(big);
+}
+
+char *text_take(struct text *out, size_t *size)
+{
+    text_append(out, "", 0);
+    if (out->lost)
+        text_free(out);
+    *size = out->len;
+    return out->data;
 }
 
 void text_free(struct text *out)

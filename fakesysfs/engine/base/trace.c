@@ -19,7 +19,7 @@ struct trace_entry {
 static void trace_record(struct machine *m, const char *name)
 {
     if (m->trace == NULL)
-        m->trace = xcalloc(TRACE_RING, sizeof *m->trace);
+        m->trace = xcalloc(m, TRACE_RING, sizeof *m->trace);
     m->trace[m->nr_trace % TRACE_RING] = (struct trace_entry){
         .name = name, .depth = m->trace_depth, .ticks = (uint32_t)m->nr_trace};
     m->nr_trace++;
@@ -117,8 +117,7 @@ char *trace_text(struct machine *m, uint64_t from, uint64_t to, size_t *size)
     machine_lock(m, NULL);
     trace_print(m, from, to, &out);
     machine_unlock(m);
-    *size = out.len;
-    return out.data;
+    return text_take(&out, size);
 }
 
 void trace_clear(struct machine *m)

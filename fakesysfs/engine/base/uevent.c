@@ -13,7 +13,7 @@
 void uevent_add(struct machine *m, const char *action, const char *devpath, const char *subsystem,
                 const char *const *env)
 {
-    struct text out = {0};
+    struct text out = {.m = m};
     size_t number = m->nr_events;
 
     text_printf(&out, "%s@%s", action, devpath);

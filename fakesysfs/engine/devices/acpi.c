@@ -141,7 +141,7 @@ static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t st
     firmware_objects(m);
     TRACE_LEAF(m, "acpi_os_release_object");
     if (slot >= m->nr_dimms) {
-        m->dimms = xrealloc(m->dimms, slot + 1, sizeof *m->dimms);
+        m->dimms = xrealloc(m, m->dimms, slot + 1, sizeof *m->dimms);
         memset(m->dimms + m->nr_dimms, 0, (slot + 1 - m->nr_dimms) * sizeof *m->dimms);
         m->nr_dimms = slot + 1;
     }
@@ -165,7 +165,9 @@ int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int n
     int ret = size_bytes == 0 || last < start || last >> m->max_phys_bits != 0
                   ? fail(m, -EINVAL, "0x%llx, size 0x%llx is no part of the physical address space",
                          (unsigned long long)start, (unsigned long long)size_bytes)
-                  : hotplug_insert(m, slot, nid, start, size_bytes);
+                  : host_memory_ready(m, size_bytes / m->block_bytes * HOST_BYTES_OF_BLOCK);
+    if (ret == 0)
+        ret = hotplug_insert(m, slot, nid, start, size_bytes);
     machine_unlock(m);
     return ret;
 }
@@ -226,7 +228,7 @@ static int eject(struct machine *m, unsigned slot)
     struct acpi_dimm *dimm = &m->dimms[slot];
     uint64_t first = dimm->start / m->block_bytes,
              end = (dimm->start + dimm->size_bytes) / m->block_bytes;
-    bool *put_online = xcalloc(end - first + 1, sizeof *put_online);
+    bool *put_online = xcalloc(m, end - first + 1, sizeof *put_online);
     int err = offline_blocks(m, slot, first, end, put_online);
 
     if (err != 0)

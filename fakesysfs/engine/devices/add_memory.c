@@ -249,7 +249,12 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
 int memory_add(struct machine *m, struct task *task, int nid, uint64_t start, uint64_t size_bytes)
 {
     machine_lock(m, task);
-    int err = hotplug_lock(m);
+    /* what is too large is refused for that */
+    bool possible = size_bytes >> m->max_phys_bits == 0;
+    int err = host_memory_ready(m,
+                                possible ? size_bytes / m->block_bytes * HOST_BYTES_OF_BLOCK : 0);
+    if (err == 0)
+        err = hotplug_lock(m);
     if (err == 0) {
         err = memory_add_locked(m, nid, start, size_bytes, -1, false);
         hotplug_unlock(m);

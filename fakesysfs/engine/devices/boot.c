@@ -33,11 +33,11 @@ static int span_order(const void *a, const void *b)
     return left->start < right->start ? -1 : left->start > right->start;
 }
 
-static void reserve(struct layout *layout, uint64_t start, uint64_t end)
+static void reserve(struct machine *m, struct layout *layout, uint64_t start, uint64_t end)
 {
     if (start >= end)
         return;
-    layout->reserved = xrealloc(layout->reserved, layout->nr_reserved + 1,
+    layout->reserved = xrealloc(m, layout->reserved, layout->nr_reserved + 1,
                                 sizeof *layout->reserved);
     layout->reserved[layout->nr_reserved++] = (struct span){start, end, 0};
 }
@@ -70,7 +70,7 @@ static void reserve_memmap(struct machine *m, struct layout *layout)
                 continue;
             /* Never more than half of a range: a machine needs something to run in. */
             uint64_t most = (ram->end - ram->start) / 2, take = left < most ? left : most;
-            reserve(layout, ram->end - take, ram->end);
+            reserve(m, layout, ram->end - take, ram->end);
             left -= take;
         }
     }
@@ -97,7 +97,7 @@ static uint64_t reserve_listed(struct machine *m, struct layout *layout, unsigne
             uint64_t take = end - start < left - taken ? end - start : left - taken;
             taken += take;
             if (!dry)
-                reserve(layout, end - take, end);
+                reserve(m, layout, end - take, end);
         }
     }
     return taken;
@@ -123,7 +123,7 @@ static void layout_make(struct machine *m, const struct machine_config *config,
                         struct layout *layout)
 {
     memset(layout, 0, sizeof *layout);
-    layout->ram = xcalloc(config->nr_memory + 1, sizeof *layout->ram);
+    layout->ram = xcalloc(m, config->nr_memory + 1, sizeof *layout->ram);
     for (size_t i = 0; i < config->nr_memory; i++) {
         uint64_t start = (config->memory[i].start + m->page_bytes - 1) >> m->page_shift;
         uint64_t end = config->memory[i].end >> m->page_shift;
@@ -136,7 +136,7 @@ static void layout_make(struct machine *m, const struct machine_config *config,
     else
         reserve_memmap(m, layout);
     for (size_t i = 0; i < config->nr_reserved; i++)
-        reserve(layout, config->reserved[i].start >> m->page_shift,
+        reserve(m, layout, config->reserved[i].start >> m->page_shift,
                 (config->reserved[i].end + m->page_bytes - 1) >> m->page_shift);
     if (layout->nr_reserved == 0)
         return;
@@ -399,7 +399,7 @@ static void boot_section(struct machine *m, const struct layout *layout, uint64_
     }
     size_t at = *ram;
     if (section_mixed(m, layout, first, at)) {
-        s->zones = xcalloc(m->pageblocks_per_section, sizeof *s->zones);
+        s->zones = xcalloc(m, m->pageblocks_per_section, sizeof *s->zones);
         for (unsigned i = 0; i < m->pageblocks_per_section; i++) {
             uint64_t pfn = first + i * m->pageblock_pages;
             while (at + 1 < layout->nr_ram && layout->ram[at].end <= pfn)

@@ -9,6 +9,9 @@
 #include "mm/mm.h"
 #include "sysfs/sysfs.h"
 
+/* What a memory block takes of the host's memory, with its sections and events: about. */
+enum { HOST_BYTES_OF_BLOCK = 1024 };
+
 enum block_state {
     BLOCK_ONLINE = 1,
     BLOCK_GOING_OFFLINE = 2,
@@ -160,7 +163,8 @@ struct virtio_mem *vmem_of(struct machine *m,
                            uint64_t pfn); /* the device whose region it is in; NULL: none */
 enum vmem_state vmem_state(const struct virtio_mem *vm, uint64_t slot);
 void vmem_set_state(struct virtio_mem *vm, uint64_t slot, enum vmem_state state);
-uint64_t vmem_use_next(struct virtio_mem *vm); /* one more block is used: its slot */
+uint64_t vmem_use_next(struct machine *m,
+                       struct virtio_mem *vm); /* one more block is used: its slot */
 bool vmem_may_add(const struct virtio_mem *vm, uint64_t bytes); /* is little enough offline? */
 bool vmem_owns(struct machine *m, uint64_t pfn); /* is it in a block that a device has added? */
 /* From pfn on, up to where are all pages plugged, or none? Plugged is what is of no device. */

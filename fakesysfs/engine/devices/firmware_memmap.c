@@ -98,9 +98,9 @@ void firmware_map_add(struct machine *m, uint64_t start, uint64_t end, const cha
 {
     if (!configured(m, CONFIG_FIRMWARE_MEMMAP))
         return;
-    m->firmware = xrealloc(m->firmware, m->nr_firmware + 1, sizeof *m->firmware);
+    m->firmware = xrealloc(m, m->firmware, m->nr_firmware + 1, sizeof *m->firmware);
     m->firmware[m->nr_firmware++] = (struct firmware_entry){
-        .start = start, .end = end, .type = xstrdup(type), .nr = m->next_firmware++};
+        .start = start, .end = end, .type = xstrdup(m, type), .nr = m->next_firmware++};
 }
 
 void firmware_map_remove(struct machine *m, uint64_t start, uint64_t end)

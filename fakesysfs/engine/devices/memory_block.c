@@ -221,7 +221,7 @@ int block_offline(struct machine *m, struct memory_block *b)
 
 struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
 {
-    struct memory_block *b = xcalloc(1, sizeof *b);
+    struct memory_block *b = xcalloc(m, 1, sizeof *b);
 
     *b = (struct memory_block){
         .id = id,
@@ -239,7 +239,7 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
         .acpi_slot = -1,
         .removable = -1,
     };
-    radix_set(&m->blocks, id, b);
+    radix_set(m, &m->blocks, id, b);
     m->nr_memory_blocks++;
     m->nodes[nid].nr_blocks++;
     m->blocks_changed_us = m->clock_us;
@@ -249,7 +249,7 @@ struct memory_block *block_create(struct machine *m, uint64_t id, int nid)
 static void block_destroy(struct machine *m, struct memory_block *b)
 {
     m->poisoned_pages -= b->nr_poisoned;
-    radix_set(&m->blocks, b->id, NULL);
+    radix_set(m, &m->blocks, b->id, NULL);
     m->nr_memory_blocks--;
     m->nodes[b->nid].nr_blocks--;
     if (b->second_nid >= 0)
@@ -353,15 +353,16 @@ static void block_count(struct machine *m, const struct memory_block *b, struct 
     }
 }
 
-size_t blocks_snapshot(struct machine *m, struct block_info **blocks)
+int64_t blocks_snapshot(struct machine *m, struct task *task, struct block_info **blocks)
 {
     uint64_t id = 0;
     size_t nr = 0;
     void *value;
 
-    machine_lock(m, NULL);
-    struct block_info *list = xcalloc(m->nr_memory_blocks + 1, sizeof *list);
-    for (; radix_next(&m->blocks, id, &id, &value); id++) {
+    machine_lock(m, task);
+    struct block_info *list = calloc(m->nr_memory_blocks + 1, sizeof *list);
+    int64_t ret = list == NULL ? no_host_memory(m) : 0;
+    for (; list != NULL && radix_next(&m->blocks, id, &id, &value); id++) {
         const struct memory_block *b = value;
         list[nr] = (struct block_info){
             .id = b->id,
@@ -376,5 +377,5 @@ size_t blocks_snapshot(struct machine *m, struct block_info **blocks)
     }
     machine_unlock(m);
     *blocks = list;
-    return nr;
+    return ret == 0 ? (int64_t)nr : ret;
 }

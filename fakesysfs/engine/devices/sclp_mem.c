@@ -27,7 +27,7 @@ static void run_add(struct machine *m, uint64_t first, uint64_t end, bool on_mem
         last->end = end;
         return;
     }
-    m->standby = xrealloc(m->standby, m->nr_standby + 1, sizeof *m->standby);
+    m->standby = xrealloc(m, m->standby, m->nr_standby + 1, sizeof *m->standby);
     m->standby[m->nr_standby++] = (struct standby_run){first, end, on_memory};
 }
 
@@ -159,7 +159,7 @@ static int64_t memmap_on_memory_store(struct machine *m, const struct sysfs_node
     if (block_get(m, node->id) != NULL)
         err = fail(m, -EBUSY, "memory%" PRIu64 " is configured", node->id);
     else
-        radix_set(&m->standby_turned, node->id,
+        radix_set(m, &m->standby_turned, node->id,
                   wanted != run_of(m, node->id)->on_memory ? m->standby : NULL); /* any but NULL */
     hotplug_unlock(m);
     return err != 0 ? err : (int64_t)count;

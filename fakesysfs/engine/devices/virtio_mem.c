@@ -164,7 +164,7 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
              m->nr_virtio_mem_devices++);
         return fail(m, -EINVAL, "this kernel plugs no more than one memory block at a time");
     }
-    struct virtio_mem *vm = xcalloc(1, sizeof *vm);
+    struct virtio_mem *vm = xcalloc(m, 1, sizeof *vm);
     unit = unit > device_block_bytes ? unit : device_block_bytes;
     *vm = (struct virtio_mem){
         .number = m->nr_virtio_mem_devices++,
@@ -197,7 +197,7 @@ static int probe(struct machine *m, int nid, uint64_t addr, uint64_t region_byte
     vm->group = memory_group_new(
         m, (struct memory_group){
                .dynamic = true, .nid = nid, .unit_pages = vm->block_bytes >> m->page_shift});
-    m->vmems = xrealloc(m->vmems, m->nr_vmems + 1, sizeof(struct virtio_mem *));
+    m->vmems = xrealloc(m, m->vmems, m->nr_vmems + 1, sizeof(struct virtio_mem *));
     m->vmems[m->nr_vmems++] = vm;
     return (int)vm->number;
 }
@@ -255,6 +255,8 @@ int virtio_mem_work(struct machine *m, struct task *task, unsigned number)
     struct virtio_mem *vm = device(m, number, &err);
     while (vm != NULL && vm->working && err == 0)
         err = wait_changed(m); /* one at a time */
+    if (vm != NULL && err == 0)
+        err = sections_ready(m, 0);
     if (vm != NULL && err == 0)
         err = work(m, vm);
     machine_unlock(m);

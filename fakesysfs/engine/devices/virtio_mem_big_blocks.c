@@ -27,7 +27,7 @@ int vmem_plug_big(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
                 "virtio%u cannot add more memory: too much of it is offline, or the region is full",
                 vm->number);
         if (slot == vm->nr)
-            vmem_use_next(vm);
+            vmem_use_next(m, vm);
         if ((err = vmem_request(m, vm, vm->block_bytes, true)) != 0)
             return err;
         if ((err = vmem_block_add(m, vm, slot, VMEM_ADDED)) != 0) {

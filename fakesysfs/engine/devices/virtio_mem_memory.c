@@ -85,7 +85,7 @@ int vmem_block_offline_and_remove(struct machine *m, struct virtio_mem *vm, uint
 {
     uint64_t first = vmem_slot_addr(vm, slot) / m->block_bytes,
              nr = vm->block_bytes / m->block_bytes, done = 0;
-    uint8_t *type = xcalloc(nr, 1);
+    uint8_t *type = xcalloc(m, nr, 1);
     int err = 0;
 
     for (; done < nr && err == 0; done++) {

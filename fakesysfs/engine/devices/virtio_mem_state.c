@@ -52,12 +52,12 @@ void vmem_set_state(struct virtio_mem *vm, uint64_t slot, enum vmem_state state)
     vm->state[slot] = (uint8_t)state;
 }
 
-uint64_t vmem_use_next(struct virtio_mem *vm)
+uint64_t vmem_use_next(struct machine *m, struct virtio_mem *vm)
 {
     if (vm->nr == vm->cap) {
         vm->cap = vm->cap != 0 ? vm->cap * 2 : 16;
-        vm->state = xrealloc(vm->state, vm->cap, 1);
-        vm->plugged_units = xrealloc(vm->plugged_units, vm->cap * vm->units, 1);
+        vm->state = xrealloc(m, vm->state, vm->cap, 1);
+        vm->plugged_units = xrealloc(m, vm->plugged_units, vm->cap * vm->units, 1);
     }
     vm->state[vm->nr] = VMEM_UNUSED;
     memset(vm->plugged_units + vm->nr * vm->units, 0, vm->units);

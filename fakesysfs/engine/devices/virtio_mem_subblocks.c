@@ -128,7 +128,7 @@ int vmem_plug_subblocks(struct machine *m, struct virtio_mem *vm, uint64_t wante
                 "virtio%u cannot add more memory: too much of it is offline, or the region is full",
                 vm->number);
         if (slot == vm->nr)
-            vmem_use_next(vm);
+            vmem_use_next(m, vm);
         if ((err = plug_and_add(m, vm, slot, &wanted)) != 0)
             return err;
         cond_resched(m);

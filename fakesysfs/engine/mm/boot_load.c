@@ -81,7 +81,7 @@ static size_t wanted_load(struct machine *m, const struct machine_config *config
     uint64_t free_pages = total_free(m);
     size_t nr = config->nr_load != 0 ? config->nr_load : config->nr_idle;
 
-    *list = xcalloc(nr, sizeof **list);
+    *list = xcalloc(m, nr, sizeof **list);
     for (size_t i = 0; i < nr; i++)
         if (config->nr_load != 0)
             (*list)[i] = (struct want){config->load[i].kind,
@@ -118,7 +118,8 @@ static void age_round(struct machine *m, struct taken *passing, uint64_t *held, 
         unsigned kind = kind_of[chance & 7],
                  order = (chance >> 3 & 7) < 5 ? 0 : (unsigned)(chance >> 6 & 3);
         struct page_request r = {kind, order, page_kinds[kind].highest, nid, 0};
-        if (total_free(m) < total_managed(m) / 8 || page_request(m, &r, &pfn) != 0)
+        if (!taken_room(passing) || total_free(m) < total_managed(m) / 8 ||
+            page_request(m, &r, &pfn) != 0)
             break;
         taken_add(passing, pfn);
         got += 1ull << order;

@@ -156,7 +156,7 @@ static bool take_fallback(struct machine *m, struct zone *z, unsigned order, uns
 bool buddy_alloc(struct machine *m, struct zone *z, unsigned order, unsigned mt, unsigned kind,
                  bool nofragment, uint64_t *pfn)
 {
-    if (order > m->max_order)
+    if (order > m->max_order || sections_short(m))
         return false;
     while (!take_smallest(m, z, order, mt, kind, pfn))
         if (!take_fallback(m, z, order, mt, nofragment))
@@ -196,6 +196,8 @@ bool buddy_alloc_range(struct machine *m, uint64_t start_pfn, uint64_t end_pfn, 
     uint64_t at = start_pfn;
     struct folio folio;
 
+    if (sections_short(m))
+        return false;
     while (at < end_pfn) {
         if (!folio_at(m, at, &folio)) {
             at = (at | (m->pages_per_section - 1)) + 1;

@@ -43,7 +43,10 @@ static int empty(struct machine *m, uint64_t start_pfn, uint64_t end_pfn)
 int contig_take(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
     uint64_t end_pfn = start_pfn + nr_pages;
-    int err = fault_at(m, "virtio_mem/contig");
+    int err = sections_ready(m, 2 * (nr_pages / m->pages_per_section + 2));
+
+    if (err == 0)
+        err = fault_at(m, "virtio_mem/contig");
 
     if (err != 0)
         return err;

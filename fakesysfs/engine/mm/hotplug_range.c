@@ -96,7 +96,7 @@ static void memmap_free(struct machine *m, uint64_t section_nr)
         return;
     for (unsigned i = 0; i < map->nr; i++)
         pages_free(m, map->pfn[i]);
-    radix_set(&m->memmaps, section_nr, NULL);
+    radix_set(m, &m->memmaps, section_nr, NULL);
     free(map);
 }
 
@@ -117,10 +117,10 @@ static int memmap_alloc(struct machine *m, uint64_t section_nr, int nid)
     uint64_t nr_pages = (m->pages_per_section * m->struct_page_bytes + m->page_bytes - 1) /
                         m->page_bytes,
              got = 0;
-    struct memmap *map = xcalloc(1, sizeof *map + nr_pages * sizeof *map->pfn);
+    struct memmap *map = xcalloc(m, 1, sizeof *map + nr_pages * sizeof *map->pfn);
     unsigned order = 0;
 
-    radix_set(&m->memmaps, section_nr, map);
+    radix_set(m, &m->memmaps, section_nr, map);
     while ((2ull << order) <= nr_pages && order < m->pageblock_order)
         order++;
     while (got < nr_pages) {
@@ -271,7 +271,7 @@ int memory_group_new(struct machine *m, struct memory_group group)
     while (i < m->nr_groups && m->groups[i].used)
         i++;
     if (i == m->nr_groups) {
-        m->groups = xrealloc(m->groups, i + 1, sizeof *m->groups);
+        m->groups = xrealloc(m, m->groups, i + 1, sizeof *m->groups);
         m->nr_groups = i + 1;
     }
     group.used = true;

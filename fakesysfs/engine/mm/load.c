@@ -82,7 +82,9 @@ int64_t load_allocate(struct machine *m, struct task *task, const char *kind, ui
                       int order, const char *zone, int nid, int64_t block_id)
 {
     machine_lock(m, task);
-    int64_t ret = load_take(m, kind, nr_pages, order, zone, nid, block_id);
+    int64_t ret = sections_ready(m, 0);
+    if (ret == 0)
+        ret = load_take(m, kind, nr_pages, order, zone, nid, block_id);
     machine_unlock(m);
     return ret;
 }
@@ -154,7 +156,9 @@ int64_t load_free(struct machine *m, struct task *task, const char *kind, uint64
                   int nid)
 {
     machine_lock(m, task);
-    int64_t ret = free_many(m, kind, nr_pages, nid);
+    int64_t ret = sections_ready(m, 0);
+    if (ret == 0)
+        ret = free_many(m, kind, nr_pages, nid);
     machine_unlock(m);
     return ret;
 }
@@ -167,7 +171,9 @@ int page_pin(struct machine *m, struct task *task, uint64_t pfn, int delta)
     int ret = 0;
 
     machine_lock(m, task);
-    if (!folio_at(m, pfn, &folio))
+    if ((ret = sections_ready(m, 0)) != 0)
+        ; /* with its reason */
+    else if (!folio_at(m, pfn, &folio))
         ret = fail(m, -ENXIO, "page 0x%llx is not online", (unsigned long long)pfn);
     else if (folio.kind < KIND_ANON || folio.kind == KIND_PCP)
         ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be pinned", (unsigned long long)pfn,
@@ -186,7 +192,9 @@ int page_free_at(struct machine *m, struct task *task, uint64_t pfn)
     int ret = 0;
 
     machine_lock(m, task);
-    if (!folio_at(m, pfn, &folio))
+    if ((ret = sections_ready(m, 0)) != 0)
+        ; /* with its reason */
+    else if (!folio_at(m, pfn, &folio))
         ret = fail(m, -ENXIO, "page 0x%llx is not online", (unsigned long long)pfn);
     else if (folio.kind < KIND_ANON || folio.kind == KIND_MEMMAP || folio.kind == KIND_PCP)
         ret = fail(m, -EINVAL, "page 0x%llx is %s and cannot be freed", (unsigned long long)pfn,

@@ -243,8 +243,10 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
                  struct memory_group *group, uint64_t nr_vmemmap)
 {
     bool was_populated = zone_populated(z), first_of_node = m->nodes[z->nid].present == 0;
-    int err = nr_vmemmap != 0 ? fault_at(m, "online/memmap") : 0;
+    int err = sections_ready(m, nr_pages / m->pages_per_section);
 
+    if (err == 0 && nr_vmemmap != 0)
+        err = fault_at(m, "online/memmap");
     if (err == 0 && has(m, F_pages_correctly_probed))
         err = sections_probed(m, start_pfn, nr_pages);
     TRACE(m, "online_pages");
@@ -401,8 +403,11 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
                   struct memory_group *group)
 {
     struct unmovable why = {0};
-    int err;
+    /* its sections, and those its pages go to */
+    int err = sections_ready(m, 2 * (nr_pages / m->pages_per_section));
 
+    if (err != 0)
+        return err;
     TRACE(m, "offline_pages");
     if (has(m, F_offline_holes_einval)) {
         TRACE(m, "walk_system_ram_range");

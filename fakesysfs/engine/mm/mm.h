@@ -205,6 +205,11 @@ void section_remove(struct machine *m, struct section *s);
 /* Give a uniform section its memmap. Its folios take its place in `list` (NULL: it is on none):
  * free chunks ascending, held folios descending, because the youngest stands first. A section that
  * is neither gets a blank memmap. */
+/* Is there memory for an operation that details at most nr sections? 0, or -ENOMEM with a reason:
+ * then nothing may be changed. As host_memory_ready(), which it asks too. */
+int sections_ready(struct machine *m, uint64_t nr);
+/* Must pages not be allocated, because the last memmaps are for operations that free some? */
+bool sections_short(struct machine *m);
 void section_detail(struct machine *m, struct section *s, struct list *list);
 void section_drop_map(
     struct machine *m,
@@ -221,7 +226,7 @@ bool folio_next(
     struct machine *m,
     struct folio *folio); /* the one behind it, also where it has been freed meanwhile */
 uint64_t pfn_of_ref(struct machine *m, ref_t ref);
-void radix_set(struct radix *r, uint64_t nr, void *value);
+void radix_set(struct machine *m, struct radix *r, uint64_t nr, void *value);
 /* The smallest number >= from in use and its value, or false. Skips empty chunks. */
 bool radix_next(const struct radix *r, uint64_t from, uint64_t *nr, void **value);
 bool radix_prev(const struct radix *r, uint64_t from, uint64_t *nr,

@@ -175,12 +175,21 @@ int first_node_with_memory(struct machine *m)
 
 #define GOT_SECTION (1ull << 63) /* in taken->got: a whole section */
 
+bool taken_room(struct taken *taken)
+{
+    if (taken->nr < taken->cap)
+        return true;
+    size_t cap = taken->cap != 0 ? taken->cap * 2 : 256;
+    uint64_t *got = reallocarray(taken->got, cap, sizeof *got);
+    if (got == NULL)
+        return false;
+    taken->got = got;
+    taken->cap = cap;
+    return true;
+}
+
 void taken_add(struct taken *taken, uint64_t pfn)
 {
-    if (taken->nr == taken->cap) {
-        taken->cap = taken->cap != 0 ? taken->cap * 2 : 256;
-        taken->got = xrealloc(taken->got, taken->cap, sizeof *taken->got);
-    }
     taken->got[taken->nr++] = pfn;
 }
 
@@ -225,6 +234,10 @@ int page_request_many(struct machine *m, struct page_request *r, uint64_t nr_pag
 
     while (got < nr_pages) {
         struct zone *z = NULL;
+        if (!taken_room(taken)) {
+            taken_give_back(m, taken, before);
+            return no_host_memory(m);
+        }
         if (nr_pages - got >= m->pages_per_section && !pinned)
             z = request_section(m, r);
         if (z != NULL) {
@@ -255,6 +268,10 @@ int page_request_in_range(struct machine *m, const struct page_request *r, uint6
     for (uint64_t got = 0; got < nr_pages; got += 1ull << r->order) {
         uint64_t pfn = 0;
         bool found = false;
+        if (!taken_room(taken)) {
+            taken_give_back(m, taken, before);
+            return no_host_memory(m);
+        }
         while (!found && buddy_alloc_range(m, start_pfn, end_pfn, r->order, r->kind, &pfn)) {
             start_pfn = pfn + (1ull << r->order);
             found = zone_type < 0 || zone_of(m, pfn)->type == (enum zone_type)zone_type;
@@ -283,6 +300,10 @@ int page_request_in_zones(struct machine *m, const struct page_request *r, int z
     for (uint64_t got = 0; got < nr_pages; got += 1ull << r->order) {
         uint64_t pfn = 0;
         bool found = false;
+        if (!taken_room(taken)) {
+            taken_give_back(m, taken, before);
+            return no_host_memory(m);
+        }
         for (unsigned i = 0; i < origin->nr_fallback && !found; i++) {
             struct zone *z = &m->nodes[origin->fallback[i]].zones[zone_type];
             found = (r->nodemask == 0 || (r->nodemask >> z->nid & 1) != 0) &&

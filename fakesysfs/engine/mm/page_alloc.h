@@ -34,6 +34,7 @@ int page_request_in_range(struct machine *m, const struct page_request *r, uint6
 /* The same out of the zones of one type, wherever the watermarks are. */
 int page_request_in_zones(struct machine *m, const struct page_request *r, int zone_type,
                           uint64_t nr_pages, bool pinned, struct taken *taken);
+bool taken_room(struct taken *taken); /* for one more; ask before there is one to add */
 void taken_add(struct taken *taken, uint64_t pfn);
 /* Give back what was got after the first `keep`, youngest first. */
 void taken_give_back(struct machine *m, struct taken *taken, size_t keep);

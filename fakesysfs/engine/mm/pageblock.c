@@ -40,7 +40,7 @@ static void blocks_make(struct machine *m, struct section *s)
     if (s->blocks != NULL)
         return;
     bool isolated = s->mt == MT_ISOLATE;
-    s->blocks = xcalloc(m->pageblocks_per_section, 1);
+    s->blocks = xcalloc(m, m->pageblocks_per_section, 1);
     memset(s->blocks, isolated ? MT_MOVABLE | PB_ISOLATED : s->mt, m->pageblocks_per_section);
 }
 

@@ -22,11 +22,12 @@ static uint64_t root_end(const struct machine *m)
                                                      : ((uint64_t)1 << m->iomem_bits) - 1;
 }
 
-static struct resource *resource_new(uint64_t start, uint64_t end, const char *name, unsigned flags)
+static struct resource *resource_new(struct machine *m, uint64_t start, uint64_t end,
+                                     const char *name, unsigned flags)
 {
-    struct resource *res = xcalloc(1, sizeof *res);
+    struct resource *res = xcalloc(m, 1, sizeof *res);
 
-    *res = (struct resource){.start = start, .end = end, .name = xstrdup(name), .flags = flags};
+    *res = (struct resource){.start = start, .end = end, .name = xstrdup(m, name), .flags = flags};
     return res;
 }
 
@@ -54,11 +55,12 @@ static size_t child_from(const struct resource *parent, uint64_t start)
     return low;
 }
 
-static void child_insert(struct resource *parent, size_t at, struct resource *res)
+static void child_insert(struct machine *m, struct resource *parent, size_t at,
+                         struct resource *res)
 {
     if (parent->nr_children == parent->cap_children) {
         parent->cap_children = parent->cap_children != 0 ? parent->cap_children * 2 : 4;
-        parent->child = xrealloc(parent->child, parent->cap_children, sizeof(struct resource *));
+        parent->child = xrealloc(m, parent->child, parent->cap_children, sizeof(struct resource *));
     }
     memmove(parent->child + at + 1, parent->child + at,
             (parent->nr_children - at) * sizeof(struct resource *));
@@ -69,7 +71,8 @@ static void child_insert(struct resource *parent, size_t at, struct resource *re
 
 /* Put `res` among the children of `parent`. NULL, or who is in the way: a child, or the parent: too
  * small. */
-static struct resource *resource_place(struct resource *parent, struct resource *res)
+static struct resource *resource_place(struct machine *m, struct resource *parent,
+                                       struct resource *res)
 {
     size_t at = child_from(parent, res->start);
 
@@ -77,7 +80,7 @@ static struct resource *resource_place(struct resource *parent, struct resource 
         return parent;
     if (at < parent->nr_children && parent->child[at]->start <= res->end)
         return parent->child[at];
-    child_insert(parent, at, res);
+    child_insert(m, parent, at, res);
     return NULL;
 }
 
@@ -96,9 +99,9 @@ int resource_insert(struct machine *m, const struct boot_resource *list, size_t 
                         list[i].name, list[i].depth, depth);
         for (; depth > list[i].depth; depth--)
             parent = parent->parent;
-        struct resource *res = resource_new(list[i].start, list[i].end, list[i].name,
+        struct resource *res = resource_new(m, list[i].start, list[i].end, list[i].name,
                                             list[i].flags);
-        if (resource_place(parent, res) != NULL) {
+        if (resource_place(m, parent, res) != NULL) {
             resource_free(res);
             return fail(
                 m, -EINVAL, "resource 0x%llx-0x%llx (%s) overlaps another one, or its parent's end",
@@ -115,13 +118,13 @@ int resource_request(struct machine *m, uint64_t start, uint64_t end, const char
 {
     struct resource *parent = &m->iomem, *conflict, *res;
 
-    res = resource_new(start, end, name,
+    res = resource_new(m, start, end, name,
                        (flags & RES_IDLE) != 0 ? flags & ~RES_IDLE : flags | RES_BUSY);
 
     m->iomem.end = root_end(m);
     /* A child that is not busy only bounds what may be claimed: what lies within it becomes its
      * child. */
-    while ((conflict = resource_place(parent, res)) != NULL) {
+    while ((conflict = resource_place(m, parent, res)) != NULL) {
         if (!busy_only || conflict == parent || (conflict->flags & RES_BUSY) != 0)
             break;
         parent = conflict;
@@ -179,7 +182,8 @@ static bool resource_fits(const struct resource *res, uint64_t start, uint64_t e
 
 /* Take [start, end] off the busy child number `at`, which contains it. False: a child of its own is
  * in the way. */
-static bool resource_cut(struct resource *parent, size_t at, uint64_t start, uint64_t end)
+static bool resource_cut(struct machine *m, struct resource *parent, size_t at, uint64_t start,
+                         uint64_t end)
 {
     struct resource *res = parent->child[at];
 
@@ -199,7 +203,7 @@ static bool resource_cut(struct resource *parent, size_t at, uint64_t start, uin
     } else {
         if (!resource_fits(res, res->start, start - 1))
             return false;
-        child_insert(parent, at + 1, resource_new(end + 1, res->end, res->name, res->flags));
+        child_insert(m, parent, at + 1, resource_new(m, end + 1, res->end, res->name, res->flags));
         res->end = start - 1;
     }
     return true;
@@ -213,7 +217,7 @@ void resource_release(struct machine *m, uint64_t start, uint64_t end)
         if (res == NULL || res->start > start || res->end < end)
             break;
         if ((res->flags & RES_BUSY) != 0) {
-            warn_on(m, !resource_cut(parent, at, start, end),
+            warn_on(m, !resource_cut(m, parent, at, start, end),
                     "a resource that is released has children of its own");
             return;
         }

@@ -15,7 +15,7 @@
 
 /* ---- two-level tables ---- */
 
-void radix_set(struct radix *r, uint64_t nr, void *value)
+void radix_set(struct machine *m, struct radix *r, uint64_t nr, void *value)
 {
     uint64_t chunk = nr >> RADIX_SHIFT;
 
@@ -23,8 +23,8 @@ void radix_set(struct radix *r, uint64_t nr, void *value)
         if (value == NULL)
             return;
         size_t more = chunk + 1;
-        r->chunk = xrealloc(r->chunk, more, sizeof *r->chunk);
-        r->used = xrealloc(r->used, more, sizeof *r->used);
+        r->chunk = xrealloc(m, r->chunk, more, sizeof *r->chunk);
+        r->used = xrealloc(m, r->used, more, sizeof *r->used);
         memset(r->chunk + r->nr_chunks, 0, (more - r->nr_chunks) * sizeof *r->chunk);
         memset(r->used + r->nr_chunks, 0, (more - r->nr_chunks) * sizeof *r->used);
         r->nr_chunks = more;
@@ -32,7 +32,7 @@ void radix_set(struct radix *r, uint64_t nr, void *value)
     if (r->chunk[chunk] == NULL) {
         if (value == NULL)
             return;
-        r->chunk[chunk] = xcalloc(RADIX_SIZE, sizeof(void *));
+        r->chunk[chunk] = xcalloc(m, RADIX_SIZE, sizeof(void *));
     }
     void **slot = &r->chunk[chunk][nr & (RADIX_SIZE - 1)];
     /* A chunk that has become empty stays: what came and went there will come again. */
@@ -94,9 +94,9 @@ static uint32_t section_index_new(struct machine *m)
     if (m->nr_sections_made == 0)
         m->nr_sections_made = 1; /* index 0 means "none" in a ref */
     if (m->nr_sections_made >> RADIX_SHIFT >= m->nr_section_chunks) {
-        m->section_pool = xrealloc(m->section_pool, m->nr_section_chunks + 1,
+        m->section_pool = xrealloc(m, m->section_pool, m->nr_section_chunks + 1,
                                    sizeof *m->section_pool);
-        m->section_pool[m->nr_section_chunks++] = xcalloc(RADIX_SIZE, sizeof(struct section));
+        m->section_pool[m->nr_section_chunks++] = xcalloc(m, RADIX_SIZE, sizeof(struct section));
     }
     return (uint32_t)m->nr_sections_made++;
 }
@@ -115,7 +115,7 @@ struct section *section_add(struct machine *m, uint64_t section_nr, int nid)
         .mt = MT_MOVABLE,
         .kind = KIND_INSIDE,
     };
-    radix_set(&m->sections, section_nr, s);
+    radix_set(m, &m->sections, section_nr, s);
     return s;
 }
 
@@ -125,9 +125,9 @@ void section_remove(struct machine *m, struct section *s)
     section_drop_map(m, s);
     free(s->blocks);
     free(s->zones);
-    radix_set(&m->sections, s->nr, NULL);
+    radix_set(m, &m->sections, s->nr, NULL);
     /* Room for every index ever made, so that giving one back cannot fail. */
-    m->free_section_index = xrealloc(m->free_section_index, m->nr_sections_made,
+    m->free_section_index = xrealloc(m, m->free_section_index, m->nr_sections_made,
                                      sizeof *m->free_section_index);
     m->free_section_index[m->nr_free_section_index++] = s->index;
     uint32_t index = s->index;
@@ -137,24 +137,49 @@ void section_remove(struct machine *m, struct section *s)
 
 /* ---- memmaps ---- */
 
-static void slots_grow(struct machine *m)
+/* So many memmaps are kept for operations that have begun: they detail a section here and there. */
+enum { SLOTS_KEPT = 16 };
+
+/* Make more of what is reserved accessible. false: there is no more. */
+static bool slots_grow(struct machine *m)
 {
     size_t before = m->cap_slots, map_bytes = m->pages_per_section * sizeof *m->memmap;
 
     if (m->memmap == NULL) {
         size_t size = (size_t)REF_SECTION * sizeof *m->memmap;
-        m->memmap = xreserve(&size);
+        if ((m->memmap = reserve_space(&size)) == NULL)
+            return false;
         m->memmap_pages = size / sizeof *m->memmap;
         m->nr_slots = 1; /* a ref to the first page of slot 0 would mean "none" */
     }
     size_t limit = m->memmap_pages >> m->section_page_shift;
-    m->cap_slots = before != 0 ? before * 2 : 64;
-    m->cap_slots = m->cap_slots < limit ? m->cap_slots : limit;
-    m->slots = xrealloc(m->slots, m->cap_slots, sizeof *m->slots);
-    m->free_slots = xrealloc(m->free_slots, m->cap_slots, sizeof *m->free_slots);
-    /* Where all that is reserved is in use, this asks for the impossible and ends the process. */
-    xcommit((char *)m->memmap + before * map_bytes,
-            m->cap_slots > before ? (m->cap_slots - before) * map_bytes : SIZE_MAX / 2);
+    size_t cap = before != 0 ? before * 2 : 64;
+    cap = cap < limit ? cap : limit;
+    if (cap <= before ||
+        !commit_space((char *)m->memmap + before * map_bytes, (cap - before) * map_bytes))
+        return false;
+    m->cap_slots = cap;
+    m->slots = xrealloc(m, m->slots, cap, sizeof *m->slots);
+    m->free_slots = xrealloc(m, m->free_slots, cap, sizeof *m->free_slots);
+    return true;
+}
+
+static bool slots_left(struct machine *m, uint64_t nr)
+{
+    while (m->cap_slots - m->nr_slots + m->nr_free_slots + m->nr_spare_slots < nr)
+        if (!slots_grow(m))
+            return false;
+    return true;
+}
+
+int sections_ready(struct machine *m, uint64_t nr)
+{
+    return slots_left(m, nr + SLOTS_KEPT) ? host_memory_ready(m, 0) : no_host_memory(m);
+}
+
+bool sections_short(struct machine *m)
+{
+    return !slots_left(m, 2 * SLOTS_KEPT) && no_host_memory(m) != 0;
 }
 
 /* A blank memmap: zeroes are KIND_INSIDE; pages of the host are used only where heads will stand.
@@ -168,9 +193,10 @@ static void slot_new(struct machine *m, struct section *s)
     } else if (m->nr_free_slots > 0) {
         slot = m->free_slots[--m->nr_free_slots];
     } else {
-        if (m->nr_slots >= m->cap_slots)
-            slots_grow(m);
-        slot = (uint32_t)m->nr_slots++;
+        /* Who asked sections_ready() never gets to the end: slot 0 is no place for a memmap. */
+        bool left = slots_left(m, 1);
+        warn_on(m, !left, "there is no memory for the memmap of a section");
+        slot = left ? (uint32_t)m->nr_slots++ : 0;
     }
     m->slots[slot] = s;
     s->base = slot << m->section_page_shift;
@@ -201,7 +227,7 @@ void section_drop_map(struct machine *m, struct section *s)
     if (m->nr_spare_slots < sizeof m->spare_slot / sizeof *m->spare_slot && map_is_blank(m, s)) {
         m->spare_slot[m->nr_spare_slots++] = slot;
     } else {
-        xdiscard(s->map, m->pages_per_section * sizeof *s->map);
+        discard_space(s->map, m->pages_per_section * sizeof *s->map);
         m->free_slots[m->nr_free_slots++] = slot;
     }
     m->slots[slot] = NULL;
@@ -331,7 +357,7 @@ void sparse_destroy(struct machine *m)
         nr++;
     }
     radix_free(&m->sections);
-    xunreserve(m->memmap, m->memmap_pages * sizeof *m->memmap);
+    release_space(m->memmap, m->memmap_pages * sizeof *m->memmap);
     for (size_t i = 0; i < m->nr_section_chunks; i++)
         free(m->section_pool[i]);
     free(m->section_pool);

@@ -117,7 +117,7 @@ void zone_grow_span(struct machine *m, struct zone *z, uint64_t start_pfn, uint6
 void zone_track_section(struct machine *m, struct section *s, bool joins)
 {
     for (uint64_t offset = 0; offset < m->pages_per_section; offset += m->pageblock_pages) {
-        radix_set(&zone_in_section(m, s, offset)->sections, s->nr, joins ? s : NULL);
+        radix_set(m, &zone_in_section(m, s, offset)->sections, s->nr, joins ? s : NULL);
         if (s->zones == NULL)
             break; /* all the same */
     }

@@ -24,6 +24,7 @@ struct listing {
     size_t nr, cap;
     uint64_t nr_dirs;
     bool count_only, hidden; /* hidden: a user's file may stand before others of its name */
+    bool lost;               /* there was no memory for an item */
 };
 
 /* Do fault rules have it that the directory does not name it? */
@@ -49,8 +50,14 @@ static void listing_add(void *ctx, const char *name, const struct sysfs_node *fo
     if (list->m->nr_hiding != 0 && listing_hidden(list, name, node.type == SYSFS_LINK))
         return;
     if (list->nr == list->cap) {
-        list->cap = list->cap != 0 ? list->cap * 2 : 32;
-        list->items = xrealloc(list->items, list->cap, sizeof *list->items);
+        size_t cap = list->cap != 0 ? list->cap * 2 : 32;
+        struct item *items = reallocarray(list->items, cap, sizeof *items);
+        if (items == NULL) {
+            list->lost = true;
+            return;
+        }
+        list->items = items;
+        list->cap = cap;
     }
     child_number(list->dir, name, &node);
     struct item *item = &list->items[list->nr++];
@@ -136,11 +143,11 @@ int64_t file_readdir(struct machine *m, struct task *task, const char *path,
         listing_fill(&list);
         if (list.nr != 0)
             qsort(list.items, list.nr, sizeof *list.items, item_order);
-        *entries = xcalloc(list.nr + 1, sizeof **entries);
-        for (size_t i = 0; i < list.nr; i++)
+        *entries = !list.lost ? calloc(list.nr + 1, sizeof **entries) : NULL;
+        for (size_t i = 0; *entries != NULL && i < list.nr; i++)
             (*entries)[i] = list.items[i].out;
         free(list.items);
-        ret = (int64_t)list.nr;
+        ret = *entries != NULL ? (int64_t)list.nr : no_host_memory(m);
     }
     machine_unlock(m);
     return ret;

@@ -59,7 +59,7 @@ int file_stat(struct machine *m, struct task *task, const char *path, struct fil
 int file_readlink(struct machine *m, struct task *task, const char *path, char *buf, size_t size)
 {
     struct walk w;
-    struct text target = {0};
+    struct text target = {.m = m};
 
     machine_lock(m, task);
     int err = walk_path(m, path, false, &w);
@@ -83,6 +83,8 @@ int file_chmod(struct machine *m, struct task *task, const char *path, uint32_t 
 
     machine_lock(m, task);
     int err = walk_path(m, path, true, &w);
+    if (err == 0)
+        err = host_memory_ready(m, 0);
     if (err == 0) {
         struct node_attrs *attrs = attrs_make(m, &w.stack[w.depth]);
         attrs->set |= SET_MODE;
@@ -98,6 +100,8 @@ int file_chown(struct machine *m, struct task *task, const char *path, uint32_t 
 
     machine_lock(m, task);
     int err = walk_path(m, path, false, &w);
+    if (err == 0)
+        err = host_memory_ready(m, 0);
     if (err == 0) {
         struct node_attrs *attrs = attrs_make(m, &w.stack[w.depth]);
         attrs->set |= SET_OWNER;
@@ -115,6 +119,8 @@ int file_utimens(struct machine *m, struct task *task, const char *path, int64_t
     machine_lock(m, task);
     int err = walk_path(m, path, false, &w);
     if (err == 0)
+        err = host_memory_ready(m, 0);
+    if (err == 0)
         mtime_set(m, &w.stack[w.depth], mtime_ns);
     machine_unlock(m);
     return err;
@@ -130,6 +136,8 @@ int file_truncate(struct machine *m, struct task *task, const char *path, uint64
         err = fail(m, -EISDIR, "a directory has no length to change");
     if (err == 0 && size > INT32_MAX)
         err = fail(m, -EFBIG, "no file of this tree is longer than 2^31 - 1 bytes");
+    if (err == 0)
+        err = host_memory_ready(m, 0);
     if (err == 0)
         mtime_touch(m, &w.stack[w.depth]); /* all that truncating does here */
     machine_unlock(m);

@@ -41,7 +41,7 @@ static void attrs_grow(struct machine *m)
             live++;
     while (cap < live * 2)
         cap *= 2;
-    struct node_attrs *table = xcalloc(cap, sizeof *table);
+    struct node_attrs *table = xcalloc(m, cap, sizeof *table);
     for (size_t i = 0; i < m->cap_overrides; i++)
         if (old[i].ino != 0 && old[i].set != 0)
             *attrs_slot(table, cap, old[i].ino) = old[i];

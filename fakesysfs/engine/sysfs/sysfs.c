@@ -75,7 +75,7 @@ static int64_t file_install(struct machine *m, struct open_file *file)
         slot++;
     if (slot == m->nr_files) {
         size_t nr = m->nr_files != 0 ? m->nr_files * 2 : 16;
-        m->files = xrealloc(m->files, nr, sizeof(struct open_file *));
+        m->files = xrealloc(m, m->files, nr, sizeof(struct open_file *));
         memset(m->files + m->nr_files, 0, (nr - m->nr_files) * sizeof(struct open_file *));
         m->nr_files = nr;
     }
@@ -104,12 +104,14 @@ int64_t file_open(struct machine *m, struct task *task, const char *path, int fl
         if (ret == 0)
             ret = open_walk(m, path, flags, &w); /* what was there may have gone meanwhile */
     }
+    if (ret == 0)
+        ret = host_memory_ready(m, 0);
     if (ret == 0) {
-        struct open_file *file = xcalloc(1, sizeof *file);
+        struct open_file *file = xcalloc(m, 1, sizeof *file);
         file->place = w.stack[w.depth];
         file->flags = flags;
         file->users = 1;
-        file->path = xstrdup(w.depth != 0 ? w.path : "/");
+        file->path = xstrdup(m, w.depth != 0 ? w.path : "/");
         if ((flags & O_TRUNC) != 0 && wants_write(flags))
             mtime_touch(m, &file->place);
         ret = file_install(m, file);
@@ -189,7 +191,7 @@ static int sysfs_show(struct machine *m, struct open_file *file, struct text *ou
     const struct user_file *user = user_of(m, &place->node);
     if (user != NULL) {
         text_append(out, user->data, user->size);
-        return 0;
+        return out->lost ? no_host_memory(m) : 0;
     }
     if (attr->show == NULL)
         return fail(m, -EIO, "nothing can be read from %s", attr->name);
@@ -197,6 +199,8 @@ static int sysfs_show(struct machine *m, struct open_file *file, struct text *ou
     out->limit = (attr->flags & (ATTR_LARGE | ATTR_PROC)) != 0 ? 0 : page_size(m) - 1;
     err = attr->show(m, &place->node, out);
     m->nr_accesses += 1 + out->len / 1024; /* each takes memory, long ones more */
+    if (err >= 0 && out->lost)
+        return no_host_memory(m);
     return err < 0 ? err : 0;
 }
 
@@ -274,7 +278,7 @@ int file_poll(struct machine *m, int64_t handle)
 static void store_event(struct machine *m, const char *path, const char *buf, size_t count,
                         int64_t ret)
 {
-    struct text data = {0};
+    struct text data = {.m = m};
 
     for (size_t i = 0; i < count && i < EVENT_BYTES; i++) {
         unsigned char c = (unsigned char)buf[i];
@@ -287,9 +291,9 @@ static void store_event(struct machine *m, const char *path, const char *buf, si
     text_free(&data);
 }
 
-static int64_t user_store(struct user_file *user, const char *buf, size_t count)
+static int64_t user_store(struct machine *m, struct user_file *user, const char *buf, size_t count)
 {
-    user->data = xrealloc(user->data, count + 1, 1);
+    user->data = xrealloc(m, user->data, count + 1, 1);
     memcpy(user->data, buf, count);
     user->size = count;
     return (int64_t)count;
@@ -309,7 +313,10 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
         return fail(m, -EIO, "nothing can be written to %s", node->attr->name);
     if (count == 0 && (node->attr->flags & ATTR_EMPTY_STORE) == 0)
         return 0;
-    char *buf = xcalloc(count + 1, 1);
+    int err = sections_ready(m, 0);
+    if (err != 0)
+        return err;
+    char *buf = xcalloc(m, count + 1, 1);
     memcpy(buf, data, count);
     file->stores++;
     int64_t ret = file_fault(m, RULE_WRITE, file->path);
@@ -319,7 +326,7 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
     if (ret != 0)
         ; /* it does not come to a store */
     else if (user != NULL)
-        ret = user_store(user, buf, count);
+        ret = user_store(m, user, buf, count);
     else if (node->attr->store != NULL) {
         m->nr_accesses++;
         ret = node->attr->store(m, node, buf, count);

@@ -143,14 +143,14 @@ static bool uuid_valid(const char *s, size_t len)
     return true;
 }
 
-static bool env_add(struct synthetic *event, const char *key, size_t key_len, const char *value,
-                    size_t value_len)
+static bool env_add(struct machine *m, struct synthetic *event, const char *key, size_t key_len,
+                    const char *value, size_t value_len)
 {
     size_t size = key_len + 1 + value_len + 1;
 
     if (event->nr_env == ENV_MAX || event->env_bytes + size > ENV_BYTES)
         return false;
-    struct text line = {0};
+    struct text line = {.m = m};
     text_append(&line, key, key_len);
     text_append(&line, "=", 1);
     text_append(&line, value, value_len);
@@ -169,9 +169,10 @@ static size_t alnum_len(const char *s, const char *end)
 }
 
 /* UUID, then any number of " KEY=VALUE"; no blank at the end. */
-static bool synthetic_args(struct synthetic *event, const char *s, const char *end)
+static bool synthetic_args(struct machine *m, struct synthetic *event, const char *s,
+                           const char *end)
 {
-    if (!uuid_valid(s, (size_t)(end - s)) || !env_add(event, "SYNTH_UUID", 10, s, UUID_LEN))
+    if (!uuid_valid(s, (size_t)(end - s)) || !env_add(m, event, "SYNTH_UUID", 10, s, UUID_LEN))
         return false;
     for (s += UUID_LEN; s < end;) {
         char key[ENV_BYTES + 16] = "SYNTH_ARG_";
@@ -183,7 +184,7 @@ static bool synthetic_args(struct synthetic *event, const char *s, const char *e
         memcpy(key + 10, s, key_len);
         s += key_len + 1;
         size_t value_len = alnum_len(s, end);
-        if (value_len == 0 || !env_add(event, key, key_len + 10, s, value_len))
+        if (value_len == 0 || !env_add(m, event, key, key_len + 10, s, value_len))
             return false;
         s += value_len;
     }
@@ -191,7 +192,8 @@ static bool synthetic_args(struct synthetic *event, const char *s, const char *e
 }
 
 /* What is wrong with the text, or NULL. */
-static const char *synthetic_parse(struct synthetic *event, const char *buf, size_t count)
+static const char *synthetic_parse(struct machine *m, struct synthetic *event, const char *buf,
+                                   size_t count)
 {
     if (count != 0 && (buf[count - 1] == '\n' || buf[count - 1] == '\0'))
         count--;
@@ -200,8 +202,8 @@ static const char *synthetic_parse(struct synthetic *event, const char *buf, siz
     if (event->action == NULL)
         return "unknown uevent action string";
     if (blank == NULL)
-        return env_add(event, "SYNTH_UUID", 10, "0", 1) ? NULL : "failed to send uevent";
-    return synthetic_args(event, blank + 1, end) ? NULL : "incorrect uevent action arguments";
+        return env_add(m, event, "SYNTH_UUID", 10, "0", 1) ? NULL : "failed to send uevent";
+    return synthetic_args(m, event, blank + 1, end) ? NULL : "incorrect uevent action arguments";
 }
 
 int64_t uevent_synthesize(struct machine *m, const char *buf, size_t count, const char *devpath,
@@ -216,10 +218,10 @@ int64_t uevent_synthesize_alias(struct machine *m, const char *buf, size_t count
 {
     struct synthetic event = {0};
     int64_t ret = (int64_t)count;
-    const char *wrong = synthetic_parse(&event, buf, count);
+    const char *wrong = synthetic_parse(m, &event, buf, count);
 
     if (wrong == NULL && modalias != NULL &&
-        !env_add(&event, "MODALIAS", 8, modalias, strlen(modalias)))
+        !env_add(m, &event, "MODALIAS", 8, modalias, strlen(modalias)))
         wrong = "failed to send uevent";
     if (wrong != NULL) {
         klog(m, "synth uevent: %s: %s", devpath, wrong);

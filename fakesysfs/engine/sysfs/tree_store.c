@@ -42,9 +42,9 @@ struct sysfs_node sysfs_link_node(const struct sysfs_class *cls, uint64_t id, ui
 
 static size_t dir_new(struct machine *m, size_t parent, const char *name, size_t len)
 {
-    m->dirs = xrealloc(m->dirs, m->nr_dirs + 1, sizeof *m->dirs);
+    m->dirs = xrealloc(m, m->dirs, m->nr_dirs + 1, sizeof *m->dirs);
     struct static_dir *dir = &m->dirs[m->nr_dirs];
-    *dir = (struct static_dir){.name = xcalloc(len + 1, 1)};
+    *dir = (struct static_dir){.name = xcalloc(m, len + 1, 1)};
     memcpy(dir->name, name, len);
     if (m->nr_dirs != 0) {
         dir->next_sibling = m->dirs[parent].first_child;
@@ -93,7 +93,7 @@ void sysfs_file_add(struct machine *m, const char *dir, const struct sysfs_class
     size_t number = dir_make(m, dir); /* may move m->dirs */
     struct static_dir *d = &m->dirs[number];
 
-    d->more = xrealloc(d->more, d->nr_more + 1, sizeof *d->more);
+    d->more = xrealloc(m, d->more, d->nr_more + 1, sizeof *d->more);
     d->more[d->nr_more++] = cls;
 }
 

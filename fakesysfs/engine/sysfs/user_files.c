@@ -50,12 +50,12 @@ static int user_add(struct machine *m, const char *path, const char *data, size_
         return fail(m, -EEXIST, "there is a directory or a link of this name");
     struct user_file *file = exists ? user_of(m, &found) : NULL;
     if (file == NULL) {
-        m->user_files = xrealloc(m->user_files, m->nr_user_files + 1, sizeof *m->user_files);
+        m->user_files = xrealloc(m, m->user_files, m->nr_user_files + 1, sizeof *m->user_files);
         file = &m->user_files[m->nr_user_files++];
-        *file = (struct user_file){.dir_ino = parent->ino, .name = xstrdup(slash + 1)};
+        *file = (struct user_file){.dir_ino = parent->ino, .name = xstrdup(m, slash + 1)};
         file->proc = strncmp(w.path, "/proc", 5) == 0 && (w.path[5] == '/' || w.path[5] == '\0');
     }
-    file->data = xrealloc(file->data, size + 1, 1);
+    file->data = xrealloc(m, file->data, size + 1, 1);
     memcpy(file->data, data, size);
     file->size = size;
     file->mode = mode & 07777;
@@ -66,7 +66,9 @@ int file_add(struct machine *m, struct task *task, const char *path, const char 
              uint32_t mode)
 {
     machine_lock(m, task);
-    int err = user_add(m, path, data, size, mode);
+    int err = host_memory_ready(m, size);
+    if (err == 0)
+        err = user_add(m, path, data, size, mode);
     machine_unlock(m);
     return err;
 }

@@ -179,7 +179,7 @@ static bool walk_hidden(struct machine *m, struct walk *w, const char *name, boo
 static int walk_link(struct machine *m, struct walk *w, const struct sysfs_node *link, char *rest,
                      const char *after)
 {
-    struct text target = {0};
+    struct text target = {.m = m};
     int err = link_target(m, link, &target);
 
     if (err == 0 && target.len + strlen(after) + 2 > PATH_BYTES)
