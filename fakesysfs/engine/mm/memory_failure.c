@@ -51,7 +51,7 @@ static void mark(struct machine *m, struct folio *folio, uint64_t pfn)
 
     count_poisoned(m, pfn);
     if (folio->kind == KIND_RESERVED) { /* never in use, and never offline */
-        radix_set(&m->bad_reserved, pfn, m);
+        radix_set(m, &m->bad_reserved, pfn, m);
         return;
     }
     folio_unlink(m, folio);
