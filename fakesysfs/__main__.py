@@ -1,8 +1,8 @@
 """The command `fakesysfs`, also as `python -m fakesysfs`.
 
 Owns: which way an invocation goes. `run` and a plain `dmesg` must start quickly and take ways of
-their own that import little, or late; everything else is that of cli/commands.py. Every FakesysfsError ends
-here as one line on stderr.
+their own that import little, or late; everything else is that of cli/commands.py. Does not own how
+an error is told (cli/reporting.py).
 """
 
 from __future__ import annotations
@@ -10,17 +10,27 @@ from __future__ import annotations
 import os
 import sys
 
-from .errors import FakesysfsError, printable
+from .cli.reporting import complain, reporting
+from .errors import EnvironmentProblem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
+
+FILES_LEAST = 20  # open files, in each process
+MEMORY_LEAST = 160 << 20  # bytes of address space, most of them stacks of threads
 
 
 def main() -> int:
     """Carry out the command line and return the exit status."""
+    try:
+        check_limits(sys.argv[1:2])
+    except EnvironmentProblem as e:
+        return complain(e)
     open_closed_streams()
+    # What a terminal or file cannot show is escaped, and is no reason to fail.
+    if getattr(sys.stdout, "errors", "") == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     arguments = sys.argv[1:]
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if arguments[:1] == ["run"] and "--help" not in options:
@@ -31,6 +41,29 @@ def main() -> int:
     from .cli.commands import run_command_line
 
     return reporting(lambda: run_command_line(arguments))
+
+
+def check_limits(command: list[str]) -> None:
+    """See that this process may have the files and the memory that it needs.
+
+    :param command: the first argument, if there is one.
+    :raises EnvironmentProblem: it may not.
+    """
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= files < FILES_LEAST:
+        raise EnvironmentProblem(
+            f"a process may have {files} open files here, and {FILES_LEAST} are needed",
+            f"ulimit -n {FILES_LEAST}",
+        )
+    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if command[:1] in (["run"], ["mount"], ["demo"]) and 0 <= memory < MEMORY_LEAST:
+        raise EnvironmentProblem(
+            f"a process may have {memory >> 20} MiB of address space here, and"
+            f" {MEMORY_LEAST >> 20} MiB are needed",
+            f"ulimit -v {MEMORY_LEAST >> 10}",
+        )
 
 
 def open_closed_streams() -> None:
@@ -74,24 +107,6 @@ def dmesg() -> int:
 
     sys.stdout.write(log_text(connect().call("dmesg")))
     return 0
-
-
-def reporting(command: Callable[[], int]) -> int:
-    """The exit status of `command`; an error is one line on stderr."""
-    try:
-        status = command()
-        sys.stdout.flush()
-    except FakesysfsError as e:
-        print(f"fakesysfs: {printable(str(e))}", file=sys.stderr)
-        return e.exit_status
-    except MemoryError:
-        print("fakesysfs: this process has no memory left; see `ulimit -v`", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # What is still buffered has nowhere to go, and Python would say so at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
-    return status
 
 
 if __name__ == "__main__":

@@ -64,9 +64,12 @@ class Server:
                 time.sleep(0.01)  # out of file descriptors, say; do not spin
                 continue
             if is_own(peer(connection)[1]):
-                threading.Thread(
-                    target=self._talk, args=(connection,), name="control", daemon=True
-                ).start()
+                try:
+                    threading.Thread(
+                        target=self._talk, args=(connection,), name="control", daemon=True
+                    ).start()
+                except RuntimeError:  # there can be no new thread, for now
+                    connection.close()
                 continue
             with suppress(OSError), connection:
                 connection.setblocking(False)

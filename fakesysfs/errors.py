@@ -14,6 +14,7 @@ that can be shown; no policy and no printing.
 
 from __future__ import annotations
 
+import errno
 import re
 
 
@@ -86,3 +87,27 @@ class MonitorError(FakesysfsError):
         super().__init__(desc)
         self.desc = desc
         self.klass = klass
+
+
+def as_problem(error: Exception) -> FakesysfsError | None:
+    """Return what the system refused to this process, as a line for the user.
+
+    :param error: an OSError, MemoryError, or Python's way to say that there is no new thread.
+    :returns: None for an exception that is a mistake of the program.
+    """
+    if isinstance(error, FakesysfsError):
+        return error
+    if isinstance(error, MemoryError):
+        return EnvironmentProblem("this process has no memory left", "see `ulimit -v`")
+    if isinstance(error, RuntimeError) and "new thread" in str(error):
+        return EnvironmentProblem(
+            "no more threads can be started", "see `ulimit -u` and `ulimit -v`"
+        )
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return EnvironmentProblem("no more files can be opened", "see `ulimit -n`")
+    if error.errno == errno.EAGAIN:  # of fork(2); nothing that is read here is non-blocking
+        return EnvironmentProblem("no more processes can be started", "see `ulimit -u`")
+    where = f"{error.filename}: " if error.filename else ""
+    return FakesysfsError(f"{where}{error.strerror or error}")

@@ -20,7 +20,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from .errors import ConfigError, EnvironmentProblem, FakesysfsError, InstanceError
+from .errors import (
+    ConfigError,
+    EnvironmentProblem,
+    FakesysfsError,
+    InstanceError,
+    as_problem,
+)
 from .run.launch import NO_FILE, identity_of, remove_socket
 
 if TYPE_CHECKING:
@@ -138,17 +144,19 @@ def inside(arguments: Sequence[str]) -> NoReturn:
     gc.disable()
     from .run.launch import Inside
 
-    process = Inside(arguments)
+    process = None
     try:
+        process = Inside(arguments)
         _inside(process)
-    except FakesysfsError as e:
-        print(f"fakesysfs: {e}", file=sys.stderr)
-        status = e.exit_status
-    except OSError as e:
-        print(f"fakesysfs: {e.filename or 'the simulation'}: {e.strerror}", file=sys.stderr)
-        status = 1
-    sys.stderr.flush()
-    process.end(status)
+    except Exception as e:
+        problem = as_problem(e)
+        if problem is None:
+            raise
+    with suppress(OSError):
+        print(f"fakesysfs: {problem}", file=sys.stderr, flush=True)
+    if process is None:
+        os._exit(problem.exit_status)
+    process.end(problem.exit_status)
 
 
 def _inside(process: Inside) -> NoReturn:
@@ -294,12 +302,12 @@ def serve_in_background(directory: str, options: Mapping[str, Any]) -> None:
 
             serve(directory, options, ready)
             status = 0
-        except FakesysfsError as e:
-            os.write(report, json.dumps({"error": str(e), "status": e.exit_status}).encode())
-        except OSError as e:
-            os.write(
-                report, json.dumps({"error": f"{directory}: {e.strerror}", "status": 1}).encode()
-            )
+        except Exception as e:
+            problem = as_problem(e)
+            if problem is None:
+                raise
+            answer = {"error": str(problem), "status": problem.exit_status}
+            os.write(report, json.dumps(answer).encode())
         finally:
             os._exit(status)
     os.close(report)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import click
 
-from ..errors import FakesysfsError
 from . import (
     fault_commands,
     hardware_commands,
@@ -51,10 +50,4 @@ def run_command_line(arguments: Sequence[str]) -> int:
         return complain(e)
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except OSError as e:
-        if isinstance(e, BrokenPipeError):
-            raise
-        raise FakesysfsError(
-            f"{e.filename}: {e.strerror}" if e.filename else f"{e.strerror}"
-        ) from e
     return result if isinstance(result, int) else 0

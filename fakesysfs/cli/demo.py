@@ -10,10 +10,13 @@ the demo.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from .reporting import reporting
 
 MEMORY = "/sys/devices/system/memory"
 
@@ -99,8 +102,17 @@ def demo_command(pause: bool) -> list[str]:
     return [sys.executable, "-P", "-c", code]
 
 
-def main(pause: bool = False, steps: Sequence[Step] = STEPS) -> int:
+def main(pause: bool = False) -> int:
     """Do the steps one after the other. Returns the exit status."""
+    return reporting(lambda: walk(pause))
+
+
+def walk(pause: bool, steps: Sequence[Step] = STEPS) -> int:
+    """Do the steps.
+
+    :param pause: wait for the Enter key before each.
+    :raises OSError: standard output takes no more.
+    """
     terminal = sys.stdout.isatty()
     coloured = terminal and "NO_COLOR" not in os.environ
     bold, dim, end = ("\033[1m", "\033[2m", "\033[0m") if coloured else ("", "", "")
@@ -110,7 +122,11 @@ def main(pause: bool = False, steps: Sequence[Step] = STEPS) -> int:
         prompt = "(qemu)" if step.monitor else "#" if os.geteuid() == 0 else "$"
         print(f"{bold}{prompt} {step.does}{end}", flush=True)
         if pause and terminal:
-            input()
+            try:
+                input()
+            except EOFError:
+                print("\nfakesysfs: demo: ended by the end of input", file=sys.stderr)
+                return 1
         may_fail = step.does in refused
         refused.discard(step.does)
         if not _do(step) and not may_fail:
@@ -122,7 +138,10 @@ def main(pause: bool = False, steps: Sequence[Step] = STEPS) -> int:
 
 def _do(step: Step) -> bool:
     if not step.monitor:
-        return subprocess.run(["sh", "-c", step.does], check=False).returncode == 0
+        status = subprocess.run(["sh", "-c", step.does], check=False).returncode
+        if status in (-signal.SIGPIPE, 128 + signal.SIGPIPE):
+            raise BrokenPipeError
+        return status == 0
     from ..control import connect
 
     answer = connect().call("hmp", step.does)

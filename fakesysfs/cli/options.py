@@ -7,8 +7,10 @@ of an error. Does not own any command.
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -97,10 +99,24 @@ def client_of(instance: str | None) -> Client:
     return connect(instance)
 
 
+# What pictures are drawn with, where standard output knows ASCII only.
+_IN_ASCII = dict(zip("▁▂▃▄▅▆▇█·", ".:-=+*%#_", strict=True))
+
+
+def _drawn_in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(c, "?") for c in text), error.end
+
+
 def print_wide(what: Any) -> None:
     """Print something of rich; where it is no terminal, nothing is cut."""
     from rich.console import Console
 
+    if getattr(sys.stdout, "errors", "") == "backslashreplace":
+        codecs.register_error("fakesysfs.drawn", _drawn_in_ascii)
+        sys.stdout.reconfigure(errors="fakesysfs.drawn")  # type: ignore[union-attr]
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     # Not a terminal: nobody knows how wide it is, and nothing is to be cut.
     if not sys.stdout.isatty():
@@ -112,5 +128,6 @@ def complain(e: click.ClickException) -> int:
     """Say in one line what is wrong with the command line."""
     context = getattr(e, "ctx", None)
     where = context.command_path if context is not None else "fakesysfs"
-    click.echo(f"fakesysfs: {e.format_message().rstrip('.')}; see `{where} --help`", err=True)
+    with suppress(OSError):  # standard error is full
+        click.echo(f"fakesysfs: {e.format_message().rstrip('.')}; see `{where} --help`", err=True)
     return e.exit_code

@@ -168,8 +168,9 @@ def run(**options: Any) -> int:
     content; outside it still is that user. With --keep-uid it is that user inside, too, without
     capabilities. Either may write to files of mode 0644: they belong to it.
 
-    With -d it returns when COMMAND has been started, and says how to enter the instance and how to
-    end it. The streams of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
+    With -d it returns when COMMAND has been started. It prints the name of the instance on standard
+    output, and on standard error how to enter and how to end it; it fails when COMMAND has failed
+    by then. The streams of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
     """
     from ..control import listen
     from ..run.launch import launch, launch_detached

@@ -75,7 +75,7 @@ def execute(
         check(namespaces, is_own)
     mask, ignored = block_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    directory = os.getcwd()
+    directory = _current_directory()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     outside = Outside(ours)
     other_user = not _is_in(namespaces, "user")
@@ -98,6 +98,15 @@ def execute(
         )
         return KILLED
     return outside.status
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise EnvironmentProblem(
+            "the current directory has been removed", "change to another one"
+        ) from None
 
 
 def fork_inside(
@@ -145,7 +154,7 @@ def _live_inside(
 ) -> NoReturn:
     status = 1
     try:
-        directory = os.getcwd()
+        directory = _current_directory()
         _join(namespaces, "net")
         _join(namespaces, "mnt")
         os.chdir(directory)

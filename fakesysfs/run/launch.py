@@ -22,13 +22,15 @@ that, and ends before CMD starts. Who ends whom when one is killed:
     inside     the kernel kills the rest; unshare ends, the launcher removes the one file there may be (the QMP socket)
 
 With --detach the process the user started makes a launcher in a session of its own, waits until CMD
-has been started, says how to enter the instance and how to end it, and ends.
+has been started and has not failed at once, prints the name of the instance on standard output, and
+how to enter and end it on standard error, and ends.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -36,7 +38,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 
-from ..errors import EnvironmentProblem, FakesysfsError
+from ..errors import EnvironmentProblem, as_problem
 from .covered_paths import Mounter, is_covered, is_kernels
 from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
 from .system_calls import CLONE_NEWNET, call, enter_quiet_network, loopback_up
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
 START_SECONDS = 5.0
+DETACHED_SECONDS = 0.1  # in which a command that cannot do its work has failed
 STOP_SECONDS = 5.0  # how long a command may take to end after SIGTERM
 # What runs in an instance without a command, so that there is always a process to follow into its
 # namespaces.
@@ -131,7 +134,8 @@ def launch_detached(
     result, answer = os.pipe()
     saying, stderr = os.pipe()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if os.fork() == 0:
+    launcher = os.fork()
+    if launcher == 0:
         status = 1
         try:
             os.setsid()
@@ -144,36 +148,56 @@ def launch_detached(
             def ready(name: str) -> bool:
                 os.dup2(null, 2)
                 try:
-                    os.write(answer, f"ready {name}".encode())
-                except BrokenPipeError:  # whoever started it was killed
+                    os.write(answer, f"ready {name}\n".encode())
+                except BrokenPipeError:  # the process that started it was killed
                     return False
-                os.close(answer)
                 return True
 
             try:
                 status = launch(arguments, lambda: options, listen, ready)
-            except FakesysfsError as e:
-                status = e.exit_status
-                print(f"fakesysfs: {e}", file=sys.stderr, flush=True)
-            with suppress(OSError):  # closed when it was ready
-                os.write(answer, f"{status}".encode())
+            except Exception as e:
+                problem = as_problem(e)
+                if problem is None:
+                    raise
+                status = problem.exit_status
+                print(f"fakesysfs: {problem}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # the process that started it is gone
+                os.write(answer, f"{status}\n".encode())
         finally:
             os._exit(status)
     for fd in (answer, stderr):
         os.close(fd)
-    with open(result, encoding="utf-8") as file:
-        word, _, name = file.read().partition(" ")
+    word, _, name = _line_of(result).partition(" ")
+    failed = word == "ready" and select.select([result], [], [], DETACHED_SECONDS)[0]
     os.set_blocking(saying, False)
     with suppress(BlockingIOError):
         while said := os.read(saying, 1 << 16):
             os.write(2, said)
     if word != "ready":
         return int(word or KILLED)
+    if failed:
+        status = int(_line_of(result) or KILLED)
+        print(f"fakesysfs: {name}: the command has ended, status {status}", file=sys.stderr)
+        return status
+    try:
+        print(name, flush=True)
+    except OSError:  # nobody would know what to end
+        os.kill(launcher, signal.SIGKILL)
+        os.waitpid(launcher, 0)
+        raise
     number = name.rpartition("/")[2]
-    print(f"{name} runs in the background")
-    print(f"  enter it: fakesysfs exec --instance {number} -- sh")
-    print(f"  end it:   fakesysfs stop --instance {number}")
+    print("It runs in the background.", file=sys.stderr)
+    print(f"  enter it: fakesysfs exec --instance {number} -- sh", file=sys.stderr)
+    print(f"  end it:   fakesysfs stop --instance {number}", file=sys.stderr)
     return 0
+
+
+def _line_of(pipe: int) -> str:
+    """The next line that comes out of a pipe; empty when it ends first."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(pipe, 1)):
+        line += byte
+    return line.decode(errors="replace").strip()
 
 
 def unshare_as() -> tuple[str, ...]:
@@ -238,6 +262,7 @@ class _Launcher(Outside):
         code = self.pass_signals(ignored)
         if not self.begun:
             self._refused(code)
+            return code  # the process inside has said why
         for path, identity in self._files.items():
             remove_socket(path, identity)
         if self.status is None:
@@ -253,12 +278,22 @@ class _Launcher(Outside):
             text = ""
         if code < 0 or "sigprocmask" in text:  # the latter is unshare's, about SIGKILL of its child
             raise EnvironmentProblem("the simulation was killed before it had begun")
-        lines = text.splitlines() or [f"unshare: exit status {code}"]
+        lines = text.splitlines()
+        if not lines:
+            return
         what = lines[-1].removeprefix("unshare: ")
         raise EnvironmentProblem(
             f"no namespace of its own can be made for the command ({what})",
             "`fakesysfs doctor` says what to do; `fakesysfs mount DIR` needs none",
         )
+
+
+def _current_directory() -> str:
+    """The path of the current directory, "" when somebody has removed it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 NO_FILE = "0:0"
@@ -334,8 +369,8 @@ class Inside(Minder):
         self._options: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._running = threading.Event()  # the command has been started
         self._keep_uid = False
-        self.say("hello")
         self.listen()
+        self.say("hello")
 
     def options(self) -> dict[str, Any]:
         """The options of `run`, "command" among them, once the launcher has parsed them. To be
@@ -471,9 +506,10 @@ class Inside(Minder):
         search = environment.get("PATH", os.defpath)
         path = find(command[0], search, untouchable)
         arguments = list(command)
-        if is_kernels(os.getcwd(), self._roots):
+        here = _current_directory()
+        if here and is_kernels(here, self._roots):
             # It is the host's, as it was before anything covered it; going there again leads to ours.
-            arguments = ["sh", "-c", 'cd -- "$0" && exec "$@"', os.getcwd(), *arguments]
+            arguments = ["sh", "-c", 'cd -- "$0" && exec "$@"', here, *arguments]
             path = "/bin/sh"
         if self._keep_uid:
             mapping = [f"--map-user={self.uid}", f"--map-group={self.gid}"]

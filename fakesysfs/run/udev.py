@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ..config.guarded_file import read_guarded
 from ..errors import ConfigError, EnvironmentProblem
 from .covered_paths import make_appear
 from .system_calls import MS_NODEV, MS_NOEXEC, MS_NOSUID, mount
@@ -31,6 +32,7 @@ RULES = f"{CONFIGURATION}/rules.d"
 MORE_RULES = ("/usr/local/lib/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 HOST = "host"  # --rules=host
 TOOLS = "/usr/bin:/bin:/usr/sbin:/sbin"
+RULES_LIMIT = 16 << 20  # bytes of a file: all rules of a distribution are less than one of them
 SECONDS = 10.0  # in which it must answer
 
 
@@ -62,8 +64,8 @@ class Rules:
                 )
             for path in paths:
                 try:
-                    with open(path, "rb") as file:
-                        self._texts[os.path.basename(path)] = file.read()
+                    text = read_guarded(path, RULES_LIMIT, "rules file")
+                    self._texts[os.path.basename(path)] = text
                 except OSError as e:
                     raise ConfigError(f"--rules {path}: {e.strerror}") from None
 

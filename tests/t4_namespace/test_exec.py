@@ -20,7 +20,7 @@ from .test_control import ALONE
 from .test_kill import marked
 
 SAID = """\
-fakesysfs/{uid}/{number} runs in the background
+It runs in the background.
   enter it: fakesysfs exec --instance {number} -- sh
   end it:   fakesysfs stop --instance {number}
 """
@@ -30,8 +30,8 @@ fakesysfs/{uid}/{number} runs in the background
 def detached(person: Person, *arguments: str) -> Iterator[str]:
     """A detached run with these options, and the number of the instance."""
     result = person.run("fakesysfs", "run", "-d", *arguments)
-    assert (result.returncode, result.stderr) == (0, "")
-    number = result.stdout.split()[0].rpartition("/")[2]
+    number = result.stdout.strip().rpartition("/")[2]
+    assert (result.returncode, result.stderr) == (0, SAID.format(number=number))
     try:
         yield number
     finally:
@@ -41,15 +41,15 @@ def detached(person: Person, *arguments: str) -> Iterator[str]:
 def test_it_says_how_to_enter_and_how_to_end_it(person: Person) -> None:
     """What it says is what one types."""
     result = person.run("fakesysfs", "run", "-d")
-    name = result.stdout.split()[0]
+    name = result.stdout.removesuffix("\n")
     number = name.rpartition("/")[2]
     uid = "0" if person.name == "root" else person.run("id", "-u").stdout.strip()
     assert (result.returncode, result.stdout, result.stderr) == (
         0,
-        SAID.format(uid=uid, number=number),
-        "",
+        f"fakesysfs/{uid}/{number}\n",
+        SAID.format(number=number),
     )
-    enter, end = (line.split(":", 1)[1].split() for line in result.stdout.splitlines()[1:])
+    enter, end = (line.split(":", 1)[1].split() for line in result.stderr.splitlines()[1:])
     script = f"{ONLY_COVERED} echo 0x100000000 > {MEMORY}/probe; echo $FAKESYSFS"
     entered = person.run(*enter, "-c", script)
     assert (entered.returncode, entered.stdout, entered.stderr) == (0, f"{name}\n", "")
@@ -323,11 +323,8 @@ def test_a_detached_run_that_cannot_start_says_why(
 
 
 def test_into_nothing_and_into_two(me: Person) -> None:
-    two = "fakesysfs run -d > a; fakesysfs run -d > b; "
-    each = (
-        "for f in a b; do fakesysfs stop --instance $(sed -n 's/^.*instance //p' $f | tail -n 1);"
-        " done"
-    )
+    two = "fakesysfs run -d > a 2> told; fakesysfs run -d > b 2> told; "
+    each = "for f in a b; do fakesysfs stop --instance $(cat $f); done"
     with me.directory() as directory:
         for verb in ("exec -- true", "stop"):
             result = me.run(*ALONE, "sh", "-c", f"fakesysfs {verb}", cwd=str(directory))
