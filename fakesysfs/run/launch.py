@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child")
 
 START_SECONDS = 5.0
-DETACHED_SECONDS = 0.1  # in which a command that cannot do its work has failed
+DETACHED_SECONDS = 0.2  # in which a command that cannot do its work has failed
 STOP_SECONDS = 5.0  # how long a command may take to end after SIGTERM
 # What runs in an instance without a command, so that there is always a process to follow into its
 # namespaces.
