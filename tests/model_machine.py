@@ -154,16 +154,15 @@ class MachineModel(Model):
     def add(self, section: int, nid: int) -> bool:
         """Allocate the memmap of a section; False, and nothing taken, if there is no memory for it."""
         got: list[int] = []
-        pages, order = 0, min(self.memmap_pages.bit_length() - 1, self.pageblock)
-        while pages < self.memmap_pages:
-            while 1 << order > self.memmap_pages - pages:
-                order -= 1
+        huge, rest = divmod(self.memmap_pages, 1 << self.pageblock)
+        wanted = [self.pageblock] * huge + [0] * rest
+        while wanted:
+            order = wanted.pop(0)
             pfn = self.allocate(order, "memmap", "Normal", nid)
             if pfn is not None:
                 got.append(pfn)
-                pages += 1 << order
             elif order > 0:
-                order -= 1
+                wanted[:0] = [0] * (1 << order)
             else:
                 for folio in got:
                     self.free(folio)

@@ -245,8 +245,8 @@ static int check_machine(struct machine *m, const struct count *counts)
                             m->hugetlb_total * m->pageblock_pages);
     for (; radix_next(&m->sections, nr, &nr, &value); nr++) {
         const struct memory_block *b = radix_get(&m->blocks, nr / m->sections_per_block);
-        if ((((struct section *)value)->state & SECTION_EARLY) == 0 && b != NULL &&
-            b->nr_vmemmap == 0)
+        bool own = b != NULL ? b->nr_vmemmap == 0 : radix_get(&m->memmaps, nr) != NULL;
+        if ((((struct section *)value)->state & SECTION_EARLY) == 0 && own)
             expected += (m->pages_per_section * m->struct_page_bytes + m->page_bytes - 1) /
                         m->page_bytes;
     }

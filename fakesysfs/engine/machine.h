@@ -96,6 +96,8 @@ struct machine {
     struct user_file *user_files;
     size_t nr_user_files;
     struct radix sections, blocks;
+    struct radix mapped;            /* what of the direct map has no section, see hotplug_range.c */
+    bool warned[NR_WARNINGS];       /* of what a kernel warns only once */
     struct section *recent_section; /* where folio_at() looks first */
     struct radix
         memmaps; /* section number -> struct memmap of hot-added memory, see memory_hotplug.c */

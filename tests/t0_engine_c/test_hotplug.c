@@ -101,26 +101,6 @@ TEST(ranges_that_cannot_be)
     machine_finish(m);
 }
 
-/* No free memory for the second memmap: the first section goes again. */
-TEST(no_memory_for_the_memmap)
-{
-    struct machine *m = machine_make(&toy, KERNEL(6_1), NULL);
-    struct zone *z = zone_at(m, 0, ZONE_NORMAL);
-
-    while (z->free > z->min_wmark + 6)
-        CHECK_EQ(load_allocate(m, &test_task, "slab", 1, 0, "Normal", 0, -1), 1);
-    CHECK_EQ(memory_add(m, &test_task, 0, 32 * MIB, 2 * MIB),
-             -ENOMEM); /* pageblocks may become Unmovable, once */
-    char *before = snapshot(m);
-    CHECK_EQ(memory_add(m, &test_task, 0, 32 * MIB, 2 * MIB), -ENOMEM);
-    char *after = snapshot(m);
-    CHECK(same_text(before, after));
-    CHECK_EQ(memory_add(m, &test_task, 0, 32 * MIB, MIB), 0);
-    free(before);
-    free(after);
-    machine_finish(m);
-}
-
 /* Memory in pieces of 128 MiB, removed as one GiB: what the kernel maps adds up. */
 TEST(direct_map)
 {

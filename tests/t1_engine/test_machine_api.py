@@ -217,28 +217,6 @@ def test_a_failure_says_why(machine: Machine) -> None:
         machine.store(f"{MEMORY}/memory32/state", "offline")
 
 
-@pytest.mark.parametrize("reads", [0, 6, 7, 50])
-@pytest.mark.parametrize(
-    ("config", "enough"),
-    [("KERNEL_USE_AFTER=never", None), ("KERNEL_USE_AFTER=8", 7), ("KERNEL_USE_AFTER=40", 39)],
-)
-def test_reading_changes_nothing_unless_told_to(
-    config: str, enough: int | None, reads: int
-) -> None:
-    """The kernel uses a new zone after N accesses: the write of `online`, and N - 1 reads."""
-    with machine_of(config=config) as machine:
-        machine.add_memory(0, FIRST, BLOCK)
-        machine.store(f"{MEMORY}/memory32/state", "online_kernel")
-        for _ in range(reads):
-            machine.read_text(f"{MEMORY}/block_size_bytes")
-        if enough is not None and reads >= enough:
-            with refused(errno.EBUSY):
-                machine.store(f"{MEMORY}/memory32/state", "offline")
-        else:
-            machine.store(f"{MEMORY}/memory32/state", "offline")
-        machine.check()
-
-
 @pytest.mark.parametrize(
     ("path", "number"),
     [

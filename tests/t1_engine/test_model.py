@@ -304,23 +304,32 @@ class Twins:
         assert (self.store(f"memory{block}/state", "offline", looks) == 0) == went
 
     def add(self, block: int, nid: int) -> bool:
+        """Add a block. Sections before the one that has no memory for its memmap stay."""
         start, end = self.span_of(block)
-        sections = range(start // self.model.section, end // self.model.section)
-        added = [section for section in sections if self.model.add(section, nid)]
-        if len(added) < len(sections):
-            for section in added:
-                self.model.remove(section)
+        added = True
+        for section in self.sections_of(block):
+            if section not in self.model.memmaps:
+                added = self.model.add(section, nid)
+            elif "add_skips_existing" not in self.model.features:
+                added = False
+            if not added:
+                break
         done = self.call(
             self.engine.add_memory, nid, start << self.shift, (end - start) << self.shift
         )
-        assert (done is not None) == (len(added) == len(sections))
+        assert (done is not None) == added
         return done is not None
 
     def remove(self, block: int) -> None:
         start, end = self.span_of(block)
         self.engine.remove_memory(start << self.shift, (end - start) << self.shift)
-        for section in range(start // self.model.section, end // self.model.section):
-            self.model.remove(section)
+        for section in self.sections_of(block):
+            if section in self.model.memmaps:
+                self.model.remove(section)
+
+    def sections_of(self, block: int) -> range:
+        start, end = self.span_of(block)
+        return range(start // self.model.section, end // self.model.section)
 
 
 class Comparison(RuleBasedStateMachine):

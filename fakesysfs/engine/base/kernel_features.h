@@ -54,7 +54,8 @@
     X(resource_busy_only)    /* only busy resources conflict with new memory */                    \
     X(mem_limit_e2big)       /* mem= limits hot-added memory at run time */                        \
     X(range_warn)            /* memory beyond the address limit warns, E2BIG */                    \
-    X(range_check) /* the pluggable range is checked: E2BIG with both ranges in the log */         \
+    X(range_check)        /* the pluggable range is checked: E2BIG with both ranges in the log */  \
+    X(add_skips_existing) /* sections that are there already are passed over */                    \
     X(block_devices_after_add)   /* block devices are made after all sections of a range */        \
     X(node_before_blocks)        /* a new node's device comes before its blocks' */                \
     X(memmap_on_memory)          /* module parameter memmap_on_memory */                           \

@@ -227,7 +227,7 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
         for (uint64_t id = first; id < end; id++) {
             struct memory_block *b = block_get(m, id);
             if (b == NULL) {
-                warn_on(m, true, "remove_memory_block_devices: a block of the range is missing");
+                warn_once(m, WARNED_BLOCKS, "drivers/base/memory.c remove_memory_block_devices");
                 continue;
             }
             nid = b->nid;

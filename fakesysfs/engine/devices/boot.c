@@ -512,9 +512,8 @@ void boot_offline_blocks(struct machine *m, const struct machine_config *config)
         const struct boot_block *row = &config->blocks[i];
         if (listed_online(row))
             continue;
-        if (on_memory || range_add(m, row->nid, row->id * m->block_bytes, m->block_bytes, false,
-                                   NULL, NULL) != 0)
-            range_add(m, row->nid, row->id * m->block_bytes, m->block_bytes, true, NULL, NULL);
+        if (on_memory || !range_found(m, row->nid, row->id * m->block_bytes, false))
+            range_found(m, row->nid, row->id * m->block_bytes, true);
         struct memory_block *b = list_block(m, row);
         b->nr_vmemmap = on_memory ? (uint32_t)vmemmap_pages(m) : 0;
     }

@@ -108,33 +108,57 @@ void memmap_destroy_all(struct machine *m)
     for (; radix_next(&m->memmaps, nr, &nr, &value); nr++)
         free(value);
     radix_free(&m->memmaps);
+    radix_free(&m->mapped);
 }
 
-/* A section's struct pages come from the node's other memory: one huge page where there is one,
- * smaller ones else. */
+/* Linux: WARN_ON_ONCE(), and a `static bool warned`: the first of a kind since boot. */
+static bool first_time(struct machine *m, enum warning what)
+{
+    bool before = m->warned[what];
+
+    m->warned[what] = true;
+    return !before;
+}
+
+void warn_once(struct machine *m, enum warning what, const char *where)
+{
+    if (!first_time(m, what))
+        return;
+    klog(m, "------------[ cut here ]------------");
+    klog(m, "WARNING: CPU: 0 at %s", where);
+}
+
+/*
+ * A section's struct pages come from the node's other memory: huge pages where there are some and
+ * the memmap is as large, else single ones. When that is not enough, what was got goes back.
+ * Linux: vmemmap_populate_hugepages(), vmemmap_alloc_block(); section_deactivate().
+ */
 static int memmap_alloc(struct machine *m, uint64_t section_nr, int nid)
 {
     uint64_t nr_pages = (m->pages_per_section * m->struct_page_bytes + m->page_bytes - 1) /
-                        m->page_bytes,
-             got = 0;
+                        m->page_bytes;
     struct memmap *map = xcalloc(m, 1, sizeof *map + nr_pages * sizeof *map->pfn);
-    unsigned order = 0;
 
     radix_set(m, &m->memmaps, section_nr, map);
-    while ((2ull << order) <= nr_pages && order < m->pageblock_order)
-        order++;
-    while (got < nr_pages) {
-        while ((1ull << order) > nr_pages - got)
-            order--;
+    for (uint64_t got = 0, huge_end = 0; got < nr_pages;) {
+        bool huge = (got & (m->pageblock_pages - 1)) == 0 && nr_pages - got >= m->pageblock_pages &&
+                    got >= huge_end;
+        unsigned order = huge ? m->pageblock_order : 0;
         int err = fault_at(m, "range_add/memmap");
         if (err == 0)
             err = pages_alloc(m, KIND_MEMMAP, order, ZONE_NORMAL, nid, 0, &map->pfn[map->nr]);
         if (err == 0) {
             map->nr++;
             got += 1ull << order;
-        } else if (order > 0) {
-            order--;
-        } else {
+            continue;
+        }
+        if (first_time(m, WARNED_MEMMAP))
+            klog(m,
+                 "vmemmap alloc failure: order:%u, "
+                 "mode:0x4cc0(GFP_KERNEL|__GFP_RETRY_MAYFAIL), nodemask=(null)",
+                 order);
+        huge_end = got + m->pageblock_pages; /* single pages up to here */
+        if (!huge) {
             memmap_free(m, section_nr);
             return err;
         }
@@ -142,32 +166,83 @@ static int memmap_alloc(struct machine *m, uint64_t section_nr, int nid)
     return 0;
 }
 
-/* Linux: split_mem_range(): what makes up whole GiB is mapped by pages of that size. */
-static void direct_map_add(struct machine *m, struct section *s, uint64_t start, uint64_t end)
-{
-    uint64_t first = section_first_pfn(m, s) << m->page_shift, giant = first >> 30 << 30;
-    uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
+/* ---- the direct map of x86: its counters, and what of it has no section ---- */
 
-    if (m->not_x86)
+/* In m->mapped: sections that are mapped, but not there, because their addition failed. */
+static const char small_pages, giant_pages;
+
+static void direct_map_count(struct machine *m, const char *by, bool comes)
+{
+    uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
+    uint64_t *counter = by == &giant_pages ? &m->direct_map_1g : &m->direct_map_2m;
+
+    if (comes) {
+        *counter += kb;
         return;
-    if (giant >= start && giant + (1ull << 30) <= end) {
-        s->state |= SECTION_GIANT;
-        m->direct_map_1g += kb;
-    } else {
-        m->direct_map_2m += kb;
     }
-}
-
-static void direct_map_remove(struct machine *m, const struct section *s)
-{
-    uint64_t kb = m->pages_per_section * m->page_bytes / 1024;
-    uint64_t *from = (s->state & SECTION_GIANT) != 0 ? &m->direct_map_1g : &m->direct_map_2m;
-    uint64_t large = kb < *from ? kb : *from; /* boot memory has crooked edges in small pages */
-
-    *from -= large;
+    uint64_t large = kb < *counter ? kb
+                                   : *counter; /* boot memory has crooked edges in small pages */
+    *counter -= large;
     kb -= large;
     m->direct_map_4k -= kb < m->direct_map_4k ? kb : m->direct_map_4k;
 }
+
+/* How a section is mapped; NULL: it is not. */
+static const char *mapped_by(const struct machine *m, uint64_t nr)
+{
+    const struct section *s = section_get(m, nr);
+
+    return s == NULL                         ? radix_get(&m->mapped, nr)
+           : (s->state & SECTION_GIANT) != 0 ? &giant_pages
+                                             : &small_pages;
+}
+
+/* Linux: split_mem_range(): what makes up whole GiB is mapped by pages of that size. */
+static const char *maps_by(const struct machine *m, uint64_t nr, uint64_t first, uint64_t end)
+{
+    unsigned shift = m->section_page_shift + m->page_shift;
+    uint64_t giant = nr << shift >> 30 << 30;
+
+    return giant >= first << shift && giant + (1ull << 30) <= end << shift ? &giant_pages
+                                                                           : &small_pages;
+}
+
+static void map_section(struct machine *m, uint64_t nr, const char *by)
+{
+    struct section *s = section_get(m, nr);
+
+    if (s == NULL)
+        radix_set(m, &m->mapped, nr, (void *)(uintptr_t)by);
+    else if (by == &giant_pages)
+        s->state |= SECTION_GIANT;
+    else
+        s->state &= (uint8_t)~SECTION_GIANT;
+}
+
+/* Linux: init_memory_mapping(): all of a range, before there is any section of it. */
+static void direct_map_add(struct machine *m, uint64_t first, uint64_t end)
+{
+    for (uint64_t nr = first; nr < end && !m->not_x86; nr++) {
+        const char *by = maps_by(m, nr, first, end), *before = mapped_by(m, nr);
+        if (before == &giant_pages && by == &small_pages)
+            warn_once(m, WARNED_MAPPING, "arch/x86/mm/init_64.c phys_pud_init");
+        if (before != by)
+            direct_map_count(m, by, true);
+        map_section(m, nr, by);
+    }
+}
+
+static void direct_map_remove(struct machine *m, uint64_t first, uint64_t end)
+{
+    for (uint64_t nr = first; nr < end && !m->not_x86; nr++) {
+        const char *by = mapped_by(m, nr);
+        if (by != NULL)
+            direct_map_count(m, by, false);
+        radix_set(m, &m->mapped, nr, NULL);
+    }
+}
+
+/* ---- sections that come and go ---- */
 
 static void sections_remove(struct machine *m, uint64_t start, uint64_t end)
 {
@@ -180,43 +255,72 @@ static void sections_remove(struct machine *m, uint64_t start, uint64_t end)
     }
 }
 
+/* One section of a range; nothing of it stays when it fails. Linux: sparse_add_section(). */
+static int section_add_whole(struct machine *m, uint64_t nr, int nid, bool self_memmap)
+{
+    int err;
+
+    TRACE_LEAF(m, "subsection_mask_set");
+    if (section_get(m, nr) != NULL)
+        return fail(m, -EEXIST, "section %llu is there already", (unsigned long long)nr);
+    err = fault_at(m, "range_add/section");
+    if (err == 0 && !self_memmap)
+        err = memmap_alloc(m, nr, nid);
+    if (err == 0) {
+        bool giant = radix_get(&m->mapped, nr) == &giant_pages;
+        section_add(m, nr, nid)->state |= giant ? SECTION_GIANT : 0;
+        radix_set(m, &m->mapped, nr, NULL);
+    }
+    return err;
+}
+
+/* Linux: __add_pages() breaks off at the first section that fails. What it has added until then
+ * stays, in the direct map too, and its memmap is lost: nobody takes it back. */
 int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap,
               int (*added)(struct machine *m, uint64_t section_nr, void *ctx), void *ctx)
 {
     uint64_t first = start >> m->page_shift >> m->section_page_shift;
-    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift,
-             end_added = first;
+    uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift;
     int err = 0;
 
     TRACE(m, "arch_add_memory");
+    direct_map_add(m, first, end);
     TRACE(m, "add_pages");
     TRACE(m, "__add_pages");
     bool trace_on = m->trace_on;
-    for (uint64_t nr = first; nr < end; nr++) {
-        TRACE_LEAF(m, "subsection_mask_set");
-        if (section_get(m, nr) != NULL)
-            err = fail(m, -EEXIST, "section %llu is there already", (unsigned long long)nr);
-        else
-            err = fault_at(m, "range_add/section");
-        if (err == 0 && !self_memmap)
-            err = memmap_alloc(m, nr, nid);
-        if (err != 0)
+    for (uint64_t nr = first; nr < end && err == 0; nr++) {
+        if (has(m, F_add_skips_existing) && section_get(m, nr) != NULL)
+            continue;
+        if ((err = section_add_whole(m, nr, nid, self_memmap)) != 0)
             break;
-        section_add(m, nr, nid);
-        end_added = nr + 1;
-        if (added != NULL && (err = added(m, nr, ctx)) != 0)
-            break;
+        if (added != NULL)
+            err = added(m, nr, ctx);
         m->trace_on = false; /* the first section shows what every further one does */
     }
     m->trace_on = trace_on;
-    if (err != 0) {
-        sections_remove(m, first, end_added);
-        return err;
+    if (err != 0 && !m->not_x86)
+        warn_once(m, WARNED_ADD_PAGES, "arch/x86/mm/init_64.c add_pages");
+    if (err == 0)
+        TRACE_LEAF(m, "sync_global_pgds");
+    return err;
+}
+
+bool range_found(struct machine *m, int nid, uint64_t start, bool self_memmap)
+{
+    uint64_t first = start >> m->page_shift >> m->section_page_shift;
+    uint64_t end = first + m->sections_per_block;
+    bool told = m->warned[WARNED_MEMMAP], all = true;
+
+    direct_map_add(m, first, end);
+    m->warned[WARNED_MEMMAP] = true; /* whatever happened then, nothing is logged now */
+    for (uint64_t nr = first; nr < end && all; nr++)
+        all = section_add_whole(m, nr, nid, self_memmap) == 0;
+    m->warned[WARNED_MEMMAP] = told;
+    if (!all) {
+        direct_map_remove(m, first, end);
+        sections_remove(m, first, end);
     }
-    TRACE_LEAF(m, "sync_global_pgds");
-    for (uint64_t nr = first; nr < end; nr++)
-        direct_map_add(m, section_get(m, nr), start, start + size_bytes);
-    return 0;
+    return all;
 }
 
 void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes)
@@ -231,11 +335,11 @@ void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes)
     TRACE(m, "section_deactivate");
     TRACE_LEAF(m, "subsection_mask_set");
     TRACE_LEAF(m, "vmemmap_free");
+    direct_map_remove(m, first, end);
     for (uint64_t nr = first; nr < end; nr++) {
         const struct section *s = section_get(m, nr);
         if (s == NULL)
             continue;
-        direct_map_remove(m, s);
         /* The marks of poisoned pages go with their memmap; kernels that count by block see to it
          * with the block. */
         m->poisoned_pages -= has(m, F_poison_kept_per_block) ? 0 : s->nr_poisoned;

@@ -416,7 +416,11 @@ void contig_give(struct machine *m, uint64_t start_pfn,
                  uint64_t nr_pages); /* they are free again */
 
 /* ---- hotplug_range.c ---- */
-/* The steps of adding memory, in their order; each failure leaves nothing of itself. */
+enum warning { WARNED_MEMMAP, WARNED_ADD_PAGES, WARNED_MAPPING, WARNED_BLOCKS, NR_WARNINGS };
+void warn_once(struct machine *m, enum warning what,
+               const char *where); /* a kernel's WARN_ON_ONCE(), in the log */
+/* The steps of adding memory, in their order; each failure leaves nothing of itself, but that of
+ * range_add(): sections before the one that failed stay. */
 int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes,
                 const char *name); /* register_memory_resource() */
 void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes);
@@ -427,6 +431,9 @@ int range_check(struct machine *m, uint64_t start,
 int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, bool self_memmap,
               int (*added)(struct machine *m, uint64_t section_nr, void *ctx),
               void *ctx); /* NULL, or told of each */
+/* A block that a machine was found with, offline: nothing is logged. false, and nothing is left:
+ * there is no memory for its memmap. */
+bool range_found(struct machine *m, int nid, uint64_t start, bool self_memmap);
 void range_remove(struct machine *m, uint64_t start,
                   uint64_t size_bytes); /* arch_remove_memory() */
 void memmap_destroy_all(struct machine *m);
