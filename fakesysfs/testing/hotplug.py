@@ -17,6 +17,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -46,7 +47,8 @@ EJECT_IN_PROGRESS: Final = (0x81, 0x84, 0x85)
 
 
 class Hotplug:
-    """A running instance. Make one with start(); it is a context manager, and ends with it.
+    """A running instance. Make one with start(); it is a context manager, and ends with it. Every
+    method may be called from any thread.
 
     :ivar name: what `--instance` takes.
     :ivar options: what it was made with.
@@ -61,6 +63,7 @@ class Hotplug:
         self._started: list[subprocess.Popen[Any]] = []
         self._entered = False
         self._client = Client(name)
+        self._talking = threading.Lock()  # over that connection, one request at a time
         self._since = Since()
         self.mark()
 
@@ -135,6 +138,7 @@ class Hotplug:
         self._entered = True  # when the instance ends, this process does
         self._client.close()
         self._client = self._connect()
+        self._talking = threading.Lock()  # another thread may have had it, which is not here
 
     # Commands
 
@@ -215,12 +219,13 @@ class Hotplug:
             device["data"].get("id"): device["data"] for device in self._call("map")["dimms"]
         }
         self.monitor(f"device_del {name}")
-        subject = watching.Watched(self._client, before)
         answered = _Answered(name)
         wrong = watching.wait(self._connect, [answered], parse_seconds(timeout), before)
         if wrong:
             raise TimeoutError(errno.ETIMEDOUT, f"the guest keeps {name}, and has not answered")
-        if (status := answered.status(subject)) is not None:
+        with self._talking:
+            status = answered.status(watching.Watched(self._client, before))
+        if status is not None:
             raise OSError(errno.EBUSY, f"the guest keeps {name}: _OST status {status:#x}")
         if devices[name]["memdev"] == f"/objects/{_backend(name)}":
             self.monitor(f"object_del {_backend(name)}")
@@ -287,21 +292,26 @@ class Hotplug:
         """
         __tracebackhide__ = True
         parsed = [parse(text) for text in conditions]
-        if wrong := watching.expect(watching.Watched(self._client, self._since), parsed):
+        with self._talking:
+            wrong = watching.expect(watching.Watched(self._client, self._since), parsed)
+        if wrong:
             raise AssertionError("\n".join(finding.text for finding in wrong))
 
     def mark(self) -> None:
         """Forget what happened until now: `events`, `dmesg` and conditions begin here. The plugin
         does so before each test.
         """
-        self._since = watching.now(self._client, self._since)
+        with self._talking:
+            self._since = watching.now(self._client, self._since)
 
     # What happened
 
     @property
     def events(self) -> list[Event]:
         """What happened since the test began, oldest first."""
-        return [_event(fields) for fields in self._client.stream("events", since=self._since.event)]
+        with self._talking:
+            found = list(self._client.stream("events", since=self._since.event))
+        return [_event(fields) for fields in found]
 
     @property
     def dmesg(self) -> list[str]:
@@ -320,7 +330,8 @@ class Hotplug:
             return client.descriptors("namespaces")
 
     def _call(self, do: str, *args: Any, **options: Any) -> Any:
-        return self._client.call(do, *args, **options)
+        with self._talking:
+            return self._client.call(do, *args, **options)
 
     def _connect(self) -> Client:
         return Client(self.name)

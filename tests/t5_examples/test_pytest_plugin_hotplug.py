@@ -8,10 +8,11 @@ import select
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from t3_mount.host import MEMORY
+from t3_mount.host import MEMORY, Person
 
 from fakesysfs.errors import ConfigError, InstanceError, MonitorError
 from fakesysfs.testing.hotplug import Hotplug
@@ -183,6 +184,42 @@ def test_the_marker_says_what_machine(hotplug: Hotplug) -> None:
 @pytest.mark.fakesysfs(config={"ARCH_MEMORY_PROBE": False}, nodes=["memory=512M", "memory=512M"])
 def test_lists_and_mappings(hotplug: Hotplug) -> None:
     hotplug.expect("probe missing", "/sys/devices/system/node/node1 exists")
+
+
+def test_from_several_threads(hotplug: Hotplug) -> None:
+    def work(number: int) -> tuple[str, int]:
+        name = hotplug.plug("128M", f"d{number}")
+        for _ in range(20):
+            assert hotplug.read("block_size_bytes") == "8000000\n"
+            hotplug.expect("memory0/state = online")
+        return name, len(hotplug.events)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = dict(pool.map(work, range(8)))
+    assert list(found) == [f"d{number}" for number in range(8)]
+    assert max(found.values()) == 8
+    hotplug.expect("blocks = 16", "uevent add memory* = 8")
+
+
+def test_in_an_instance(me: Person, tmp_path: Path) -> None:
+    """pytest itself may run inside an instance; the fixture's is another one."""
+    (tmp_path / "test_it.py").write_text("""
+import os, pytest
+MEMORY32 = "/sys/devices/system/memory/memory32"
+
+def test_outside(hotplug):
+    assert os.path.exists(MEMORY32)
+    hotplug.expect("memory32 missing")
+
+@pytest.mark.fakesysfs(inside=True)
+def test_inside(hotplug):
+    assert not os.path.exists(MEMORY32)
+""")
+    result = me.run(
+        "fakesysfs", "run", "--machine", "two-dimms", "--", sys.executable, "-m", "pytest",
+        "-p", "no:asyncio", f"{tmp_path}",
+    )  # fmt: skip
+    assert "2 passed" in result.stdout, result
 
 
 def test_an_instance_that_ended_says_so(hotplug: Hotplug) -> None:
