@@ -37,12 +37,12 @@ void discard_space(void *start, size_t size);
 void release_space(void *start, size_t size);
 
 /* ---- text.c ---- */
-struct text { /* grows up to limit, drops what is beyond and remembers it in `full` */
+struct text { /* grows up to limit, and drops what is beyond */
     struct machine
         *m; /* in the middle of whose operation it is printed, and must be whole; or NULL */
     char *data;
     size_t len, cap, limit;
-    bool full, lost; /* lost: there was no memory for something */
+    bool lost; /* there was no memory for something */
 };
 void text_printf(struct text *out, const char *format, ...) PRINTF(2, 3);
 void text_append(struct text *out, const char *data, size_t len);

@@ -1,6 +1,5 @@
 /*
- * text.c - the printer for all text of files: it grows up to a limit, and remembers when there was
- * more.
+ * text.c - the printer for all text of files: it grows up to a limit, and drops what is beyond.
  *
  * Owns: struct text. Does not own: what is printed.
  */
@@ -12,10 +11,8 @@
 
 void text_append(struct text *out, const char *data, size_t len)
 {
-    if (out->limit != 0 && out->len + len > out->limit) {
+    if (out->limit != 0 && out->len + len > out->limit)
         len = out->limit - out->len;
-        out->full = true;
-    }
     if (out->len + len + 1 > out->cap) {
         size_t cap = out->cap != 0 ? out->cap : 64;
         while (cap < out->len + len + 1)

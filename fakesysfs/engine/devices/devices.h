@@ -148,7 +148,6 @@ void firmware_map_destroy(struct machine *m);
 void node_register(struct machine *m);
 void node_device_add(struct machine *m, int nid); /* directory and uevent */
 void node_device_remove(struct machine *m, int nid);
-void node_mask_print(struct machine *m, struct text *out, uint64_t mask);
 
 /* ---- procfs.c ---- */
 void procfs_register(struct machine *m);
@@ -159,8 +158,6 @@ void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
 void acpi_register(struct machine *m); /* hangs the PNP0C80 devices into the tree */
 
 /* ---- virtio_mem_state.c ---- */
-struct virtio_mem *vmem_of(struct machine *m,
-                           uint64_t pfn); /* the device whose region it is in; NULL: none */
 enum vmem_state vmem_state(const struct virtio_mem *vm, uint64_t slot);
 void vmem_set_state(struct virtio_mem *vm, uint64_t slot, enum vmem_state state);
 uint64_t vmem_use_next(struct machine *m,

@@ -69,7 +69,7 @@ static bool numbered(const char *name, const char *prefix, uint64_t *number)
 
 /* ---- masks ---- */
 
-void node_mask_print(struct machine *m, struct text *out, uint64_t mask)
+static void node_mask_print(struct machine *m, struct text *out, uint64_t mask)
 {
     const char *separator = "";
     (void)m;

@@ -24,7 +24,8 @@ void vmem_destroy_all(struct machine *m)
     free(m->vmems);
 }
 
-struct virtio_mem *vmem_of(struct machine *m, uint64_t pfn)
+/* The device whose region a page is in; NULL: none. */
+static struct virtio_mem *vmem_of(struct machine *m, uint64_t pfn)
 {
     uint64_t at = pfn << m->page_shift;
 
