@@ -15,6 +15,7 @@ from .errors import EnvironmentProblem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any
 
 FILES_LEAST = 20  # open files, in each process
@@ -32,10 +33,13 @@ def main() -> int:
     if getattr(sys.stdout, "errors", "") == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     arguments = sys.argv[1:]
-    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if arguments[:1] == ["run"] and "--help" not in options:
-        status = reporting(lambda: run(arguments[1:]))
-        os._exit(status)  # what is left to tidy up takes as long as a small command
+    if arguments[:1] == ["run"]:
+        from .cli.run_options import early_options
+
+        early = early_options(arguments[1:])
+        if "help" not in early:
+            status = reporting(lambda: run(arguments[1:], early))
+            os._exit(status)  # what is left to tidy up takes as long as a small command
     if arguments == ["dmesg"]:
         return reporting(dmesg)
     from .cli.commands import run_command_line
@@ -80,10 +84,9 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], early: dict[str, str]) -> int:
     """`fakesysfs run`: the process inside is started first, the options are looked at then."""
-    from .cli.run_options import is_detached
-    from .control import listen
+    from .control import listen, listen_named
     from .run.launch import launch, launch_detached
 
     def parse() -> dict[str, Any]:
@@ -91,13 +94,17 @@ def run(arguments: list[str]) -> int:
 
         return parse_run(arguments)
 
+    def named(_: int, uid: int) -> tuple[socket.socket, str]:
+        return listen_named(early["name"], uid)
+
+    listening = named if "name" in early else listen
     if arguments[:1] == ["--"] and len(arguments) > 1:
         # There are no options. Loading what parses them takes half as long as all the rest.
-        return launch(arguments, lambda: {"command": arguments[1:]}, listen)
-    if is_detached(arguments):
+        return launch(arguments, lambda: {"command": arguments[1:]}, listening)
+    if "detach" in early:
         options = parse()
-        return launch_detached(arguments, lambda: options, listen)
-    return launch(arguments, parse, listen)
+        return launch_detached(arguments, lambda: options, listening)
+    return launch(arguments, parse, listening)
 
 
 def dmesg() -> int:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import struct
 import time
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PREFIX = "fakesysfs/"
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}", re.ASCII)  # what --name may say
+LISTED = re.compile(rf"[0-9]+/([0-9]+|{NAME.pattern})", re.ASCII)  # behind PREFIX
 VARIABLE = "FAKESYSFS"  # the environment variable that names the instance inside `run`
 CONNECT_SECONDS = 1.0  # how long the queue at a name may stay full, which anybody may have bound
 QUEUE_SECONDS = 0.1  # the same, when an instance of this user has been found at another name
@@ -49,13 +52,12 @@ LONG = LASTING | {"dmesg", "events"}
 
 
 class Instance:
-    """One running instance, by its name "fakesysfs/UID/ID"."""
+    """One running instance, by its name "fakesysfs/UID/ID": ID is a number, or what --name said."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.uid, self.id = (
-            int(part) if part.isdigit() else -1 for part in name.removeprefix(PREFIX).split("/")
-        )
+        uid, self.id = name.removeprefix(PREFIX).split("/")
+        self.uid = int(uid)
 
     def __repr__(self) -> str:
         return f"Instance({self.name!r})"
@@ -68,7 +70,7 @@ def instances() -> list[Instance]:
         for line in sockets:
             head, at, name = line.rstrip("\n").partition(f" @{PREFIX}")
             listening = at and int(head.split()[3], 16) & 0x10000  # __SO_ACCEPTCON
-            if listening and name.count("/") == 1 and name.replace("/", "").isdigit():
+            if listening and LISTED.fullmatch(name):
                 found.append(Instance(PREFIX + name))
     return found
 
@@ -101,6 +103,39 @@ def listen(identity: int, uid: int) -> tuple[socket.socket, str]:
             if e.errno != errno.EADDRINUSE:
                 raise
             identity += 1 << 22  # beyond any process id
+
+
+def listen_named(name: str, uid: int) -> tuple[socket.socket, str]:
+    """A listening socket of an instance that has a name, and the whole name of it.
+
+    :raises ConfigError: it cannot have that name, or another one has it.
+    """
+    from .errors import ConfigError
+
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"--name {name}: a name begins with a letter, and has letters, digits, - . _ and no more"
+            " than 64 of them"
+        )
+    try:
+        return listen_as(f"{PREFIX}{uid}/{name}"), f"{PREFIX}{uid}/{name}"
+    except OSError as e:
+        if e.errno != errno.EADDRINUSE:
+            raise
+        raise ConfigError(
+            f"--name {name}: there is an instance of that name; fakesysfs stop --instance {name}"
+        ) from None
+
+
+def running() -> list[tuple[str, dict[str, Any]]]:
+    """The instances of this user that answer, by name: the name, and what each says of itself."""
+    uids = _own_uids()
+    own, _, _ = _own([instance for instance in instances() if instance.uid in uids])
+    found = []
+    for client, served in _answering(own):
+        found.append((client.name, served))
+        client.close()
+    return sorted(found, key=lambda entry: entry[0])
 
 
 def environment(name: str) -> dict[str, str]:
@@ -388,8 +423,7 @@ def connect(which: str | None = None) -> Client:
     uids = _own_uids()
     mine = [i for i in running if i.uid in uids]
     if named and (
-        numbered := [i for i in mine if str(i.id) == named]
-        or [i for i in running if str(i.id) == named]
+        numbered := [i for i in mine if i.id == named] or [i for i in running if i.id == named]
     ):
         own, others, full = _own(numbered)
         if not own:

@@ -222,6 +222,11 @@ def _inside(process: Inside) -> NoReturn:
         rules.start(surroundings)
     gc.freeze()
     gc.enable()
+    process.what_waits = lambda: [
+        f"fault rule `{rule.rule}` keeps {rule.waiting} waiting"
+        for rule in machine.fault_rules()
+        if rule.waiting
+    ]
     process.run(options["command"], surroundings, options)
 
 

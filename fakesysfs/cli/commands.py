@@ -19,10 +19,10 @@ from . import (
     setup_commands,
     waiting,
 )
-from .options import Group, complain
+from .options import FORM, Group, complain
 
 
-@click.group(cls=Group, context_settings={"max_content_width": 100})
+@click.group(cls=Group, context_settings=FORM)
 @click.version_option(package_name="fakesysfs")
 def main() -> None:
     """Linux memory hotplug without the hardware: a machine with DIMMs to plug, behind the real /sys
@@ -32,7 +32,7 @@ def main() -> None:
 
 for _command in (
     run_commands.demo, run_commands.mount, run_commands.umount, run_commands.run, run_commands.exec_,
-    run_commands.stop, hardware_commands.monitor, look_commands.dmesg, look_commands.events,
+    run_commands.stop, run_commands.ls, hardware_commands.monitor, look_commands.dmesg, look_commands.events,
     look_commands.trace, waiting.wait, waiting.expect, hardware_commands.load, hardware_commands.page,
     fault_commands.fault, look_commands.map_, setup_commands.capture, setup_commands.presets,
     setup_commands.doctor, setup_commands.bench,

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import click
 
-from .options import Group, client_of, examples, instance_option
+from .options import FORM, Group, client_of, examples, instance_option
 
 
 @click.group(
     cls=Group,
-    context_settings={"max_content_width": 100},
+    context_settings=FORM,
     no_args_is_help=False,
     epilog="""\
 fakesysfs run --fault 'read memory5/* delay 100ms' --fault 'hide memory6' -- lsmem

@@ -8,6 +8,7 @@ of an error. Does not own any command.
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from ..config.machine_options import MACHINE_OPTIONS
 if TYPE_CHECKING:
     from ..control import Client
 
+#: Context settings of every command.
+FORM = {"max_content_width": 100, "help_option_names": ["-h", "--help"]}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -50,9 +53,25 @@ def command(
     return made
 
 
+class Duration(click.ParamType[float]):
+    """A time like 30s, 1500ms or 5m; a number alone is seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds."""
+        units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", str(value), re.ASCII)
+        if match is None or not (seconds := float(match[1]) * units[match[2]]):
+            self.fail(f"'{value}' is no time; write one like 30s or 5m", param, ctx)
+        return seconds
+
+
 def examples(text: str) -> dict[str, Any]:
     """Keyword arguments of a command with these examples, one a line."""
-    return {"cls": Epilog, "epilog": text, "context_settings": {"max_content_width": 100}}
+    return {"cls": Epilog, "epilog": text, "context_settings": FORM}
 
 
 def machine_options(function: Function) -> Function:

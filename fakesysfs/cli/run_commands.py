@@ -5,14 +5,18 @@ Owns: their options, help and output. Does not own what they do (instance.py, ru
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import click
 
-from ..errors import InstanceError
+from ..errors import InstanceError, printable
 from .options import (
+    FORM,
+    Duration,
     Epilog,
     client_of,
     command,
@@ -21,6 +25,7 @@ from .options import (
     instance_option,
     machine_options,
     monitor_options,
+    print_wide,
     verbose_option,
 )
 
@@ -95,6 +100,34 @@ def umount(directory: str) -> None:
     unmount(directory)
 
 
+@command(
+    **examples("""\
+fakesysfs ls
+fakesysfs run --name first -- fakesysfs ls --json""")
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects.")
+def ls(as_json: bool) -> None:
+    """List your running instances."""
+    from ..control import running
+
+    found = [{"name": name.rpartition("/")[2], **served} for name, served in running()]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = ("name", "kernel", "arch", "memory")
+    for title in (*columns, "command or directory"):
+        table.add_column(title.upper())
+    for one in found:
+        cells = [one.get(key) for key in columns] + [one.get("command") or one.get("directory")]
+        table.add_row(*(Text(printable(str(cell))) for cell in cells))
+    if found:
+        print_wide(table)
+
+
 def _some_command(
     context: click.Context, parameter: click.Parameter, words: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -104,13 +137,14 @@ def _some_command(
 
 
 @command(
-    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
+    context_settings={**FORM, "allow_interspersed_args": False},
     cls=Epilog,
     epilog="""\
 fakesysfs run -- lsmem
 fakesysfs run --memory 2G,slots=4,maxmem=8G -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; lsmem'
 fakesysfs run -- sh -c 'fakesysfs monitor "object_add memory-backend-ram,id=m0,size=1G"; fakesysfs dmesg'
-fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- lsmem && fakesysfs stop --instance /tmp/qmp""",
+fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- lsmem && fakesysfs stop --instance /tmp/qmp
+fakesysfs run --detach --name first && fakesysfs exec --instance first -- lsmem; fakesysfs stop --instance first""",
 )
 @machine_options
 @monitor_options
@@ -153,6 +187,15 @@ fakesysfs run --detach --qmp /tmp/qmp && fakesysfs exec --instance /tmp/qmp -- l
     is_eager=True,
     help="Stay in the background; COMMAND may be left out.",
 )
+@click.option(
+    "--name", metavar="NAME", help="What --instance is to know the instance by. [a number]"
+)
+@click.option(
+    "--timeout",
+    type=Duration(),
+    metavar="TIME",
+    help="End COMMAND after this time (30s, 5m), with status 124.",
+)
 @verbose_option
 @click.argument(
     "command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND...", callback=_some_command
@@ -172,16 +215,19 @@ def run(**options: Any) -> int:
     output, and on standard error how to enter and how to end it; it fails when COMMAND has failed
     by then. The streams of COMMAND are /dev/null. It ends when COMMAND does, or by `fakesysfs stop`.
     """
-    from ..control import listen
+    from ..control import listen, listen_named
     from ..run.launch import launch, launch_detached
 
+    def named(_: int, uid: int) -> tuple[socket.socket, str]:
+        return listen_named(options["name"], uid)
+
     start = launch_detached if options["detach"] else launch
-    return start(options["command"], lambda: options, listen)
+    return start(options["command"], lambda: options, named if options["name"] else listen)
 
 
 @command(
     "exec",
-    context_settings={"allow_interspersed_args": False, "max_content_width": 100},
+    context_settings={**FORM, "allow_interspersed_args": False},
     cls=Epilog,
     epilog="""\
 fakesysfs run -- sh -c 'fakesysfs exec -- lsmem'

@@ -1,7 +1,7 @@
-"""Whether the options of `fakesysfs run` say that it is to stay in the background.
+"""The options of `fakesysfs run` that have to be known before the others are looked at.
 
-That has to be known before the options are looked at (click is not loaded until the process inside
-is starting). Owns: which words are options, and which are their values. Does not own what an option
+click is not loaded until the process inside is starting. Owns: which words are options, and which
+are their values. Does not own what an option
 means (run_commands.py), nor what is wrong with one.
 """
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Options of `run` that are not the machine's, without dashes, with "=" when a value follows.
 RUN_OPTIONS = (
-    "qmp=", "hmp=", "udev", "rules=", "net=", "root", "keep-uid", "bind-root=", "host-writes", "d", "detach", "v",
-    "verbose", "help",
+    "qmp=", "hmp=", "udev", "rules=", "net=", "root", "keep-uid", "bind-root=", "host-writes", "d", "detach", "name=",
+    "timeout=", "v", "verbose", "h", "help",
 )  # fmt: skip
 
 
@@ -28,17 +28,19 @@ def option_words() -> list[str]:
     return [*machine, *RUN_OPTIONS]
 
 
-def is_detached(arguments: Sequence[str]) -> bool:
-    """Return whether `--detach` or `-d` is among the options in front of the command.
+def early_options(arguments: Sequence[str]) -> dict[str, str]:
+    """Return what is said in front of the command of "detach", "help" and "name": the options that
+    are there, by their long names, and their values.
 
     :param arguments: of `fakesysfs run`. When they are wrong, parse_run() will say so.
     """
     words = option_words()
     short = "".join(word.replace("=", ":") for word in words if len(word.rstrip("=")) == 1)
+    long = [word for word in words if len(word.rstrip("=")) > 1]
     try:
-        found, _ = getopt.getopt(
-            list(arguments), short, [word for word in words if len(word.rstrip("=")) > 1]
-        )
+        found, _ = getopt.getopt(list(arguments), short, long)
     except getopt.GetoptError:
-        return False
-    return any(option in ("-d", "--detach") for option, _ in found)
+        return {}
+    whole = {"-d": "detach", "-h": "help"}
+    given = {whole.get(option, option.lstrip("-")): value for option, value in found}
+    return {name: given[name] for name in ("detach", "help", "name") if name in given}

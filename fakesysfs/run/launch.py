@@ -55,6 +55,7 @@ UNSHARE = ("unshare", "--mount", "--propagation", "private", "--pid", "--fork", 
 
 START_SECONDS = 5.0
 DETACHED_SECONDS = 0.2  # in which a command that cannot do its work has failed
+TIMED_OUT = 124  # as of timeout(1)
 STOP_SECONDS = 5.0  # how long a command may take to end after SIGTERM
 # What runs in an instance without a command, so that there is always a process to follow into its
 # namespaces.
@@ -369,6 +370,9 @@ class Inside(Minder):
         self._options: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._running = threading.Event()  # the command has been started
         self._keep_uid = False
+        self._timed_out = False
+        #: What is being waited for in the machine, a sentence each.
+        self.what_waits: Callable[[], Sequence[str]] = lambda: ()
         self.listen()
         self.say("hello")
 
@@ -401,17 +405,30 @@ class Inside(Minder):
 
     def stop(self) -> None:
         """Let the command end, and everything with it; by force if it takes too long."""
-        import threading
-
         if self.command:
             with suppress(ProcessLookupError):
                 os.kill(self.command, signal.SIGTERM)
                 os.kill(self.command, signal.SIGCONT)
-        timer = threading.Timer(
-            STOP_SECONDS if self.command else 0, self.end, [128 + signal.SIGTERM]
-        )
+        self._after(STOP_SECONDS if self.command else 0, self.end, 128 + signal.SIGTERM)
+
+    def _after(self, seconds: float, call: Callable[..., object], argument: object) -> None:
+        import threading
+
+        timer = threading.Timer(seconds, call, [argument])
         timer.daemon = True
         timer.start()
+
+    def _time_out(self, seconds: float) -> None:
+        """End the command, which has taken too long."""
+        held = "".join(f"; {line}" for line in self.what_waits())
+        with suppress(OSError):
+            print(f"fakesysfs: timeout after {seconds:g} s{held}", file=sys.stderr, flush=True)
+        self._timed_out = True
+        self.stop()
+
+    def end(self, status: int) -> NoReturn:
+        """End this process; with TIMED_OUT if the command took too long."""
+        super().end(TIMED_OUT if self._timed_out else status)
 
     @contextmanager
     def making(self, path: str) -> Iterator[None]:
@@ -486,6 +503,8 @@ class Inside(Minder):
         :raises CannotStart: there is no such command.
         """
         self._keep_uid = not options["root"] and self.uid != 0
+        if options["timeout"]:
+            self._after(options["timeout"], self._time_out, options["timeout"])
 
         def start() -> int:
             pid = self._spawn(command, environment, options["detach"])

@@ -10,7 +10,7 @@ import pytest
 
 from fakesysfs import MachineConfig
 from fakesysfs.cli.run_commands import parse_run, run
-from fakesysfs.cli.run_options import is_detached, option_words
+from fakesysfs.cli.run_options import early_options, option_words
 from fakesysfs.config.machine_options import MACHINE_OPTIONS, given_options
 
 
@@ -21,7 +21,7 @@ def test_options_of_run_are_those_that_click_knows() -> None:
         for flag in [*parameter.opts, *parameter.secondary_opts]
         if flag.startswith("-")
     }
-    assert set(option_words()) == known | {"help"}
+    assert set(option_words()) == known | {"h", "help"}
 
 
 def test_options_of_a_machine_are_arguments_of_the_api() -> None:
@@ -54,5 +54,13 @@ def test_given_options_are_those_of_a_machine_with_a_value() -> None:
 )
 def test_detach_is_found_among_options_only(words: str, detached: bool) -> None:
     arguments = words.split()
-    assert is_detached(arguments) is detached
+    assert ("detach" in early_options(arguments)) is detached
     assert parse_run(arguments)["detach"] is detached
+
+
+def test_name_and_help_are_found_among_options_only() -> None:
+    assert early_options(["--name", "x", "-d", "--", "sleep", "-h"]) == {"name": "x", "detach": ""}
+    assert early_options(["--name=x", "cmd", "--name", "y"]) == {"name": "x"}
+    assert early_options(["-vh"]) == {"help": ""}
+    assert early_options(["--machine", "-h", "--", "cmd"]) == {}
+    assert early_options(["--nosuch", "-d"]) == {}

@@ -96,7 +96,7 @@ def test_the_end_of_the_server_is_the_end_of_the_mount(
     assert person.sees_mount(directory)
     person.run("kill", f"-{int(number)}", str(server))
     wait_for(lambda: not person.sees_mount(directory))
-    wait_for(lambda: server not in [instance.id for instance in instances()])
+    wait_for(lambda: str(server) not in [instance.id for instance in instances()])
 
 
 def test_a_dead_mount_can_be_unmounted(mounted: Mounter) -> None:
@@ -107,7 +107,7 @@ def test_a_dead_mount_can_be_unmounted(mounted: Mounter) -> None:
     for child in children:
         os.kill(int(child), signal.SIGKILL)
     os.kill(server, signal.SIGKILL)
-    wait_for(lambda: server not in [instance.id for instance in instances()])
+    wait_for(lambda: str(server) not in [instance.id for instance in instances()])
     assert "fakesysfs umount" in ME.run("fakesysfs", "mount", str(directory)).stderr
     assert ME.run("fakesysfs", "umount", str(directory)).returncode == 0
     assert not ME.sees_mount(directory)

@@ -78,7 +78,7 @@ def nothing_left(mark: str, launchers: Collection[int]) -> list[str]:
     # While a process becomes another its environment cannot be read, hence more than one look.
     while calm < 3 and time.monotonic() < end:
         left = [f"{pid} {command}" for pid, command in marked(mark).items()]
-        left += [instance.name for instance in instances() if instance.id in launchers]
+        left += [instance.name for instance in instances() if int(instance.id) in launchers]
         calm = 0 if left else calm + 1
         time.sleep(0.01)
     return left
