@@ -120,6 +120,7 @@ static void set_policies(struct machine *m, const struct machine_config *config)
     m->auto_movable_numa_aware = config->auto_movable_numa_aware;
     m->memmap_on_memory = config->memmap_on_memory <= 2 ? config->memmap_on_memory : 0;
     m->drivers_autoprobe[0] = m->drivers_autoprobe[1] = true;
+    m->user_min_free_kbytes = -1;
 }
 
 /* Linear mapping of boot memory: large pages where they fit, the crooked edges in small ones. */
@@ -159,6 +160,8 @@ static void register_tree(struct machine *m)
     error_injection_register(m);
     node_register(m);
     procfs_register(m);
+    hugepages_register(m);
+    sysctl_register(m);
     acpi_register(m);
     standby_register(m);
 }

@@ -136,13 +136,16 @@ struct machine {
     size_t nr_hotplug_nids;
     bool unknown_nid_told; /* that memory came whose node nobody knows */
     uint64_t min_free_kbytes;
-    uint64_t mem_limit; /* bytes, of mem= */
+    int64_t user_min_free_kbytes; /* what was written to it last; -1: nothing was */
+    uint64_t mem_limit;           /* bytes, of mem= */
     bool movable_node;
 
     /* load, memory failure, huge pages, devices */
     uint64_t percpu_kb, vmalloc_kb; /* each CPU's; beside kernel stacks */
     uint64_t swap_bytes, pgmigrate_success, pgmigrate_fail, pgfree, thp_migrated;
     uint64_t hugetlb_total, hugetlb_free;
+    uint64_t hugetlb_overcommit;                     /* how many more may be taken on demand */
+    unsigned hugetlb_next_grow, hugetlb_next_shrink; /* the node whose turn it is */
     uint64_t poisoned_pages;
     struct radix bad_reserved; /* bad pages that are reserved: they stay what they are */
     uint64_t direct_map_4k, direct_map_2m, direct_map_1g; /* kB */

@@ -46,6 +46,7 @@ DIRECTORIES = (
     "/sys/module/memory_hotplug",
     "/sys/firmware/memmap",
     "/sys/firmware/memory",
+    "/sys/kernel/mm/hugepages",
     "/sys/kernel/debug/notifier-error-inject",
     "/sys/kernel/debug/tracing",
 )
@@ -69,6 +70,11 @@ FILES = (
     "/proc/pagetypeinfo",
     "/proc/vmstat",
     "/proc/iomem",
+    "/proc/sys/vm/nr_hugepages",
+    "/proc/sys/vm/nr_hugepages_mempolicy",
+    "/proc/sys/vm/nr_overcommit_hugepages",
+    "/proc/sys/vm/min_free_kbytes",
+    "/proc/sys/vm/drop_caches",
 )
 # Directories to mount the whole tree over until its parts are in place; none in which any of the
 # above is.
@@ -247,7 +253,7 @@ def _cover_all(stage: str, roots: Sequence[str], *, acpi: bool) -> list[str]:
     listed = (*DIRECTORIES, *SLOT_PLACES)
     there = [place for place in listed if os.path.isdir(stage + place)]
     there += [place for place in FILES if os.path.isfile(stage + place)]
-    missing = [place for place in DIRECTORIES if place not in there]
+    missing = [place for place in (*DIRECTORIES, *FILES) if place not in there]
     if not acpi:
         missing += ACPI_DIRECTORIES
     slots = [place for place in SLOT_PLACES if acpi and place not in there]
@@ -267,9 +273,10 @@ def _cover_all(stage: str, roots: Sequence[str], *, acpi: bool) -> list[str]:
 
 
 def _take_away(places: Sequence[str]) -> None:
-    """Let directories be missing: each parent is rebuilt without them."""
+    """Let paths be missing: each parent directory is rebuilt without them."""
     parents: dict[str, set[str]] = {}
     for place in places:
+        # /proc itself, whose entries come and go, cannot be rebuilt: all of the list is there always
         if os.path.lexists(place):
             parents.setdefault(os.path.dirname(place), set()).add(os.path.basename(place))
     for parent, names in parents.items():

@@ -43,6 +43,7 @@ ALLOWED = {
     r".*/PNP0C80:\w+/eject": "EINVAL ENODEV",
     r".*/hugepages-\w+/\w+": "EINVAL ENOMEM ERANGE",
     r".*/tracing/\w+": "EINVAL",
+    r"/proc/sys/vm/\w+": "EINVAL",
     r".*": "EACCES EPERM EIO",
 }
 WORDS = [

@@ -40,6 +40,8 @@ FILES = (
     "/sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_ONLINE/error",
     "/sys/kernel/debug/other",
     "/sys/kernel/debug/tracing/tracing_on",
+    "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+    "/sys/kernel/mm/hugepages/hugepages-7kB/nr_hugepages",
     "/sys/kernel/mm/ksm/run",
     "/sys/module/acpi/parameters/ec_delay",
     "/sys/module/memory_hotplug/parameters/online_policy",

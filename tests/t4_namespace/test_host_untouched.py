@@ -21,7 +21,9 @@ MACHINES = {
     "s390x": ("--arch=s390x",),
     "aarch64": ("--arch=aarch64",),
     "ppc64le": ("--arch=ppc64le",),
-    "without": ("--config=FIRMWARE_MEMMAP=n,MEMORY_NOTIFIER_ERROR_INJECT=n,ARCH_MEMORY_PROBE=n",),
+    "without": (
+        "--config=FIRMWARE_MEMMAP=n,MEMORY_NOTIFIER_ERROR_INJECT=n,ARCH_MEMORY_PROBE=n,NUMA=n,HUGETLB_PAGE=n",
+    ),
     "hidden": (
         "--fault=hide /sys/devices/system/memory",
         "--fault=hide /sys/bus/node",

@@ -151,6 +151,10 @@ void node_device_remove(struct machine *m, int nid);
 
 /* ---- procfs.c ---- */
 void procfs_register(struct machine *m);
+
+/* ---- hugepages.c, sysctl.c ---- */
+void hugepages_register(struct machine *m); /* hangs /sys/kernel/mm/hugepages into the tree */
+void sysctl_register(struct machine *m);    /* and the files of /proc/sys/vm */
 void procfs_node_meminfo(struct machine *m, int nid, struct text *out);
 void procfs_node_vmstat(struct machine *m, int nid, struct text *out);
 

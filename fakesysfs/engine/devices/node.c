@@ -453,11 +453,14 @@ void node_device_remove(struct machine *m, int nid)
 void node_register(struct machine *m)
 {
     m->drivers_autoprobe[BUS_NODE] = true;
+    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
+        m->nodes[nid].registered = m->nodes[nid].online && configured(m, CONFIG_NUMA);
+    /* nobody listens yet: no event */
+    if (!configured(m, CONFIG_NUMA))
+        return;
     sysfs_dir_add(m, node_path, &root_class, 0);
     sysfs_dir_add(m, "/sys/devices/system/node/power", &sysfs_power_class, 0);
     sysfs_dir_add(m, "/sys/bus/node", &bus_class, 0);
     sysfs_dir_add(m, "/sys/bus/node/devices", &devices_class, 0);
     sysfs_dir_add(m, "/sys/bus/node/drivers", &drivers_class, 0);
-    for (unsigned nid = 0; nid < m->possible_nodes; nid++)
-        m->nodes[nid].registered = m->nodes[nid].online; /* nobody listens yet: no event */
 }

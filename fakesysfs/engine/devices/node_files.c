@@ -1,10 +1,9 @@
 /*
- * node_files.c - what the files of a node's directory say and take: CPUs, distances, counters, huge
- * pages.
+ * node_files.c - what the files of a node's directory say and take: CPUs, distances, counters.
  *
- * Owns: the text of those files, and the sub-directories hugepages/, memory_failure/ and x86/. Does
- * not own: the directory itself and its links (node.c), meminfo and vmstat (meminfo.c, vmstat.c).
- * Linux: drivers/base/node.c, mm/hugetlb.c, mm/vmscan.c.
+ * Owns: the text of those files, and the sub-directories memory_failure/ and x86/. Does not own:
+ * the directory itself and its links (node.c), hugepages/ (hugepages.c), meminfo and vmstat
+ * (meminfo.c, vmstat.c). Linux: drivers/base/node.c, mm/vmscan.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -159,25 +158,6 @@ bool node_reclaim_visible(struct machine *m, const struct sysfs_node *node)
     return has(m, F_node_reclaim);
 }
 
-/* memparse(): a number with an optional K, M, G, T, P or E behind it; *end is what follows. */
-static bool parse_size(const char *s, const char **end, uint64_t *bytes)
-{
-    static const char suffixes[] = "KMGTPE";
-    char *after;
-    if (*s < '0' || *s > '9')
-        return false;
-    *bytes = strtoull(s, &after, 0);
-    for (unsigned i = 0; *after != '\0' && i < sizeof suffixes - 1; i++) {
-        if (*after != suffixes[i] && *after != suffixes[i] + ('a' - 'A'))
-            continue;
-        *bytes <<= 10 * (i + 1);
-        after++;
-        break;
-    }
-    *end = after;
-    return true;
-}
-
 /* "swappiness=0" ... "swappiness=200" or "swappiness=max", any number of them. */
 static bool reclaim_options_valid(const char *s)
 {
@@ -197,13 +177,12 @@ static bool reclaim_options_valid(const char *s)
     return true;
 }
 
-/* Drops file pages of a zone, youngest first. Returns the pages freed, `wanted` if it can. */
-static uint64_t reclaim_zone(struct machine *m, const struct zone *z, uint64_t wanted)
+uint64_t zone_reclaim(struct machine *m, const struct zone *z, unsigned kind, uint64_t wanted)
 {
     uint64_t freed = 0;
-    ref_t ref = z->held[KIND_FILE].head;
+    ref_t ref = z->held[kind].head;
     while (ref != 0 && freed < wanted) {
-        uint64_t before = z->kind_pages[KIND_FILE];
+        uint64_t before = z->kind_pages[kind];
         struct folio folio;
         ref_t next = list_next(m, ref);
         if (folio_at(m, pfn_of_ref(m, ref), &folio) && folio.pins == 0) {
@@ -212,10 +191,10 @@ static uint64_t reclaim_zone(struct machine *m, const struct zone *z, uint64_t w
             } else {
                 pages_free(m, folio.pfn);
                 if (folio.page == NULL)
-                    next = z->held[KIND_FILE].head; /* the section has become many list nodes */
+                    next = z->held[kind].head; /* the section has become many list nodes */
             }
         }
-        freed += before - z->kind_pages[KIND_FILE];
+        freed += before - z->kind_pages[kind];
         ref = next;
     }
     return freed;
@@ -232,206 +211,12 @@ int64_t node_reclaim_store(struct machine *m, const struct sysfs_node *node, con
         return fail(m, -EINVAL, "not a size, or an option that is unknown");
     uint64_t wanted = bytes / m->page_bytes;
     for (unsigned type = NR_ZONES; type-- > 0 && freed < wanted;)
-        freed += reclaim_zone(m, &m->nodes[node->id].zones[type], wanted - freed);
+        freed += zone_reclaim(m, &m->nodes[node->id].zones[type], KIND_FILE, wanted - freed);
     if (freed < wanted)
         return fail(m, -EAGAIN, "only %llu of %llu pages could be reclaimed",
                     (unsigned long long)freed, (unsigned long long)wanted);
     return (int64_t)count;
 }
-
-/* ---- hugepages/ ---- */
-
-/* Directories of huge page sizes: id is nid << 8 | which. */
-enum { HSTATE_DEFAULT, HSTATE_GIGANTIC, NR_HSTATES };
-
-static uint64_t hstate_kb(const struct machine *m, unsigned which)
-{
-    return which == HSTATE_GIGANTIC ? UINT64_C(1) << 20 : m->pageblock_pages * m->page_bytes / 1024;
-}
-
-/* x86_64 has pages of 1 GiB; they are never in the pool here. */
-static bool hstate_exists(const struct machine *m, unsigned which)
-{
-    return which == HSTATE_DEFAULT || has_direct_map_counters(m);
-}
-
-static struct hugetlb_count hstate_count(struct machine *m, const struct sysfs_node *node)
-{
-    if ((node->id & 0xff) == HSTATE_GIGANTIC)
-        return (struct hugetlb_count){0, 0};
-    return hugetlb_of_node(m, (int)(node->id >> 8));
-}
-
-static int nr_hugepages_show(struct machine *m, const struct sysfs_node *node, struct text *out)
-{
-    text_printf(out, "%llu\n", (unsigned long long)hstate_count(m, node).total);
-    return 0;
-}
-
-static int free_hugepages_show(struct machine *m, const struct sysfs_node *node, struct text *out)
-{
-    text_printf(out, "%llu\n", (unsigned long long)hstate_count(m, node).free);
-    return 0;
-}
-
-static int surplus_hugepages_show(struct machine *m, const struct sysfs_node *node,
-                                  struct text *out)
-{
-    (void)m;
-    (void)node;
-    text_printf(out, "0\n"); /* nothing is overcommitted */
-    return 0;
-}
-
-/* kstrtoul() with base 10. */
-static int parse_decimal(struct machine *m, const char *s, uint64_t *value)
-{
-    s += *s == '+';
-    if (*s < '0' || *s > '9')
-        return fail(m, -EINVAL, "not a decimal number");
-    *value = 0;
-    for (; *s >= '0' && *s <= '9'; s++)
-        if (__builtin_mul_overflow(*value, 10u, value) ||
-            __builtin_add_overflow(*value, (uint64_t)(*s - '0'), value))
-            return fail(m, -ERANGE, "the number is too large");
-    s += *s == '\n';
-    return *s == '\0' ? 0 : fail(m, -EINVAL, "something stands behind the number");
-}
-
-/* One huge page of the node nobody uses goes back to the free lists. */
-static bool pool_shrink(struct machine *m, int nid)
-{
-    for (unsigned type = NR_ZONES; type-- > 0;) {
-        const struct zone *z = &m->nodes[nid].zones[type];
-        for (ref_t ref = z->held[KIND_HUGETLB].head; ref != 0; ref = list_next(m, ref)) {
-            struct folio folio;
-            if (!folio_at(m, pfn_of_ref(m, ref), &folio) || folio.pins != 0)
-                continue;
-            hugetlb_count(m, KIND_HUGETLB, -(int64_t)(UINT64_C(1) << folio.order));
-            pages_free(m, folio.pfn);
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool pool_grow(struct machine *m, int nid)
-{
-    uint64_t pfn;
-    if (pages_alloc(m, KIND_HUGETLB, m->pageblock_order, ZONE_MOVABLE, nid, UINT64_C(1) << nid,
-                    &pfn) != 0)
-        return false;
-    hugetlb_count(m, KIND_HUGETLB, (int64_t)m->pageblock_pages);
-    return true;
-}
-
-/* The pool gets as close to the number as memory allows; falling short is no error. */
-static int64_t nr_hugepages_store(struct machine *m, const struct sysfs_node *node, const char *buf,
-                                  size_t count)
-{
-    uint64_t wanted;
-    int nid = (int)(node->id >> 8);
-    int err = parse_decimal(m, buf, &wanted);
-    if (err != 0)
-        return err;
-    if ((node->id & 0xff) == HSTATE_GIGANTIC)
-        return (int64_t)count;
-    uint64_t total = hugetlb_of_node(m, nid).total;
-    while (total < wanted && pool_grow(m, nid))
-        total++;
-    while (total > wanted && pool_shrink(m, nid))
-        total--;
-    if (m->task != NULL)
-        m->task->reason[0] = '\0'; /* that of the page which was not to be had */
-    return (int64_t)count;
-}
-
-static bool demote_visible(struct machine *m, const struct sysfs_node *node)
-{
-    return has(m, F_hugetlb_demote) && (node->id & 0xff) == HSTATE_GIGANTIC;
-}
-
-static int64_t demote_store(struct machine *m, const struct sysfs_node *node, const char *buf,
-                            size_t count)
-{
-    uint64_t number;
-    (void)node;
-    int err = parse_decimal(m, buf, &number);
-    return err != 0 ? err : (int64_t)count; /* there is never one to demote */
-}
-
-static int demote_size_show(struct machine *m, const struct sysfs_node *node, struct text *out)
-{
-    (void)node;
-    text_printf(out, "%llukB\n", (unsigned long long)hstate_kb(m, HSTATE_DEFAULT));
-    return 0;
-}
-
-static int64_t demote_size_store(struct machine *m, const struct sysfs_node *node, const char *buf,
-                                 size_t count)
-{
-    const char *end;
-    uint64_t bytes;
-    (void)node;
-    if (!parse_size(buf, &end, &bytes) || bytes != hstate_kb(m, HSTATE_DEFAULT) * 1024)
-        return fail(m, -EINVAL, "pages can be demoted to %llu kB only",
-                    (unsigned long long)hstate_kb(m, HSTATE_DEFAULT));
-    return (int64_t)count;
-}
-
-static const struct sysfs_attr hstate_attrs[] = {
-    {.name = "nr_hugepages", .mode = 0644, .show = nr_hugepages_show, .store = nr_hugepages_store},
-    {.name = "free_hugepages", .mode = 0444, .show = free_hugepages_show},
-    {.name = "surplus_hugepages", .mode = 0444, .show = surplus_hugepages_show},
-    {.name = "demote", .mode = 0200, .store = demote_store, .visible = demote_visible},
-    {.name = "demote_size",
-     .mode = 0644,
-     .show = demote_size_show,
-     .store = demote_size_store,
-     .visible = demote_visible},
-    {.name = NULL},
-};
-
-static const struct sysfs_class hstate_class = {.name = "huge page size", .attrs = hstate_attrs};
-
-static void hstate_child(const struct machine *m, uint64_t nid, unsigned which, char *name,
-                         size_t size, struct sysfs_node *child)
-{
-    snprintf(name, size, "hugepages-%llukB", (unsigned long long)hstate_kb(m, which));
-    *child = sysfs_dir_node(&hstate_class, nid << 8 | which, 0);
-}
-
-static int hugepages_lookup(struct machine *m, uint64_t id, const char *name,
-                            struct sysfs_node *out)
-{
-    for (unsigned which = 0; which < NR_HSTATES; which++) {
-        char own[40];
-        struct sysfs_node child;
-        if (!hstate_exists(m, which))
-            continue;
-        hstate_child(m, id, which, own, sizeof own, &child);
-        if (strcmp(name, own) == 0) {
-            *out = child;
-            return 0;
-        }
-    }
-    return -ENOENT;
-}
-
-static void hugepages_list(struct machine *m, uint64_t id, add_fn add, void *ctx)
-{
-    for (unsigned which = 0; which < NR_HSTATES; which++) {
-        char name[40];
-        struct sysfs_node child;
-        if (!hstate_exists(m, which))
-            continue;
-        hstate_child(m, id, which, name, sizeof name, &child);
-        add(ctx, name, &child);
-    }
-}
-
-static const struct sysfs_class hugepages_class = {
-    .name = "hugepages", .lookup = hugepages_lookup, .list = hugepages_list};
 
 /* ---- memory_failure/, x86/ ---- */
 
@@ -491,7 +276,7 @@ static const struct sysfs_class *directory_class(struct machine *m, uint64_t nid
 {
     if (strcmp(name, "hugepages") == 0 && configured(m, CONFIG_HUGETLB_PAGE) &&
         (has(m, F_node_hugepages_always) || node_has_memory(&m->nodes[nid])))
-        return &hugepages_class;
+        return &node_hugepages_class;
     if (strcmp(name, "memory_failure") == 0 && has(m, F_node_memory_failure) &&
         configured(m, CONFIG_MEMORY_FAILURE))
         return &memory_failure_class;

@@ -1,6 +1,5 @@
 /*
- * node_files.h - private to node.c and node_files.c: what the directory of a node holds besides
- * links.
+ * node_files.h - private to the files of nodes, huge pages and sysctls: what they share.
  *
  * Owns: prototypes. Does not own: the list of attributes (node.c).
  */
@@ -8,6 +7,14 @@
 #define FAKESYSFS_NODE_FILES_H
 
 #include "machine.h"
+
+extern const struct sysfs_class node_hugepages_class; /* hugepages.c: id is the node */
+
+/* Drops pages of a kind of a zone, youngest first. Returns the pages freed, `wanted` if it can. */
+uint64_t zone_reclaim(struct machine *m, const struct zone *z, unsigned kind, uint64_t wanted);
+
+/* hugepages.c: the pool of huge pages of the default size, of the whole machine. */
+void hugepages_set(struct machine *m, uint64_t wanted); /* as close to it as memory allows */
 
 typedef void (*add_fn)(void *ctx, const char *name, const struct sysfs_node *node); /* of list() */
 

@@ -284,7 +284,8 @@ void node_update_span(struct machine *m, struct node *node);
 struct zone *zone_for_range(struct machine *m, enum online_type type, int nid,
                             struct memory_group *group, uint64_t start_pfn, uint64_t nr_pages);
 void zone_update_watermarks(struct machine *m); /* init_per_zone_wmark_min() and what hangs on it */
-bool node_has_memory(const struct node *node);  /* N_MEMORY: some of it is online */
+void zone_set_min_free(struct machine *m, uint64_t kbytes); /* as a user sets it */
+bool node_has_memory(const struct node *node);              /* N_MEMORY: some of it is online */
 int node_of_address(struct machine *m,
                     uint64_t address); /* of memory that is added without saying which */
 /* build_all_zonelists(), with its lines in the log; a node that lost its last memory just now

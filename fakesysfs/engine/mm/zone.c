@@ -379,7 +379,12 @@ void zone_update_watermarks(struct machine *m)
         TRACE_LEAF(m, "nr_free_zone_pages");
     }
     uint64_t wanted = int_sqrt(pages_above_high(m, ZONE_NORMAL) * page_kb * 16);
-    m->min_free_kbytes = wanted < 128 ? 128 : wanted > cap ? cap : wanted;
+    if ((int64_t)wanted > m->user_min_free_kbytes)
+        m->min_free_kbytes = wanted < 128 ? 128 : wanted > cap ? cap : wanted;
+    else
+        klog(m,
+             "min_free_kbytes is not updated to %lld because user defined value %lld is preferred",
+             (long long)wanted, (long long)m->user_min_free_kbytes);
     {
         TRACE(m, "setup_per_zone_wmarks");
         TRACE_LEAF(m, "calculate_totalreserve_pages");
@@ -410,9 +415,22 @@ void zone_update_watermarks(struct machine *m)
     uint64_t most = pages_above_high(m, ZONE_NORMAL) / 20;
     recommended = (recommended < most ? recommended : most) * page_kb;
     if (recommended > m->min_free_kbytes) {
+        if (m->user_min_free_kbytes >= 0)
+            klog(
+                m,
+                "raising min_free_kbytes from %llu to %llu to help transparent hugepage allocations",
+                (unsigned long long)m->min_free_kbytes, (unsigned long long)recommended);
         m->min_free_kbytes = recommended;
         setup_wmarks(m);
     }
+}
+
+/* Linux: min_free_kbytes_sysctl_handler(). */
+void zone_set_min_free(struct machine *m, uint64_t kbytes)
+{
+    m->min_free_kbytes = kbytes;
+    m->user_min_free_kbytes = (int64_t)kbytes;
+    setup_wmarks(m);
 }
 
 /* Linux: zone_batchsize(). */

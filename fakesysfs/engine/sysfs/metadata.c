@@ -13,7 +13,7 @@ static uint64_t node_size(struct machine *m, const struct sysfs_node *node)
 {
     const struct user_file *user = user_of(m, node);
 
-    if (node->type != SYSFS_FILE || (node->attr->flags & ATTR_PROC) != 0)
+    if (node->type != SYSFS_FILE || (node->attr->flags & (ATTR_PROC | ATTR_SYSCTL)) != 0)
         return 0;
     if (user != NULL)
         return user->proc ? 0 : user->size > page_size(m) ? user->size : page_size(m);

@@ -268,7 +268,7 @@ int file_poll(struct machine *m, int64_t handle)
     machine_lock(m, NULL);
     struct open_file *file = file_find(m, handle);
     const struct sysfs_attr *attr = file != NULL ? file->place.node.attr : NULL;
-    if (attr != NULL && (attr->flags & (ATTR_PROC | ATTR_EMPTY_STORE)) == 0)
+    if (attr != NULL && (attr->flags & (ATTR_PROC | ATTR_SYSCTL | ATTR_EMPTY_STORE)) == 0)
         events |= file->shown && place_alive(m, &file->place) ? 0 : POLLERR | POLLPRI;
     machine_unlock(m);
     return file != NULL ? events : -EBADF;

@@ -29,6 +29,7 @@ struct sysfs_attr {
 #define ATTR_EMPTY_STORE 2u /* store is called for a write of no bytes (debugfs) */
 #define ATTR_DEVICE_LOCK 4u /* show waits until the block is neither going online nor offline */
 #define ATTR_PROC 8u        /* a file of /proc: size 0, one read gives it all, writes are EIO */
+#define ATTR_SYSCTL 16u     /* a file of /proc/sys: size 0, and always ready */
 
 /* A kind of directory. `id` tells which of its kind: block id, node id, slot; 0 for those that
  * exist once. */
@@ -87,6 +88,8 @@ int parse_u64(const char *s, uint64_t *value); /* kstrtoull base 0: -EINVAL -ERA
 int parse_bool(struct machine *m, const char *s, bool *value); /* kstrtobool: -EINVAL */
 int parse_s64(const char *s,
               int64_t *value); /* simple_strtoll as debugfs uses it: kstrtoll base 0 */
+/* memparse(): a number with an optional K, M, G, T, P or E behind it; *end is what follows. */
+bool parse_size(const char *s, const char **end, uint64_t *bytes);
 /* lib/kobject_uevent.c kobject_synth_uevent(): parse `buf`, send; devname: "memory memory32" for
  * the second log line or NULL; send: false for devices whose events are filtered. Returns count or
  * -EINVAL. */

@@ -78,6 +78,24 @@ int parse_s64(const char *s, int64_t *value)
     return 0;
 }
 
+bool parse_size(const char *s, const char **end, uint64_t *bytes)
+{
+    static const char suffixes[] = "KMGTPE";
+    char *after;
+    if (*s < '0' || *s > '9')
+        return false;
+    *bytes = strtoull(s, &after, 0);
+    for (unsigned i = 0; *after != '\0' && i < sizeof suffixes - 1; i++) {
+        if (*after != suffixes[i] && *after != suffixes[i] + ('a' - 'A'))
+            continue;
+        *bytes <<= 10 * (i + 1);
+        after++;
+        break;
+    }
+    *end = after;
+    return true;
+}
+
 int parse_bool(struct machine *m, const char *s, bool *value)
 {
     char letter = s[0] == '1' || s[0] == '0' ? s[0] : (char)tolower((unsigned char)s[0]);
