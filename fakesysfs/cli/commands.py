@@ -25,8 +25,8 @@ from .options import FORM, Group, complain
 @click.group(cls=Group, context_settings=FORM)
 @click.version_option(package_name="fakesysfs")
 def main() -> None:
-    """Linux memory hotplug without the hardware: a machine with DIMMs to plug, behind the real /sys
-    and /proc.
+    """Simulate Linux memory hotplug: a machine whose memory can be plugged, shown at the real paths
+    of /sys and /proc.
     """
 
 

@@ -22,10 +22,10 @@ fakesysfs run -- sh -c 'fakesysfs fault add read memory7/state delay 300ms; lsme
 fakesysfs run --fault 'unplug d0 refuse x1' -- fakesysfs monitor 'info memory-devices'""",
 )
 def fault() -> None:
-    """Let files fail, hang or be missing, uevents stray, DIMMs stay.
+    """Inject failures into files, uevents and unplug requests.
 
-    A rule is one of these, here or as --fault of a machine, or in the list `fault` of a machine
-    file:
+    A rule has one of these forms. It can be given here, as option --fault, or in the list `fault`
+    of a machine file:
 
     \b
     open|read|write FILE ERRNO|delay TIME|hang [xN|always] [nth=N] [p=P]
@@ -34,30 +34,29 @@ def fault() -> None:
     uevent [ACTION] DEVICE drop|duplicate|reorder|delay TIME|early [TIME] [xN|always] [nth=N] [p=P]
     unplug DIMM never|refuse|stay|twice|delay TIME [xN|always] [nth=N] [p=P]
 
-    FILE and DEVICE are patterns, relative to /sys/devices/system/memory or from / on; `*` also
-    stands for a slash. ERRNO: a name or number; after delay TIME or hang, too. TIME: 2s, 250ms,
-    1500us.
+    FILE and DEVICE are patterns. They are relative to /sys/devices/system/memory or begin with /;
+    `*` also matches a slash. ERRNO is a name or a number; it may also follow `delay TIME` and
+    `hang`. TIME is 2s, 250ms or 1500us.
 
-    nth: the first pass that counts; xN: so many times; p: each time with this probability, from the
-    machine's seed. Without xN: once if there is nth, else always. A read is a pass when it makes
-    the text, not when it goes on with it.
+    nth=N: the rule fires from the Nth access on. xN: it fires N times. p=P: it fires with this
+    probability, drawn with the machine's seed. Without xN a rule fires once if it has nth, else
+    always. A read counts when it produces the text, not when it continues to read that text.
 
-    hide: there is no such file. vanish: its directory names it, but it is gone when somebody looks.
-    early: a block's files are not there until TIME after its uevent. hang: until `fault clear`, or
-    a signal to the process.
+    hide: the file does not exist. vanish: its directory lists it, but opening it fails. early: the
+    files of a block appear TIME after its uevent. hang: the access waits until `fault clear` or
+    until a signal arrives.
 
-    unplug: how the guest answers when the host wants a DIMM back, whose name there is a pattern as
-    well: not at all; it refuses; it says that it has let go, and stays; it reports the outcome
-    twice; it answers after TIME. A virtio-mem device of that name does not shrink, or after TIME.
+    unplug: how the guest answers an unplug request for DIMM, a pattern of names. never: it does not
+    answer. refuse: it refuses. stay: it reports success but keeps the DIMM. twice: it reports the
+    outcome twice. delay: it answers after TIME. For a virtio-mem device, never means that the
+    device does not shrink, and delay that it shrinks after TIME.
 
-    While a write waits, FUSE keeps other writers of that file waiting, too. Who opens it to write
-    waits there, and a signal ends that; for who had it open before, nothing does but the end of the
-    first write.
+    While a write waits, other writers of the same file wait too. A signal ends the wait of a
+    process that opens the file, but not of one that had it open before.
 
-    To let the way of a block offline last, and not an access, there is --config STEP_DELAY_US=20000
-    of a machine: it waits that long at each step, which is a pageblock of 2 MiB whose pages move,
-    and a round of trying. Others go on meanwhile and read `going-offline`; a signal to the writer
-    ends it.
+    To slow down going offline instead of one access, use `--config STEP_DELAY_US=20000`. The kernel
+    then waits that long after each pageblock it has emptied and after each retry. Meanwhile other
+    readers see `going-offline`, and a signal to the writer ends the operation.
     """
 
 
@@ -70,7 +69,7 @@ fakesysfs run -- sh -c 'fakesysfs fault add write memory5/state EBUSY always; fa
 @instance_option
 @click.argument("rule", nargs=-1, required=True)
 def add(instance: str | None, rule: Sequence[str]) -> None:
-    """Add a rule to a running instance, and print its number."""
+    """Add a rule to a running instance and print its number."""
     click.echo(client_of(instance).call("fault add", " ".join(rule)))
 
 
@@ -85,8 +84,7 @@ fakesysfs run --fault 'read memory5/state EIO p=0.5' -- sh -c 'lsmem > /dev/null
 def list_(instance: str | None) -> None:
     """List the rules of a running instance.
 
-    With the passes on which each fired, of those it saw, and the accesses that it keeps waiting
-    now.
+    Each line shows how often the rule fired, how many accesses it matched, and how many wait now.
     """
     rules = client_of(instance).call("fault list")
     width = max((len(rule) for _, rule, *_ in rules), default=0)
@@ -103,9 +101,9 @@ fakesysfs run -- sh -c 'n=$(fakesysfs fault add hide memory5); fakesysfs fault c
 @instance_option
 @click.argument("numbers", nargs=-1, type=click.IntRange(min=1), metavar="[N]...")
 def clear(instance: str | None, numbers: Sequence[int]) -> None:
-    """Forget rules of a running instance: these, or all.
+    """Remove rules from a running instance: the given ones, or all.
 
-    Accesses that they keep waiting go on, and files that they hide are back.
+    Accesses that wait continue, and hidden files are visible again.
     """
     client = client_of(instance)
     for number in numbers or (0,):

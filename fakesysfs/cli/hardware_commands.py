@@ -26,15 +26,15 @@ printf '%s\\n' '# two lines' 'info status' 'info memdev' | fakesysfs run -- fake
 @click.option(
     "--script",
     type=click.File(errors="replace"),
-    help="Carry out a file's lines (-: stdin's); # begins a comment.",
+    help="Read lines from a file (-: standard input); # begins a comment.",
 )
 @click.argument("lines", nargs=-1, metavar="[LINE]...")
 def monitor(instance: str | None, script: TextIO | None, lines: Sequence[str]) -> int:
-    """Speak to the QEMU monitor of a running instance.
+    """Send commands to the QEMU monitor of a running instance.
 
-    On a terminal there is a prompt with history and completion; otherwise the lines of stdin are
-    carried out. Or the given lines are: give each as one word, in quotes. The exit status is 1 when
-    the monitor refused one of them.
+    Each LINE is one command; quote it. Without LINE there is a prompt with history and completion
+    on a terminal, and lines are read from standard input otherwise. The exit status is 1 when the
+    monitor refused a command.
     """
     if lines and script is not None:
         raise click.UsageError("lines come from --script or stand behind it, not both")
@@ -66,13 +66,11 @@ fakesysfs run -- sh -c 'fakesysfs load pinned=+4K --block 3; fakesysfs load pinn
     )
 )
 @instance_option
-@click.option("--block", type=int, metavar="N", help="Take it from this memory block only.")
+@click.option("--block", type=int, metavar="N", help="Allocate from this memory block only.")
 @click.option(
-    "--zone", metavar="NAME", help="Take it from this zone only: DMA, DMA32, Normal, Movable."
+    "--zone", metavar="NAME", help="Allocate from this zone only: DMA, DMA32, Normal, Movable."
 )
-@click.option(
-    "--node", type=int, metavar="N", help="Take it from, or give it back on, this node only."
-)
+@click.option("--node", type=int, metavar="N", help="Allocate or free on this node only.")
 @click.argument("changes", nargs=-1, metavar="[KIND=+SIZE|KIND=-SIZE]...")
 def load(
     instance: str | None,
@@ -81,11 +79,11 @@ def load(
     node: int | None,
     changes: Sequence[str],
 ) -> None:
-    """Let something take memory of a running instance, or give it back.
+    """Allocate or free memory in a running instance.
 
-    Kinds: anon file shmem slab slab_reclaimable pagetables kernel hugetlb pinned offline. Without a
-    change: who has how much now. All of a change is done or, when there is too little memory,
-    nothing of it.
+    Kinds: anon file shmem slab slab_reclaimable pagetables kernel hugetlb pinned offline. A change is
+    all-or-nothing: with too little memory nothing is allocated. Without a change the command prints
+    how much memory each kind uses.
     """
     client = client_of(instance)
     for change in changes:
@@ -125,12 +123,12 @@ fakesysfs run -- fakesysfs page 0x8000
 fakesysfs run -- sh -c 'fakesysfs load anon=+4K --block 3; fakesysfs page 0x18000 --pin'""")
 )
 @instance_option
-@click.option("--pin", "act", flag_value="pin", help="Hold a reference to it: it cannot migrate.")
-@click.option("--unpin", "act", flag_value="unpin", help="Let go of one.")
-@click.option("--free", "act", flag_value="free", help="Its holder gives it back.")
+@click.option("--pin", "act", flag_value="pin", help="Take a reference: the page cannot migrate.")
+@click.option("--unpin", "act", flag_value="unpin", help="Drop one reference.")
+@click.option("--free", "act", flag_value="free", help="Free the page.")
 @click.argument("pfn")
 def page(instance: str | None, act: str | None, pfn: str) -> None:
-    """Tell all about one page, by its page frame number."""
+    """Describe one page, by its page frame number."""
     try:
         number = int(pfn, 0)
     except ValueError:

@@ -19,7 +19,7 @@ from .options import client_of, command, examples, instance_option, print_wide
 fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs dmesg'""")
 )
 @instance_option
-@click.option("-w", "--follow", is_flag=True, help="Go on with the lines that come.")
+@click.option("-w", "--follow", is_flag=True, help="Print new lines as they come.")
 def dmesg(instance: str | None, follow: bool) -> None:
     """Print the kernel log of a running instance."""
     client = client_of(instance)
@@ -38,17 +38,21 @@ def dmesg(instance: str | None, follow: bool) -> None:
 fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs events'""")
 )
 @instance_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with the events that come.")
+@click.option("-f", "--follow", is_flag=True, help="Print new events as they come.")
 @click.option(
-    "--since", type=int, default=0, metavar="N", help="Only events with a number greater than N."
+    "--since",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Print only events with a number greater than N.",
 )
 def events(instance: str | None, follow: bool, since: int) -> None:
     """Print the events of a running instance as JSON.
 
-    One object a line. seq: its number; time_us: the machine's clock, in microseconds; kind: uevent,
-    store, state, ost, page, fault or virtio-mem; path; data; errno; payload: the strings of a
-    uevent; cause: what was asked for, the pid and the name (comm) of the process that asked, as
-    seen in the run.
+    Each line is one object with these fields. seq: its number. time_us: the machine's clock, in
+    microseconds. kind: uevent, store, state, ost, page, fault or virtio-mem. path, data and errno:
+    what happened where. payload: the strings of a uevent. cause: the request, and pid and name
+    (comm) of the process that made it, as seen inside the instance.
     """
     for event in client_of(instance).stream("events", since=since, follow=follow):
         print(json.dumps(event), flush=follow)
@@ -63,12 +67,12 @@ fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fak
     "-f",
     "--follow",
     is_flag=True,
-    help="Go on with the operations that come, each when it is over.",
+    help="Print new operations, each after it has ended.",
 )
 def trace(instance: str | None, follow: bool) -> None:
     """Print the call graph of each operation.
 
-    It looks as the kernel's function_graph tracer prints it.
+    The format is that of the kernel's function_graph tracer.
     """
     client = client_of(instance)
     if not follow:
@@ -93,7 +97,8 @@ fakesysfs run --machine two-dimms -- fakesysfs map"""),
 def map_(instance: str | None) -> None:
     """Show physical memory as a picture.
 
-    The blocks of a running instance, their zones, and how much of each is in use.
+    The picture shows the memory blocks of a running instance, their zones, and how much of each
+    block is in use.
     """
     from .memory_map import memory_map
 

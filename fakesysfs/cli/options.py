@@ -91,21 +91,23 @@ def machine_options(function: Function) -> Function:
 instance_option = click.option(
     "--instance",
     metavar="DIR|SOCKET|NAME",
-    help="Which running instance: its directory, QMP or HMP socket, name or number.",
+    help="Choose a running instance by its name, number, directory, or QMP or HMP socket.",
 )
 
 
 def monitor_options(function: Function) -> Function:
     """Add the options that say where the QEMU monitor can be spoken to."""
     for option in reversed((
-        click.option("--qmp", type=click.Path(), metavar="SOCKET", help="Serve QMP at this Unix socket."),
-        click.option("--hmp", type=click.Path(), metavar="SOCKET", help="HMP, a client at a time: socat - UNIX-CONNECT:SOCKET."),
+        click.option("--qmp", type=click.Path(), metavar="SOCKET", help="Serve QMP, the QEMU monitor for programs, at this Unix socket."),
+        click.option("--hmp", type=click.Path(), metavar="SOCKET", help="Serve HMP, the QEMU monitor for people, at this Unix socket; one client at a time."),
     )):  # fmt: skip
         function = option(function)
     return function
 
 
-verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say what is done.")
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Print notes on what this host cannot do."
+)
 
 
 def client_of(instance: str | None) -> Client:

@@ -39,10 +39,9 @@ fakesysfs demo --pause""")
 )
 @click.option("--pause", is_flag=True, help="Wait for the Enter key before each step.")
 def demo(pause: bool) -> int:
-    """Walk through a hotplug, on a machine of its own.
+    """Walk through memory hotplug on a simulated machine.
 
-    A DIMM is plugged, its memory used, the DIMM unplugged: each command is shown, run, and
-    explained in a line.
+    The demo plugs a DIMM, uses its memory and unplugs it. It shows, explains and runs each command.
     """
     from .demo import demo_command
 
@@ -71,10 +70,10 @@ fakesysfs umount /tmp/machine""")
     help="Serve in this process, until Ctrl-C or `fakesysfs umount`.",
 )
 def mount(directory: str, foreground: bool, **options: Any) -> None:
-    """Serve a machine's files below DIRECTORY.
+    """Serve the files of a machine below DIRECTORY.
 
-    They are DIRECTORY/sys/... and DIRECTORY/proc/..., and this returns when they are there. There
-    are no uevents; `fakesysfs run` has them.
+    The files are DIRECTORY/sys/... and DIRECTORY/proc/.... The command returns when they are
+    mounted. A mount has no uevents; `fakesysfs run` has them.
     """
     from ..instance import serve, serve_in_background
     from ..mount import preflight
@@ -94,7 +93,7 @@ fakesysfs umount /tmp/machine""")
 )
 @click.argument("directory", type=click.Path())
 def umount(directory: str) -> None:
-    """Unmount DIRECTORY, and end the process behind it."""
+    """Unmount DIRECTORY and end its server process."""
     from ..instance import unmount
 
     unmount(directory)
@@ -151,41 +150,41 @@ fakesysfs run --detach --name first && fakesysfs exec --instance first -- lsmem;
 @click.option(
     "--udev",
     is_flag=True,
-    help="Start a systemd-udevd of its own, with the rules given and no others.",
+    help="Start a systemd-udevd inside, with the rules of --rules and no others.",
 )
 @click.option(
     "--rules",
     multiple=True,
     metavar="DIR|FILE|host",
-    help="Rules for --udev; host: this host's. Repeat.",
+    help="Give rules to --udev: a directory, a file, or `host` for this host's rules. Repeat.",
 )
 @click.option(
     "--net",
     type=click.Choice(["own", "host"]),
     default="own",
-    help="host: no uevents, but a network. [own]",
+    help="Choose the network: own (uevents arrive) or host (no uevents). [own]",
 )
 @click.option(
     "--root/--keep-uid",
     "root",
     default=True,
-    help="Who COMMAND is when an ordinary user runs it; see above. [--root]",
+    help="Choose the user that COMMAND sees itself as, for ordinary users. [--root]",
 )
 @click.option(
     "--bind-root", "bind_roots", multiple=True, type=click.Path(), metavar="DIR",
-    help="Show the files in DIR/sys and DIR/proc, too: for chroot DIR. Repeat.",
+    help="Show the files in DIR/sys and DIR/proc too, for chroot DIR. Repeat.",
 )  # fmt: skip
 @click.option(
     "--host-writes",
     is_flag=True,
-    help="Let COMMAND write to the host's own files in /sys and /proc/sys; else they are read-only.",
+    help="Let COMMAND write to the host's own files in /sys and /proc/sys. Default: read-only.",
 )
 @click.option(
     "-d",
     "--detach",
     is_flag=True,
     is_eager=True,
-    help="Stay in the background; COMMAND may be left out.",
+    help="Run in the background; COMMAND is optional.",
 )
 @click.option(
     "--name", metavar="NAME", help="What --instance is to know the instance by. [a number]"
@@ -203,13 +202,14 @@ fakesysfs run --detach --name first && fakesysfs exec --instance first -- lsmem;
 def run(**options: Any) -> int:
     """Run COMMAND with the machine at the real paths.
 
-    In its namespaces /sys/devices/system/memory and its neighbours are the machine's, and uevents
-    arrive on the real socket. The host's other files below /sys and /proc are read-only, for root,
-    too. Nothing outlives it. The exit status is the command's, or 128+N when signal N ended it.
+    COMMAND runs in namespaces of its own. There, the simulated files replace the real ones, and
+    uevents arrive on the real netlink socket. The host's other files below /sys and /proc are
+    read-only, for root too. When COMMAND ends, its processes and mounts are gone. The exit status
+    is that of COMMAND, or 128+N when signal N ended it.
 
-    Run by an ordinary user, COMMAND is root of a user namespace, so that what asks for root is
-    content; outside it still is that user. With --keep-uid it is that user inside, too, without
-    capabilities. Either may write to files of mode 0644: they belong to it.
+    If an ordinary user runs it, COMMAND sees itself as root of a user namespace; on the host it is
+    still that user. With --keep-uid it sees itself as that user, without capabilities. In both
+    cases it owns the simulated files and can write to files of mode 0644.
 
     With -d it returns when COMMAND has been started. It prints the name of the instance on standard
     output, and on standard error how to enter and how to end it; it fails when COMMAND has failed
@@ -240,9 +240,9 @@ fakesysfs stop --instance /tmp/qmp""",
 def exec_(instance: str | None, command: Sequence[str]) -> int:
     """Run one more command inside a running instance.
 
-    It is where the command of `fakesysfs run` is, and behaves as if it had been started there:
-    streams, terminal, signals, exit status. The instance goes on when it ends, and so does what it
-    leaves running in there; when the instance ends, all are killed.
+    COMMAND enters the namespaces of `fakesysfs run`. Its streams, terminal, signals and exit status
+    work as usual. The instance continues when COMMAND ends, and so do processes that COMMAND left
+    running; they are killed when the instance ends.
     """
     from ..control import environment, is_own
     from ..run.enter_instance import execute
@@ -262,8 +262,8 @@ fakesysfs stop --instance /tmp/qmp""")
 def stop(instance: str | None) -> None:
     """End a running instance.
 
-    Its command gets SIGTERM, and is killed when it has not ended after five seconds; then
-    everything goes.
+    The command of the instance gets SIGTERM and, five seconds later, SIGKILL. Then the instance
+    ends with all its processes and mounts.
     """
     client = client_of(instance)
     with suppress(InstanceError):  # it ended before it could say so

@@ -25,20 +25,20 @@ mkdir -p /tmp/copy; cp -r --parents /sys/devices/system/memory /tmp/copy 2> /dev
     "source",
     type=click.Path(),
     metavar="DIR|TAR",
-    help="A copy of another machine's /sys.",
+    help="Read a copy of another machine's /sys: a directory or a tar archive.",
 )
-@click.option("--arch", metavar="NAME", help="Its architecture, if the copy does not tell.")
+@click.option("--arch", metavar="NAME", help="Set the architecture, if the copy does not name it.")
 @click.option(
     "--kernel",
     metavar="VERSION",
-    help="The kernel to behave like, instead of the nearest to its own.",
+    help="Behave like this kernel instead of the nearest one.",
 )
 def capture(source: str | None, arch: str | None, kernel: str | None) -> None:
-    """Print a machine file of this host, or of a copy.
+    """Print a machine file for this host, or for a copy of another one.
 
-    A machine made from it has the same memory blocks in the same states; `lsmem` prints the same.
-    The copy is a directory, or an archive of tar, with or without the leading `sys`. What it lacks
-    is inferred, and it is said what.
+    A machine made from the file has the same memory blocks in the same states; `lsmem` prints the
+    same. The copy is a directory or a tar archive, with or without the leading `sys`. Values that
+    the copy lacks are inferred; notes on standard error name them.
     """
     from ..capture.machine_file import capture as look
 
@@ -56,11 +56,10 @@ fakesysfs presets --kernels""")
 @click.option(
     "--kernels",
     is_flag=True,
-    help="List the kernels that --kernel knows: how many steps of recordings of real ones agree, and "
-    "the source of each.",
+    help="List the kernels that --kernel knows, with the number of recorded steps that agree.",
 )
 def presets(kernels: bool) -> None:
-    """List the machines that have a name."""
+    """List predefined machines."""
     from rich.table import Table
 
     from ..config.option_sources import load_presets
@@ -89,7 +88,7 @@ def _list_kernels() -> None:
 
 @command(**examples("fakesysfs doctor"))
 def doctor() -> int:
-    """Say what this host lacks, and what to do.
+    """Check this host's requirements and say what to install.
 
     The exit status is 1 if `fakesysfs run` cannot work here.
     """
@@ -112,7 +111,7 @@ fakesysfs bench --memory 64T""")
 )
 @machine_options
 def bench(**options: Any) -> None:
-    """Say how fast a machine is on this host, and what memory it takes."""
+    """Measure the speed and memory use of a machine on this host."""
     from ..config.machine_config import MachineConfig
     from ..config.machine_options import given_options
     from .bench import measure

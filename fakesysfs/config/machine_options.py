@@ -50,18 +50,18 @@ class MachineOption:
 
 #: Every option of a machine, in the order in which help and error messages list them.
 MACHINE_OPTIONS = (
-    MachineOption("machine", ("--machine",), "FILE|PRESET", "Machine file, or one of `fakesysfs presets`.", ""),
-    MachineOption("memory", ("-m", "--memory"), "SIZE,slots=N,maxmem=SIZE", "As QEMU's. [1G,slots=32,maxmem=8G]", "memory"),
-    MachineOption("kernel", ("--kernel",), "VERSION", "Kernel to behave like: `fakesysfs presets --kernels`. [6.1]", "kernel"),
-    MachineOption("append", ("--append",), "LINE", "Kernel command line: mem=, movable_node, kernelcore=, ...", "append"),
-    MachineOption("config", ("--config",), "NAME=y,...", "Kernel configuration, as ARCH_MEMORY_PROBE=n,STEP_DELAY_US=200.", "config"),
-    MachineOption("nodes", ("--node",), "memory=SIZE,cpus=LIST", "A NUMA node; repeat.", "node", repeats=True),
-    MachineOption("distances", ("--distance",), "A,B,N", "Distance of two nodes; repeat.", "distance", repeats=True),
-    MachineOption("arch", ("--arch",), "NAME", "x86_64, aarch64, s390x or ppc64le.", "arch"),
-    MachineOption("seed", ("--seed",), "N", "Chance: where pages are, the order of ties. [1]", "seed", number=True),
-    MachineOption("workload", ("--workload",), "FILE|KIND=SIZE,...", "Who uses the memory.", "workload"),
-    MachineOption("aged", ("--aged",), "N", "Rounds of use behind it: free memory is in crumbs. [0]", "", number=True),
-    MachineOption("faults", ("--fault",), "RULE", "See `fakesysfs fault --help`; repeat.", "fault", repeats=True),
+    MachineOption("machine", ("--machine",), "FILE|PRESET", "Use a machine file, or a preset: see `fakesysfs presets`.", ""),
+    MachineOption("memory", ("-m", "--memory"), "SIZE,slots=N,maxmem=SIZE", "Memory at boot, DIMM slots and most memory, as in QEMU. [1G,slots=32,maxmem=8G]", "memory"),
+    MachineOption("kernel", ("--kernel",), "VERSION", "Behave like this kernel: see `fakesysfs presets --kernels`. [6.1]", "kernel"),
+    MachineOption("append", ("--append",), "LINE", "Add to the kernel command line: mem=, movable_node, kernelcore=, ...", "append"),
+    MachineOption("config", ("--config",), "NAME=y,...", "Set kernel configuration, e.g. ARCH_MEMORY_PROBE=n,STEP_DELAY_US=200.", "config"),
+    MachineOption("nodes", ("--node",), "memory=SIZE,cpus=LIST", "Add a NUMA node. Repeat for each node.", "node", repeats=True),
+    MachineOption("distances", ("--distance",), "A,B,N", "Set the distance of two nodes. Repeat for each pair.", "distance", repeats=True),
+    MachineOption("arch", ("--arch",), "NAME", "Simulate this architecture: x86_64, aarch64, s390x or ppc64le. [x86_64]", "arch"),
+    MachineOption("seed", ("--seed",), "N", "Seed of the random choices: page placement and ties. [1]", "seed", number=True),
+    MachineOption("workload", ("--workload",), "FILE|KIND=SIZE,...", "Set what uses the memory after boot: a file, or kinds and sizes.", "workload"),
+    MachineOption("aged", ("--aged",), "N", "Fragment memory first, by N rounds of allocating and freeing. [0]", "", number=True),
+    MachineOption("faults", ("--fault",), "RULE", "Inject a failure: see `fakesysfs fault --help`. Repeat for each rule.", "fault", repeats=True),
 )  # fmt: skip
 
 
