@@ -42,8 +42,6 @@ DEFAULT_KERNEL: Final = "6.1"
 DEFAULT_ARCH: Final = "x86_64"
 DEFAULT_SEED: Final = 1
 
-#: Architectures whose DIMM slots are described by ACPI
-_ACPI_ARCHES: Final = ("x86_64", "aarch64")
 # As the kernel orders them
 _ALL_ZONES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
@@ -78,6 +76,7 @@ class MachineConfig:
     :param features: names of what the kernel does, see engine/features.h.
     :param config: kernel configuration, every name of `CONFIG_DEFAULTS`.
     :param cpu_hotplug: the board has ACPI slots for CPUs.
+    :param is_x86: the kernel has what only x86 has: e820, huge pages of 1 GiB in the direct map.
     :param qemu: what QEMU's machine type has: table `qemu` of the architecture.
     :param block_bytes: size of a memory block.
     :param resources: /proc/iomem at boot in pre-order: start, inclusive end, name, flags (1 busy, 2
@@ -132,6 +131,7 @@ class MachineConfig:
     zone_limits: Mapping[str, int] = field(hash=False)
     cpu_hotplug: bool
     qemu: Mapping[str, Any] = field(hash=False)
+    is_x86: bool
     max_phys_bits: int
     iomem_bits: int
     increment_bytes: int
@@ -226,7 +226,7 @@ class MachineConfig:
             "standby": list(self.standby),
             "increment_bytes": self.increment_bytes,
             "acpi_slots": self.slots if self.has_acpi else 0,
-            "not_x86": int(self.arch != "x86_64"),
+            "not_x86": int(not self.is_x86),
             "blocks": list(self.blocks.rows()) if self.blocks else [],
             "zone_spans": list(self.zone_spans),
             "mem_limit": self.mem_limit,
@@ -264,7 +264,7 @@ class MachineConfig:
     @property
     def has_acpi(self) -> bool:
         """Whether firmware describes the machine, DIMM slots among it, by ACPI."""
-        return self.arch in _ACPI_ARCHES
+        return bool(self.qemu["acpi"])
 
     @property
     def mem_limit(self) -> int:
@@ -398,6 +398,7 @@ def _build(options: OptionSources) -> MachineConfig:
         zone_limits=zone_limits,
         cpu_hotplug=arch.get("cpu_hotplug", False),
         qemu=arch["qemu"],
+        is_x86=arch.get("x86", False),
         max_phys_bits=arch["max_phys_bits"],
         iomem_bits=layout.iomem_bits,
         increment_bytes=layout.increment_bytes,

@@ -17,15 +17,16 @@ __all__ = ["hotpluggable_cpus"]
 def hotpluggable_cpus(board: Board) -> list[dict[str, Any]]:
     """What query-hotpluggable-cpus returns: the last CPU first, each a core of the one socket.
 
-    :raises MonitorError: only on x86_64 is it known how the machine numbers them.
+    :raises MonitorError: it is not known how this machine numbers them.
     """
-    if board.config.arch != "x86_64":
+    cpu_type = board.config.qemu.get("cpu")
+    if cpu_type is None:
         raise MonitorError("The feature 'query-hotpluggable-cpus' is not enabled")
     node_of = {cpu: node.id for node in board.numa() for cpu in node.cpus}
     cpus = sorted({cpu for node in board.config.nodes for cpu in node.cpus}) or [0]
     return [
         {
-            "type": "qemu64-x86_64-cpu",
+            "type": cpu_type,
             "vcpus-count": 1,
             "props": {
                 **({"node-id": node_of[cpu]} if cpu in node_of else {}),

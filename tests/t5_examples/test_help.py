@@ -16,6 +16,9 @@ ME = people()[0]
 REASON = why_no_mount() or why_no_namespaces(ME)
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON or "it can")
 
+# What a command says on standard error when all is well.
+TOLD = ("fakesysfs: note: ", "It runs in the background.", "  enter it: ", "  end it:   ")
+
 COMMANDS = [name for name in main.commands if name != "umount"]  # its examples are those of mount
 COMMANDS += [f"fault {name}" for name in fault.commands]
 
@@ -43,11 +46,7 @@ def test_examples(command: str, tmp_path: Path) -> None:
         for example in examples(ME, command):
             # What they make in /tmp may be there already, and somebody's.
             result = ME.run("sh", "-c", example.replace("/tmp/", f"{tmp_path}/"), cwd=str(tmp_path))
-            complaints = [
-                line
-                for line in result.stderr.splitlines()
-                if not line.startswith("fakesysfs: note: ")
-            ]
+            complaints = [line for line in result.stderr.splitlines() if not line.startswith(TOLD)]
             assert (result.returncode, complaints) == (0, []), f"{example}\n{result.stdout}"
     finally:
         if os.path.ismount(machine):
