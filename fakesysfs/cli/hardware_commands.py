@@ -5,6 +5,7 @@ Owns: their options, help and output. Does not own what they do (qemu/, the engi
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
@@ -49,6 +50,11 @@ def monitor(instance: str | None, script: TextIO | None, lines: Sequence[str]) -
         text, refused = client.call("monitor", line)
         click.echo(text, nl=False)
         failed |= refused
+    if failed and len(lines) > 1 and not any(" " in line for line in lines):
+        words = shlex.quote(" ".join(lines))
+        click.echo(
+            f"Each word is a line of its own here. In quotes: fakesysfs monitor {words}", err=True
+        )
     return int(failed)
 
 

@@ -156,3 +156,16 @@ def test_refused_line_is_the_exit_status(me: Person) -> None:
         assert (
             me.run("fakesysfs", "run", "--", "fakesysfs", "monitor", line).returncode == status
         ), line
+
+
+def test_words_that_should_be_in_quotes(me: Person) -> None:
+    """Each is a line of its own, which nobody means; quoted or alone there is no hint."""
+    run = ("fakesysfs", "run", "--", "fakesysfs", "monitor")
+    done = me.run(*run, "device_add", "pc-dimm,id=d0,memdev=m0")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Each word is a line of its own here. In quotes: "
+        "fakesysfs monitor 'device_add pc-dimm,id=d0,memdev=m0'\n"
+    )
+    for lines in (("nope",), ("device_del d0", "device_del d1")):
+        assert me.run(*run, *lines).stderr == ""
