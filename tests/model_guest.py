@@ -75,6 +75,10 @@ class ModelGuest:
         if self.error:
             raise self.error
 
+    def reset(self) -> None:
+        self.calls.append(("reset",))
+        self.blocks.clear()
+
     def subscribe(self, subscriber: Callable[[Any], None], /) -> Callable[[], None]:
         self.subscribers.append(subscriber)
         return lambda: self.subscribers.remove(subscriber)

@@ -338,6 +338,12 @@ class Engine:
         :param forget_poll: address of its fuse_pollhandle_destroy().
         """
 
+    def reboot(self, spec: dict[str, Any], /) -> None:
+        """Reset the machine: it boots again, from `spec`.
+
+        What waits ends with EINTR, and files that are open answer ENODEV. One call at a time.
+        """
+
     def close(self) -> None:
         """End the machine. Calls under way in other threads end as they would have; twice is as
         once.

@@ -101,6 +101,23 @@ void engine_drop(EngineObject *self)
     machine_destroy(machine);
 }
 
+void engine_replace(struct call *call, struct machine *m)
+{
+    EngineObject *self = call->engine;
+    struct timespec moment = {.tv_nsec = 1000000};
+
+    PyEval_RestoreThread(call->thread);
+    self->machine = m; /* with the GIL, as whoever begins a call reads it */
+    call->thread = PyEval_SaveThread();
+    atomic_compare_exchange_strong(&mounted, &(struct machine *){call->machine}, m);
+    bool left = fuse_ops_replace(call->machine, m);
+    /* two users: the object, and this call */
+    for (int i = 0; i < 100 && atomic_load(&self->users) > 2; i++)
+        nanosleep(&moment, NULL);
+    if (left && atomic_load(&self->users) <= 2)
+        machine_forget_before(m);
+}
+
 static bool engine_hold(EngineObject *self)
 {
     unsigned users = atomic_load(&self->users);

@@ -64,6 +64,8 @@ unsigned forks_seen(void);
 /* Was the machine made by this process, and not by one of which it is a copy? */
 bool engine_is_ours(const EngineObject *self);
 void engine_drop(EngineObject *self); /* the machine ends with its last user */
+/* Call m from now on, which is the machine of this call after a reset. */
+void engine_replace(struct call *call, struct machine *m);
 
 /* A converter of arguments, for "O&". */
 int to_path(PyObject *value, void *out);

@@ -8,6 +8,7 @@
  */
 #include "binding/engine_call.h"
 
+#include <errno.h>
 #include <pthread.h>
 
 struct module_state {
@@ -75,6 +76,24 @@ static PyObject *engine_close(PyObject *op, PyObject *Py_UNUSED(args))
     return Py_NewRef(Py_None);
 }
 
+static PyObject *engine_reboot(PyObject *op, PyObject *dict)
+{
+    struct machine *m;
+    struct spec spec;
+    struct call call;
+
+    if (!spec_take(&spec, dict) || !call_begin(&call, op, NULL)) {
+        spec_free(&spec);
+        return NULL;
+    }
+    m = machine_reboot(call.machine, &spec.config, &call.task);
+    if (m != NULL)
+        engine_replace(&call, m);
+    PyObject *result = end_none(&call, m != NULL ? 0 : -EINVAL);
+    spec_free(&spec);
+    return result;
+}
+
 static PyObject *engine_check(PyObject *op, PyObject *Py_UNUSED(args))
 {
     struct call call;
@@ -100,6 +119,10 @@ static PyObject *engine_block_bytes(PyObject *op, void *Py_UNUSED(closure))
 /* ---- the type and the module ---- */
 
 static PyMethodDef life_methods[] = {
+    {"reboot", engine_reboot, METH_O,
+     "reboot($self, spec, /)\n--\n\n"
+     "Reset the machine: it boots again. What waits ends with EINTR, and files that are open answer "
+     "ENODEV. One call at a time."},
     {"check", engine_check, METH_NOARGS,
      "check($self, /)\n--\n\n"
      "Count everything again; raise AssertionError naming the first invariant that does not hold."},

@@ -54,6 +54,16 @@ void fuse_ops_mount(struct machine *m, uintptr_t interrupted, uintptr_t forget_p
         nanosleep(&moment, NULL);
 }
 
+bool fuse_ops_replace(struct machine *before, struct machine *m)
+{
+    struct timespec moment = {.tv_nsec = 1000000};
+
+    atomic_compare_exchange_strong(&mounted, &(struct machine *){before}, m);
+    for (int i = 0; i < 100 && atomic_load(&under_way) != 0; i++)
+        nanosleep(&moment, NULL);
+    return atomic_load(&under_way) == 0;
+}
+
 /* The machine to ask; NULL: none is mounted. Then the operation is over, else op_end() ends it. */
 static struct machine *op_begin(struct task *task)
 {

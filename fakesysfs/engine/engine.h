@@ -132,6 +132,15 @@ struct machine_config {
 /* machine.c */
 struct machine *machine_create(const struct machine_config *config,
                                struct task *task); /* NULL: task->reason */
+/*
+ * A machine that has booted after a reset of `before`, where all that waits ends with EINTR.
+ * Numbers of events, open files and fault rules go on; files opened before answer ENODEV. `before`
+ * is destroyed with the new machine, or earlier by machine_forget_before(). NULL: task->reason, and
+ * `before` is as it was.
+ */
+struct machine *machine_reboot(struct machine *before, const struct machine_config *config,
+                               struct task *task);
+void machine_forget_before(struct machine *m); /* once no call is in a machine before the reset */
 void machine_destroy(struct machine *m);
 int machine_check(struct machine *m,
                   struct task *task); /* -EIO and the first violated invariant in reason */
@@ -331,6 +340,8 @@ struct fault_verdict unplug_fault(struct machine *m, const char *device);
  * interrupted, int (void), and that take back the handle of a poll, void (void *); or 0. m NULL:
  * none any more; then waits for the operations under way, which rules_end() makes short. */
 void fuse_ops_mount(struct machine *m, uintptr_t interrupted, uintptr_t forget_poll);
+/* Serve m where `before` was served. Returns whether, after that, no operation was in `before`. */
+bool fuse_ops_replace(struct machine *before, struct machine *m);
 const char *fuse_op_name(size_t i); /* "getattr" ...; NULL after the last one */
 const void *fuse_op_address(
     const char *name); /* of "getattr" ...; NULL: there is no such function */

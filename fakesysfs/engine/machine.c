@@ -221,10 +221,34 @@ failed:
     return NULL;
 }
 
+struct machine *machine_reboot(struct machine *before, const struct machine_config *config,
+                               struct task *task)
+{
+    struct machine *m = machine_create(config, task);
+
+    if (m == NULL)
+        return NULL;
+    rules_end(before);
+    machine_lock(before, task);
+    m->handles_before = before->handles_before + (int64_t)before->nr_files;
+    events_take_over(m, before);
+    rules_take_over(m, before);
+    machine_unlock(before);
+    m->before = before;
+    return m;
+}
+
+void machine_forget_before(struct machine *m)
+{
+    machine_destroy(m->before);
+    m->before = NULL;
+}
+
 void machine_destroy(struct machine *m)
 {
     if (m == NULL)
         return;
+    machine_forget_before(m);
     sysfs_destroy(m);
     block_destroy_all(m);
     memmap_destroy_all(m);

@@ -91,6 +91,8 @@ struct machine {
     size_t nr_dirs;
     struct open_file **files;
     size_t nr_files, lowest_free_file;
+    int64_t handles_before; /* the last handle of a file that was opened before the last reset */
+    struct machine *before; /* the machine until then, if a call may still be in it */
     struct node_attrs *overrides; /* a hash table by inode number */
     size_t nr_overrides, cap_overrides;
     struct user_file *user_files;

@@ -25,7 +25,7 @@ from ..errors import ConfigError, MonitorError
 from .backends import Backend, BackendOptions, read_backend_options
 from .dimm import Dimm, DimmOptions, read_dimm_options
 from .guest_hotplug import AcpiGuest, GuestHotplug
-from .guest_worker import GuestWorker
+from .guest_worker import GuestWorker, Job
 from .host_events import HostEvent, HostEvents
 from .inventory import Inventory
 from .machine_type import check_driver
@@ -37,7 +37,7 @@ from .property_values import (
     option_text,
 )
 from .qom import ANONYMOUS, PERIPHERAL, Container
-from .run_state import RunState
+from .run_state import Resettable, RunState
 from .virtio_mem import (
     DRIVER,
     VirtioMem,
@@ -56,7 +56,7 @@ __all__ = ["Board"]
 _ANSWER_SECONDS: Final = 1.0
 
 
-class Guest(AcpiGuest, VirtioMemDriver, Protocol):
+class Guest(AcpiGuest, VirtioMemDriver, Resettable, Protocol):
     """What the board needs of a Machine."""
 
     def subscribe(self, subscriber: Callable[[Any], None], /) -> Any:
@@ -84,6 +84,7 @@ class Board(Inventory):
 
     def __init__(self, machine: Guest, *, answer_seconds: float = _ANSWER_SECONDS) -> None:
         super().__init__(machine.config)
+        self._machine = machine
         self._anonymous = 0
         self._events = HostEvents()
         self._worker = GuestWorker(self._lock, answer_seconds)
@@ -285,6 +286,20 @@ class Board(Inventory):
         del self._devices[dimm.path]
 
     # ---- the guest
+
+    def reset(self) -> None:
+        """Reset the machine, as system_reset: DIMMs stay and are found again while it boots,
+        virtio-mem devices are emptied and plugged anew, unplug requests are lost.
+        """
+        self._virtio_mem.reset()
+        self._hotplug.forget_all()
+        self.run_state.reset(self._machine, Job(self._boot, "the boot", patience=10, lasting=True))
+
+    def _boot(self) -> None:
+        """The guest finds its devices: DIMMs by ACPI, in order of slots, then those of PCI."""
+        for dimm in self._slots.dimms:
+            self._hotplug.find_at_boot(dimm)
+        self._virtio_mem.find_at_boot()
 
     def _on_machine_event(self, event: Any) -> None:
         """Take what the guest does unasked."""

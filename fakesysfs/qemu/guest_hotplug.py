@@ -101,6 +101,12 @@ class GuestHotplug:
         self._slots[dimm.slot].known = True
         self._check(dimm)
 
+    def forget_all(self) -> None:
+        """The guest knows no DIMM any more: it was reset."""
+        with self._lock:
+            for number in range(len(self._slots)):
+                self._slots[number].known = False
+
     def on_ost(self, data: str) -> None:
         """Take what the guest does unasked.
 
@@ -124,6 +130,8 @@ class GuestHotplug:
         slot = self._slots[dimm.slot]
         if slot.dimm is not dimm:
             status = _FAILURE  # ejected in the meantime, and the guest finds nothing
+        elif slot.known:
+            status = _SUCCESS  # found already, when the guest booted
         else:
             slot.known = True
             status = self._check(dimm)
@@ -154,6 +162,8 @@ class GuestHotplug:
     def _let_go(self, number: int) -> None:
         """The guest has let go of a slot: its DIMM is no more."""
         with self._lock:
+            if self._worker.outdated:
+                return
             slot = self._slots[number]
             slot.known = False
             dimm, slot.dimm = slot.dimm, None
@@ -167,6 +177,8 @@ class GuestHotplug:
     def _report(self, number: int, source: int, status: int, wait: bool = True) -> None:
         """The guest has reported by _OST. `wait` as for Delivery.deliver()."""
         with self._lock:
+            if self._worker.outdated:
+                return
             slot = self._slots[number]
             slot.source, slot.status = source, status
             if self._machine.config.qemu["acpi"]:

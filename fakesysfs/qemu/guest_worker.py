@@ -32,7 +32,7 @@ class Job:
     :param lasting: it is done however much waits before it.
     """
 
-    __slots__ = ("about", "cause", "done", "lasting", "patience", "work")
+    __slots__ = ("about", "boot", "cause", "done", "lasting", "patience", "work")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Job:
         self.patience = patience
         self.lasting = lasting
         self.cause = current()
+        self.boot = 0  # of the worker, when it was asked
         self.done = threading.Event()
 
 
@@ -67,6 +68,8 @@ class GuestWorker:
         self._late = False  # a caller gave up waiting for the guest, which has not caught up since
         self._paused = False
         self._closed = False
+        self._boot = 0  # how often the guest was reset
+        self._running: Job | None = None
         self.ending = threading.Event()
 
     def close(self) -> None:
@@ -83,6 +86,7 @@ class GuestWorker:
             if self._closed or (not job.lasting and len(self._jobs) >= _JOBS_LIMIT):
                 job.done.set()
                 return job
+            job.boot = self._boot
             self._jobs.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="kacpi_hotplug", daemon=True)
@@ -119,7 +123,7 @@ class GuestWorker:
                     self._changed.wait()
                 if self._closed:
                     return
-                job = self._jobs.popleft()
+                job = self._running = self._jobs.popleft()
             try:
                 with resumed(job.cause):
                     job.work()
@@ -132,8 +136,19 @@ class GuestWorker:
                 job.done.set()
 
     def forget(self) -> None:
-        """Drop the jobs that have not begun."""
+        """Drop the jobs that have not begun. What the one that has begun reports is of no account:
+        its guest is no more.
+        """
         with self._lock:
+            self._boot += 1
+            self._late = False
             for job in self._jobs:
                 job.done.set()
             self._jobs.clear()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether this is the worker's thread, and the guest was reset since its job was asked."""
+        job = self._running
+        ours = threading.current_thread() is self._thread and job is not None
+        return ours and job is not None and job.boot != self._boot

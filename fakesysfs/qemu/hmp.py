@@ -73,6 +73,7 @@ class HmpInterpreter:
             HmpCommand(
                 "system_powerdown", "", "send system power down event", self._plain(board.run_state.power_button)
             ),
+            HmpCommand("system_reset", "", "reset the system", self._plain(board.reset)),
             HmpCommand("system_wakeup", "", "wakeup guest from suspend", self._plain(board.run_state.wake_up)),
         ]  # fmt: skip
         self._infos = HmpInfo(board).commands

@@ -101,7 +101,8 @@ class HmpInfo:
 
     def _status(self, rest: str) -> Iterator[str]:
         end_of_line(rest)
-        yield f"VM status: {self._board.run_state.status()['status']}"
+        state = self._board.run_state.name
+        yield f"VM status: {'paused (prelaunch)' if state == 'prelaunch' else state}"
 
     def _version(self, rest: str) -> Iterator[str]:
         end_of_line(rest)

@@ -78,6 +78,7 @@ class Monitor:
             "quit": lambda a: self.quit("host-qmp-quit"),
             "stop": lambda a: board.run_state.stop(),
             "system_powerdown": lambda a: board.run_state.power_button(),
+            "system_reset": lambda a: board.reset(),
             "system_wakeup": lambda a: board.run_state.wake_up(),
         }
 

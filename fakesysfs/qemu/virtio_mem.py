@@ -190,6 +190,12 @@ class VirtioMem(MemoryDevice):
         """Return whether something is this device, or the one behind it."""
         return what is self or what is self._backend
 
+    def reset(self) -> None:
+        """Take all memory back, and forget the guest's driver."""
+        self.number = None
+        self.plugged = 0
+        self._usable = 0
+
     @property
     def usable(self) -> int:
         """How much of the region the guest may use. It grows with what is requested, and does not

@@ -103,6 +103,26 @@ class VirtioMemHost:
             self._ask(lambda: self._work(number))
             return
         device.plugged = int(data.removeprefix("size "))
+        self._tell(device)
+
+    def reset(self) -> None:
+        """Empty all devices, as a reset of the machine does."""
+        with self._lock:
+            for timer in self._retries.values():
+                timer.cancel()
+            self._retries.clear()
+        for device in self.devices:
+            had = device.plugged
+            device.reset()
+            if had:
+                self._tell(device)
+
+    def find_at_boot(self) -> None:
+        """Have the guest find the devices while it boots, and plug what is requested."""
+        for device in tuple(self.devices):
+            self._probe(device)
+
+    def _tell(self, device: VirtioMem) -> None:
         told = {
             "size": device.plugged,
             "qom-path": device.path,

@@ -85,6 +85,8 @@ void event_add(struct machine *m, enum event_kind kind, int err, const char *pat
                const char *data);
 void events_drop(struct machine *m); /* those not taken yet */
 void events_destroy(struct machine *m);
+/* What was not taken yet, and the numbers, go on in the machine after a reset. */
+void events_take_over(struct machine *m, struct machine *before);
 
 /* ---- uevent.c ---- */
 /* The kernel's uevent; env: extra "KEY=VALUE" strings, NULL-terminated, or NULL. devpath as
@@ -120,5 +122,6 @@ struct fault_verdict rules_uevent(struct machine *m, const char *action, const c
                                   bool appears);
 void rules_taken(struct machine *m); /* the events recorded so far are about to be delivered */
 void rules_destroy(struct machine *m);
+void rules_take_over(struct machine *m, struct machine *before); /* they outlive a reset */
 
 #endif

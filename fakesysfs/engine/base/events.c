@@ -39,6 +39,24 @@ void events_drop(struct machine *m)
     m->nr_events = 0;
 }
 
+void events_take_over(struct machine *m, struct machine *before)
+{
+    struct event *later = m->events;
+    size_t nr_later = m->nr_events;
+
+    m->events = before->events;
+    m->nr_events = before->nr_events;
+    m->cap_events = before->cap_events;
+    before->events = NULL;
+    before->nr_events = before->cap_events = 0;
+    m->event_seq = before->event_seq;
+    for (size_t i = 0; i < nr_later; i++) {
+        event_add(m, later[i].kind, later[i].err, later[i].path, later[i].data);
+        event_free(&later[i]);
+    }
+    free(later);
+}
+
 void events_destroy(struct machine *m)
 {
     events_drop(m);

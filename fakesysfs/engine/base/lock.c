@@ -61,6 +61,8 @@ bool task_interrupted(struct machine *m)
 {
     struct task *task = m->task;
 
+    if (atomic_load(&m->ending))
+        return true;
     if (task == NULL || task->interrupted == NULL)
         return false;
     m->task = NULL;

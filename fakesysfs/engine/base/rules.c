@@ -139,6 +139,20 @@ void rules_end(struct machine *m)
     pthread_cond_broadcast(&m->changed);
 }
 
+void rules_take_over(struct machine *m, struct machine *before)
+{
+    m->rules = before->rules;
+    m->nr_rules = before->nr_rules;
+    m->rule_number = before->rule_number;
+    for (size_t i = 0; i < m->nr_rules; i++) {
+        m->rules[i].waiting = 0; /* those who waited are in `before`, which ends */
+        m->nr_hiding += rule_hides(&m->rules[i]) ? 1 : 0;
+    }
+    before->rules = NULL;
+    before->nr_rules = 0;
+    before->nr_hiding = before->nr_late_devices;
+}
+
 void rules_destroy(struct machine *m)
 {
     while (m->nr_rules != 0)

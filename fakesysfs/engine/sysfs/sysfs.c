@@ -81,7 +81,7 @@ static int64_t file_install(struct machine *m, struct open_file *file)
     }
     m->files[slot] = file;
     m->lowest_free_file = slot + 1;
-    return (int64_t)slot + 1;
+    return m->handles_before + (int64_t)slot + 1;
 }
 
 static int open_walk(struct machine *m, const char *path, int flags, struct walk *w)
@@ -122,10 +122,19 @@ int64_t file_open(struct machine *m, struct task *task, const char *path, int fl
 
 static struct open_file *file_find(struct machine *m, int64_t handle)
 {
-    if (handle >= 1 && (uint64_t)handle <= m->nr_files && m->files[handle - 1] != NULL)
-        return m->files[handle - 1];
-    fail(m, -EBADF, "no open file has this number");
+    int64_t slot = handle - m->handles_before - 1;
+
+    if (slot >= 0 && (uint64_t)slot < m->nr_files && m->files[slot] != NULL)
+        return m->files[slot];
     return NULL;
+}
+
+/* Why no open file has this handle. */
+static int no_file(struct machine *m, int64_t handle)
+{
+    return handle >= 1 && handle <= m->handles_before
+               ? fail(m, -ENODEV, "the machine was reset since this file was opened")
+               : fail(m, -EBADF, "no open file has this number");
 }
 
 static struct open_file *file_get(struct machine *m, int64_t handle)
@@ -150,9 +159,9 @@ int file_release(struct machine *m, int64_t handle)
 {
     machine_lock(m, NULL);
     struct open_file *file = file_find(m, handle);
-    int err = file != NULL ? 0 : -EBADF;
+    int err = file != NULL ? 0 : no_file(m, handle);
     if (file != NULL) {
-        size_t slot = (size_t)handle - 1;
+        size_t slot = (size_t)(handle - m->handles_before) - 1;
         m->files[slot] = NULL;
         if (slot < m->lowest_free_file)
             m->lowest_free_file = slot;
@@ -166,7 +175,7 @@ int file_fstat(struct machine *m, struct task *task, int64_t handle, struct file
 {
     machine_lock(m, task);
     struct open_file *file = file_get(m, handle);
-    int err = file != NULL ? 0 : -EBADF;
+    int err = file != NULL ? 0 : no_file(m, handle);
     if (file != NULL) {
         place_stat(m, &file->place, st);
         file_put(file);
@@ -248,7 +257,7 @@ int64_t file_read(struct machine *m, struct task *task, int64_t handle, char *bu
 {
     machine_lock(m, task);
     struct open_file *file = file_get(m, handle);
-    int64_t ret = file != NULL ? sysfs_read(m, file, buf, size, offset) : -EBADF;
+    int64_t ret = file != NULL ? sysfs_read(m, file, buf, size, offset) : no_file(m, handle);
     if (file != NULL)
         file_put(file);
     machine_unlock(m);
@@ -271,7 +280,7 @@ int file_poll(struct machine *m, int64_t handle)
     if (attr != NULL && (attr->flags & (ATTR_PROC | ATTR_SYSCTL | ATTR_EMPTY_STORE)) == 0)
         events |= file->shown && place_alive(m, &file->place) ? 0 : POLLERR | POLLPRI;
     machine_unlock(m);
-    return file != NULL ? events : -EBADF;
+    return file != NULL ? events : no_file(m, handle);
 }
 
 /* Tell who wrote what. What would not survive as text is written as C would write it. */
@@ -356,7 +365,7 @@ int file_await_stores(struct machine *m, struct task *task, int64_t handle)
     machine_lock(m, task);
     struct open_file *file = file_get(m, handle);
     if (file == NULL)
-        err = -EBADF;
+        err = no_file(m, handle);
     m->awaiting_stores++;
     while (err == 0 && (file->flags & (O_ACCMODE | O_NONBLOCK)) == O_WRONLY &&
            others_store(m, file)) {
@@ -377,7 +386,7 @@ int64_t file_write(struct machine *m, struct task *task, int64_t handle, const c
 {
     machine_lock(m, task);
     struct open_file *file = file_get(m, handle);
-    int64_t ret = file != NULL ? sysfs_store(m, file, buf, size) : -EBADF;
+    int64_t ret = file != NULL ? sysfs_store(m, file, buf, size) : no_file(m, handle);
     if (file != NULL)
         file_put(file);
     machine_unlock(m);
