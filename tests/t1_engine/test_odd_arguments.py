@@ -87,7 +87,7 @@ ODD: dict[str, Sequence[Sequence[Any]]] = {
 }
 # Without arguments, or of other tests: a mount, the end.
 OTHERS = {
-    "blocks", "check", "close", "fault_clear", "fault_points", "fuse_ops", "rules_text", "rule_add",
+    "blocks", "check", "close", "fault_clear", "fault_points", "fuse_ops", "reboot", "rules_text", "rule_add",
     "take_events", "trace_clear", "trace_end", "unplug_fault",
 }  # fmt: skip
 

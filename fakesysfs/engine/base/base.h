@@ -76,7 +76,8 @@ bool task_interrupted(struct machine *m);
 void cond_resched(struct machine *m);
 /* Wait for `changed`, with the mutex given up; us < 1 s. */
 void wait_slice(struct machine *m, uint64_t us);
-int wait_changed(struct machine *m); /* wait for `changed` or a while; -EINTR when interrupted */
+int wait_changed(struct machine *m); /* wait for `changed` or a while; -EINTR when interrupted,
+                                        -ENODEV at the end */
 int hotplug_lock(struct machine *m); /* 0, -EINTR; -ENOMEM as host_memory_ready() */
 void hotplug_unlock(struct machine *m);
 

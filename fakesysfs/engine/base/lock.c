@@ -119,6 +119,8 @@ int wait_changed(struct machine *m)
 {
     wait_slice(m, 5000); /* an interrupt does not wake the condition: look for one every 5 ms, as
                             the kernel does */
+    if (atomic_load(&m->ending))
+        return fail(m, -ENODEV, "the machine ended");
     return task_interrupted(m)
                ? fail(m, -EINTR, "interrupted by a signal while waiting for another operation")
                : 0;
