@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from .options import FORM, Group, client_of, examples, instance_option
+from .options import FORM, Group, client_of, examples, instance_option, json_option, print_json
 
 
 @click.group(
@@ -81,12 +81,17 @@ fakesysfs run --fault 'read memory5/state EIO p=0.5' -- sh -c 'lsmem > /dev/null
     ),
 )
 @instance_option
-def list_(instance: str | None) -> None:
+@json_option
+def list_(instance: str | None, as_json: bool) -> None:
     """List the rules of a running instance.
 
     Each line shows how often the rule fired, how many accesses it matched, and how many wait now.
     """
     rules = client_of(instance).call("fault list")
+    if as_json:
+        names = ("number", "rule", "matched", "fired", "waiting")
+        print_json([dict(zip(names, rule, strict=True)) for rule in rules])
+        return
     width = max((len(rule) for _, rule, *_ in rules), default=0)
     for number, rule, matched, fired, waiting in rules:
         held = f", {waiting} waiting" if waiting else ""

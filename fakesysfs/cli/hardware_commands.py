@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 import click
 
-from .options import client_of, command, examples, instance_option
+from .options import client_of, command, examples, instance_option, json_option, print_json
 
 
 @command(
@@ -77,21 +77,24 @@ fakesysfs run -- sh -c 'fakesysfs load pinned=+4K --block 3; fakesysfs load pinn
     "--zone", metavar="NAME", help="Allocate from this zone only: DMA, DMA32, Normal, Movable."
 )
 @click.option("--node", type=int, metavar="N", help="Allocate or free on this node only.")
+@json_option
 @click.argument("changes", nargs=-1, metavar="[KIND=+SIZE|KIND=-SIZE]...")
 def load(
     instance: str | None,
     block: int | None,
     zone: str | None,
     node: int | None,
+    as_json: bool,
     changes: Sequence[str],
 ) -> None:
     """Allocate or free memory in a running instance.
 
     Kinds: anon file shmem slab slab_reclaimable pagetables kernel hugetlb pinned offline. A change is
     all-or-nothing: with too little memory nothing is allocated. Without a change the command prints
-    how much memory each kind uses.
+    how much memory each kind uses. With --json all numbers are bytes.
     """
     client = client_of(instance)
+    done = []
     for change in changes:
         kind, _, size = change.partition("=")
         if size[:1] == "+":
@@ -106,7 +109,11 @@ def load(
             raise click.UsageError(
                 f"'{change}' is no change: write KIND=+SIZE or KIND=-SIZE, like anon=+64M"
             )
-        click.echo(f"{kind} {size[0]}{got // 1024} kB")
+        done.append({"kind": kind, "bytes": got if size[0] == "+" else -got})
+        if not as_json:
+            click.echo(f"{kind} {size[0]}{got // 1024} kB")
+    if changes and as_json:
+        print_json(done)
     if not changes:
         wanted = (
             "MemFree",
@@ -118,9 +125,17 @@ def load(
             "PageTables",
             "HugePages_Total",
         )
-        for line in client.call("read", "/proc/meminfo").splitlines():
-            if line.partition(":")[0] in wanted:
-                click.echo(line)
+        meminfo = client.call("read", "/proc/meminfo").splitlines()
+        found = {line.partition(":")[0]: line for line in meminfo}
+        if as_json:
+            huge = int(found["Hugepagesize"].split()[1]) if "Hugepagesize" in found else 0
+            numbers = {name: int(found[name].split()[1]) for name in wanted if name in found}
+            factors = {"HugePages_Total": huge}
+            print_json({name: n * factors.get(name, 1) * 1024 for name, n in numbers.items()})
+        else:
+            for line in meminfo:
+                if line.partition(":")[0] in wanted:
+                    click.echo(line)
 
 
 @command(
@@ -132,8 +147,9 @@ fakesysfs run -- sh -c 'fakesysfs load anon=+4K --block 3; fakesysfs page 0x1800
 @click.option("--pin", "act", flag_value="pin", help="Take a reference: the page cannot migrate.")
 @click.option("--unpin", "act", flag_value="unpin", help="Drop one reference.")
 @click.option("--free", "act", flag_value="free", help="Free the page.")
+@json_option
 @click.argument("pfn")
-def page(instance: str | None, act: str | None, pfn: str) -> None:
+def page(instance: str | None, act: str | None, as_json: bool, pfn: str) -> None:
     """Describe one page, by its page frame number."""
     try:
         number = int(pfn, 0)
@@ -147,6 +163,9 @@ def page(instance: str | None, act: str | None, pfn: str) -> None:
     elif act is not None:
         client.call("pin", number, 1 if act == "pin" else -1)
     about = client.call("page", number)
+    if as_json:
+        print_json({**about, "fate": _fate(about)})
+        return
     size = 1 << about["order"]
     whole = "a free chunk" if about["kind"] == "free" else "a folio"
     part = (

@@ -11,7 +11,15 @@ import time
 import click
 
 from .kernel_log import log_text
-from .options import client_of, command, examples, instance_option, print_wide
+from .options import (
+    client_of,
+    command,
+    examples,
+    instance_option,
+    json_option,
+    print_json,
+    print_wide,
+)
 
 
 @command(
@@ -94,12 +102,18 @@ fakesysfs run -- fakesysfs map
 fakesysfs run --machine two-dimms -- fakesysfs map"""),
 )
 @instance_option
-def map_(instance: str | None) -> None:
+@json_option
+def map_(instance: str | None, as_json: bool) -> None:
     """Show physical memory as a picture.
 
     The picture shows the memory blocks of a running instance, their zones, and how much of each
     block is in use.
     """
-    from .memory_map import memory_map
+    from .memory_map import Block, memory_map
 
-    print_wide(memory_map(client_of(instance).call("map")))
+    snapshot = client_of(instance).call("map")
+    if as_json:
+        blocks = [Block(*values)._asdict() for values in snapshot["blocks"]]
+        print_json({**snapshot, "blocks": blocks})
+    else:
+        print_wide(memory_map(snapshot))

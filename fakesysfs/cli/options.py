@@ -110,6 +110,16 @@ verbose_option = click.option(
 )
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    import json
+
+    click.echo(json.dumps(value))
+
+
 def client_of(instance: str | None) -> Client:
     """Return a connection to the instance that is meant.
 

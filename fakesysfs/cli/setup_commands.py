@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .options import command, examples, machine_options, print_wide
+from .options import command, examples, json_option, machine_options, print_json, print_wide
 
 
 @command(
@@ -58,14 +58,19 @@ fakesysfs presets --kernels""")
     is_flag=True,
     help="List the kernels that --kernel knows, with the number of recorded steps that agree.",
 )
-def presets(kernels: bool) -> None:
+@json_option
+def presets(kernels: bool, as_json: bool) -> None:
     """List predefined machines."""
     from rich.table import Table
 
     from ..config.option_sources import load_presets
 
     if kernels:
-        _list_kernels()
+        _list_kernels(as_json)
+        return
+    if as_json:
+        names = ("name", "title", "summary")
+        print_json([{name: getattr(one, name) for name in names} for one in load_presets()])
         return
     table = Table(box=None, show_header=False, pad_edge=False)
     for preset in load_presets():
@@ -73,21 +78,37 @@ def presets(kernels: bool) -> None:
     print_wide(table)
 
 
-def _list_kernels() -> None:
+def _list_kernels(as_json: bool) -> None:
     from ..config.profiles import list_kernels, load_agreements, load_kernel
 
     recorded = load_agreements()
+    listed = []
     for name in list_kernels():
         rows = [row for row in recorded if row.kernel == name]
         steps, agree = (sum(getattr(row, what) for row in rows) for what in ("steps", "agree"))
         told = f"{agree} of {steps} recorded steps agree" if rows else "not recorded"
         arches = sorted({row.arch for row in rows} - {"x86_64"})
         told += f" (also {', '.join(arches)})" if arches else ""
-        click.echo(f"{name:<6} {told:<48} {load_kernel(name, '--kernel')['source']}")
+        profile = load_kernel(name, "--kernel")
+        listed.append(
+            {
+                "name": name,
+                "release": profile["release"],
+                "source": profile["source"],
+                "recorded_steps": steps,
+                "agreeing_steps": agree,
+            }
+        )
+        if as_json:
+            continue
+        click.echo(f"{name:<6} {told:<48} {profile['source']}")
+    if as_json:
+        print_json(listed)
 
 
-@command(**examples("fakesysfs doctor"))
-def doctor() -> int:
+@command(**examples("fakesysfs doctor\nfakesysfs doctor --json"))
+@json_option
+def doctor(as_json: bool) -> int:
     """Check this host's requirements and say what to install.
 
     The exit status is 1 if `fakesysfs run` cannot work here.
@@ -95,7 +116,12 @@ def doctor() -> int:
     from .doctor import examine
 
     works = True
-    for finding in examine():
+    findings = list(examine())
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+        faults = [finding for finding in findings if finding.good is False]
+        return int(any(finding.what == "run" for finding in faults))
+    for finding in findings:
         mark = {True: "ok", False: "FAULT", None: "note"}[finding.good]
         click.echo(f"{mark:<6} {finding.what:<12} {finding.how}")
         if finding.advice:
