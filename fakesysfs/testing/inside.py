@@ -9,6 +9,7 @@ Does not own how namespaces are entered (run/enter_instance.py).
 
 from __future__ import annotations
 
+import bdb
 import io
 import logging
 import os
@@ -240,9 +241,12 @@ class _Inside:
         ):
             # A TestCase keeps what went wrong, and pytest's plugin for it puts it into `call`.
             item.ihook.pytest_runtest_makereport(item=item, call=call)
-        outcome.report = self._plain(pytest.TestReport.from_item_and_call(item, call))
+        report = pytest.TestReport.from_item_and_call(item, call)
+        outcome.report = self._plain(report)
         if call.excinfo is not None:
             outcome.error = _sendable(call.excinfo.value)
+        if report.failed and self._debugs():
+            outcome.error = self._debugged(call, report)
         outcome.properties = [
             (name, value if _can_be_sent(value) else f"{value}")
             for name, value in item.user_properties
@@ -256,6 +260,20 @@ class _Inside:
         }
         outcome.coverage = measured.give()
         return outcome
+
+    def _debugs(self) -> bool:
+        expected = any(mark.name == "xfail" for mark in self._item.iter_markers())
+        return bool(self._item.config.getoption("usepdb", False)) and not expected
+
+    def _debugged(self, call: pytest.CallInfo[None], report: pytest.TestReport) -> BaseException:
+        """Let --pdb look at the test, here where it is. Returns what is to be raised outside: that
+        there is nothing left to look at, or that the run is to end.
+        """
+        try:
+            self._item.ihook.pytest_exception_interact(node=self._item, call=call, report=report)
+        except pytest.exit.Exception as e:
+            return e
+        return bdb.BdbQuit()
 
     def _plain(self, report: pytest.TestReport) -> dict[str, Any]:
         data: dict[str, Any] = self._item.config.hook.pytest_report_to_serializable(

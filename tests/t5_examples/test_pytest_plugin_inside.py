@@ -255,6 +255,37 @@ def test_a_time_limit_shows_where_the_test_was(pytester: pytest.Pytester) -> Non
     )
 
 
+def test_the_debugger_is_inside(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        import os, pytest
+
+        @pytest.mark.fakesysfs(inside=True)
+        def test_fails():
+            here = "the frame of the test"
+            assert os.path.exists("/sys/devices/system/memory/memory99")
+
+        @pytest.mark.fakesysfs(inside=True)
+        def test_stops():
+            here = "a breakpoint"
+            breakpoint()
+    """)
+    state = "p open('/sys/devices/system/memory/memory7/state').read()"
+
+    def debug(name: str, *typed: str) -> str:
+        command = [sys.executable, "-m", "pytest", "-p", "no:asyncio", "--pdb", "-k", name]
+        text = "".join(f"{line}\n" for line in typed)
+        return subprocess.run(command, input=text, stdout=-1, text=True, timeout=100).stdout
+
+    said = debug("fails", "p here", state, "continue")
+    for part in ("(Pdb) 'the frame of the test'", "(Pdb) 'online\\n'", "1 failed, 1 deselected in"):
+        assert part in said
+    said = debug("fails", "quit")
+    assert "Exit: Quitting debugger" in said
+    said = debug("stops", "p here", state, "continue")
+    for part in ("(Pdb) 'a breakpoint'", "(Pdb) 'online\\n'", "1 passed, 1 deselected in"):
+        assert part in said
+
+
 def test_exit_ends_the_run(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("""
         import pytest
