@@ -22,7 +22,7 @@
 
 /* Of address space: nothing of it is touched. malloc() asks the host for 1 MiB at least when it
  * cannot grow the heap. */
-enum { RESERVE_BYTES = 4 << 20, NAP_NS = 1000000 };
+enum { RESERVE_BYTES = 2 << 20, NAP_NS = 1000000 };
 
 int host_memory_ready(struct machine *m, uint64_t bytes)
 {
@@ -99,9 +99,10 @@ void *reserve_space(size_t *size)
         possible /= 2;
     if (p == NULL || possible == *size)
         return p;
-    /* The process may not have as much address space: most of what there is left is for others. */
+    /* The process may not have as much address space: most of what is left is for threads and
+     * others. */
     munmap(p, possible);
-    *size = possible / 4;
+    *size = possible / 8;
     return map_nothing(*size);
 }
 

@@ -138,7 +138,7 @@ void section_remove(struct machine *m, struct section *s)
 /* ---- memmaps ---- */
 
 /* So many memmaps are kept for operations that have begun: they detail a section here and there. */
-enum { SLOTS_KEPT = 16 };
+enum { SLOTS_KEPT = 4 };
 
 /* Make more of what is reserved accessible. false: there is no more. */
 static bool slots_grow(struct machine *m)
@@ -164,12 +164,21 @@ static bool slots_grow(struct machine *m)
     return true;
 }
 
+/* Are there memmaps for nr sections more, or for all that have none? */
 static bool slots_left(struct machine *m, uint64_t nr)
 {
-    while (m->cap_slots - m->nr_slots + m->nr_free_slots + m->nr_spare_slots < nr)
+    for (;;) {
+        size_t free = m->nr_free_slots + m->nr_spare_slots;
+        size_t left = m->cap_slots - m->nr_slots + free;
+        if (left >= nr)
+            return true;
+        size_t sections = m->nr_sections_made - m->nr_free_section_index;
+        size_t detailed = m->nr_slots - free;
+        if (left + detailed >= sections)
+            return true;
         if (!slots_grow(m))
             return false;
-    return true;
+    }
 }
 
 int sections_ready(struct machine *m, uint64_t nr)
@@ -194,7 +203,7 @@ static void slot_new(struct machine *m, struct section *s)
         slot = m->free_slots[--m->nr_free_slots];
     } else {
         /* Who asked sections_ready() never gets to the end: slot 0 is no place for a memmap. */
-        bool left = slots_left(m, 1);
+        bool left = m->nr_slots < m->cap_slots || slots_grow(m);
         warn_on(m, !left, "there is no memory for the memmap of a section");
         slot = left ? (uint32_t)m->nr_slots++ : 0;
     }
