@@ -166,6 +166,7 @@ static const struct field spec_fields[] = {
     TABLE("zone_spans", zone_spans, span_row),
     RANGE(possible_nodes, 1, 64),
     WORD(release),
+    WORD(cmdline),
     WORD(memhp_default_state),
     WORD(online_policy),
     RANGE(seed, 0, UINT64_MAX),

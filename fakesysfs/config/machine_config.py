@@ -202,6 +202,7 @@ class MachineConfig:
         )
         return {
             "release": self.release,
+            "cmdline": self.append,
             "seed": self.seed,
             "features": list(self.features),
             "config": dict(self.config),

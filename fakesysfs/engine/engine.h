@@ -84,6 +84,7 @@ struct boot_span { /* a zone of a machine with listed blocks spans this, too; by
 /* Everything a machine is made from. Arrays are read during machine_create() only. */
 struct machine_config {
     const char *release;
+    const char *cmdline; /* the kernel command line, as it was given */
     uint64_t seed;
     bool features[NR_FEATURES];
     int64_t config[NR_CONFIGS];

@@ -15,6 +15,7 @@ static int set_constants(struct machine *m, const struct machine_config *config)
 {
     memcpy(m->feature, config->features, sizeof m->feature);
     memcpy(m->config, config->config, sizeof m->config);
+    m->cmdline = xstrdup(m, config->cmdline != NULL ? config->cmdline : "");
     strncpy(m->release, config->release != NULL ? config->release : "", sizeof m->release - 1);
     m->seed = m->random_state = config->seed;
     m->page_shift = config->page_shift;
@@ -267,6 +268,7 @@ void machine_destroy(struct machine *m)
     for (unsigned nid = 0; nid < MAX_NODES; nid++)
         free(m->nodes[nid].cpus);
     free(m->hotplug_nids);
+    free(m->cmdline);
     free(m->groups);
     free(m->dimms);
     vmem_destroy_all(m);

@@ -55,6 +55,7 @@ struct machine {
     bool feature[NR_FEATURES];
     int64_t config[NR_CONFIGS];
     char release[32];
+    char *cmdline;
     uint64_t seed, random_state;
     unsigned page_shift, section_page_shift, max_order, pageblock_order, struct_page_bytes;
     uint64_t page_bytes, pages_per_section, pageblock_pages, block_bytes, block_pages;

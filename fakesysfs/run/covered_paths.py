@@ -70,6 +70,7 @@ FILES = (
     "/proc/pagetypeinfo",
     "/proc/vmstat",
     "/proc/iomem",
+    "/proc/cmdline",
     "/proc/sys/vm/nr_hugepages",
     "/proc/sys/vm/nr_hugepages_mempolicy",
     "/proc/sys/vm/nr_overcommit_hugepages",

@@ -13,6 +13,13 @@ static int iomem_show(struct machine *m, const struct sysfs_node *node, struct t
     return 0;
 }
 
+static int cmdline_show(struct machine *m, const struct sysfs_node *node, struct text *out)
+{
+    (void)node;
+    text_printf(out, "%s\n", m->cmdline);
+    return 0;
+}
+
 static const struct sysfs_attr proc_attrs[] = {
     {.name = "meminfo", .mode = 0444, .show = meminfo_show, .flags = ATTR_PROC | ATTR_LARGE},
     {.name = "zoneinfo", .mode = 0444, .show = zoneinfo_show, .flags = ATTR_PROC | ATTR_LARGE},
@@ -23,6 +30,7 @@ static const struct sysfs_attr proc_attrs[] = {
      .flags = ATTR_PROC | ATTR_LARGE},
     {.name = "vmstat", .mode = 0444, .show = vmstat_show, .flags = ATTR_PROC | ATTR_LARGE},
     {.name = "iomem", .mode = 0444, .show = iomem_show, .flags = ATTR_PROC | ATTR_LARGE},
+    {.name = "cmdline", .mode = 0444, .show = cmdline_show, .flags = ATTR_PROC | ATTR_LARGE},
     {.name = NULL},
 };
 
