@@ -70,6 +70,7 @@ static void fixture_destroy(struct fixture *f)
     events_destroy(f->m);
     klog_destroy(f->m);
     trace_destroy(f->m);
+    host_memory_destroy(f->m);
     sparse_destroy(f->m);
     free(f->m);
 }

@@ -19,6 +19,7 @@ static void end(void)
     events_destroy(M);
     klog_destroy(M);
     trace_destroy(M);
+    host_memory_destroy(M);
     free(M);
 }
 

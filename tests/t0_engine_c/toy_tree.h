@@ -315,6 +315,7 @@ static void end(void)
     events_destroy(M);
     klog_destroy(M);
     trace_destroy(M);
+    host_memory_destroy(M);
     pthread_cond_destroy(&M->changed);
     pthread_mutex_destroy(&M->mutex);
     free(M);
