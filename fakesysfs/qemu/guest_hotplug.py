@@ -94,7 +94,10 @@ class GuestHotplug:
 
         :param source: who asks: the event code of _OST.
         """
-        return self._worker.ask(Job(lambda: self._eject(number, source), f"slot {number}"))
+        # the slot has one bit for it, which a guest that is paused does not take back
+        once = f"eject {number} {source}"
+        job = Job(lambda: self._eject(number, source), f"slot {number}", once=once)
+        return self._worker.ask(job)
 
     def find_at_boot(self, dimm: Dimm) -> None:
         """Have the guest find a DIMM while it boots: without a report."""

@@ -30,9 +30,10 @@ class Job:
     :param about: what it is about, for the log.
     :param patience: how many times longer than usual a caller waits for it.
     :param lasting: it is done however much waits before it.
+    :param once: while the guest is paused, one job with this name is enough.
     """
 
-    __slots__ = ("about", "boot", "cause", "done", "lasting", "patience", "work")
+    __slots__ = ("about", "boot", "cause", "done", "lasting", "once", "patience", "work")
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class Job:
         *,
         patience: int = 1,
         lasting: bool = False,
+        once: str = "",
     ) -> None:
         self.work = work
         self.about = about
         self.patience = patience
         self.lasting = lasting
+        self.once = once
         self.cause = current()
         self.boot = 0  # of the worker, when it was asked
         self.done = threading.Event()
@@ -81,8 +84,12 @@ class GuestWorker:
             self._changed.notify_all()
 
     def ask(self, job: Job) -> Job:
-        """Give the guest work."""
+        """Give the guest work. Return the job, or one that waits in its place."""
         with self._lock:
+            if self._paused and job.once:
+                for other in self._jobs:
+                    if other.once == job.once:
+                        return other
             if self._closed or (not job.lasting and len(self._jobs) >= _JOBS_LIMIT):
                 job.done.set()
                 return job

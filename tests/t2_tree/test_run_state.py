@@ -92,6 +92,7 @@ def test_an_unplug_asked_for_while_stopped_comes_at_cont(machine: Machine) -> No
     plug(machine, "d0")
     machine.qmp("stop")
     assert machine.hmp("device_del d0") == ""
+    assert machine.hmp("device_del d0") == ""  # the same bit again: one request
     assert blocks(machine) == [32, 33]
     assert told(machine)[-1] == "STOP"
     machine.qmp("cont")
