@@ -950,7 +950,7 @@ def _(machine: Machine) -> object:
 
 @case("khugepaged_min_free", [45056, True], [3900, False])
 def _(machine: Machine) -> object:
-    """kernel.md's number for two zones, to the rounding of each zone's share."""
+    """The number that Linux computes for two zones, to the rounding of each zone's share."""
     kb = min_free_kbytes(machine)
     rounded = 45056 if 45056 - 16 <= kb <= 45056 else 3900 if 3800 <= kb <= 4000 else kb
     names = calls(machine, lambda: online(machine, "online_kernel"))

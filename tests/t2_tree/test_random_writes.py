@@ -22,7 +22,7 @@ SEQUENCES = int(os.environ.get("FAKESYSFS_SEQUENCES", "300"))
 CONFIG = MachineConfig.from_options(memory="1G,slots=2,maxmem=4G")
 POLLS = 40  # an offline that would wait for ever is interrupted after so many questions
 
-# What each file may answer: kernel.md's tables. Every write may find that its file is gone (ENODEV,
+# What each file may answer. Every write may find that its file is gone (ENODEV,
 # ENOENT).
 ALLOWED = {
     r".*/memory\d+/state": "EINVAL EBUSY EINTR ENOMEM EHWPOISON",

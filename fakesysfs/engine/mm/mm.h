@@ -51,7 +51,7 @@ enum page_kind {
     NR_KINDS
 };
 
-/* How isolation and migration treat a kind (kernel.md 5.4). */
+/* How isolation and migration treat a kind. */
 enum mobility {
     MOBILITY_MOVABLE,
     MOBILITY_UNMOVABLE,
