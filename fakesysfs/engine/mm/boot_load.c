@@ -11,7 +11,7 @@
 
 /* ---- the load of a booted machine ---- */
 
-enum { BOOT_STEPS = 16 };
+enum { BOOT_STEPS = 16 }; /* chosen: docs/fidelity.md */
 
 /* What is wanted of one kind, in pages. On a machine of a few MiB the load shrinks to an eighth of
  * it. */
