@@ -25,6 +25,7 @@ from ..config.kernel_config import CONFIG_DEFAULTS
 from ..config.limits import MEMORY_LIMIT, NODES_LIMIT
 from ..config.machine_config import MachineConfig
 from ..config.sizes import show_size
+from ..config.zone_names import BLOCK_ZONES
 from ..errors import ConfigError
 from ..machine import Machine
 from .captured_blocks import captured_blocks, name_blocks
@@ -291,11 +292,7 @@ class Draft:
             start, stop = first << shift, end << shift
             low, high = derived.get(node, {}).get(zone, (0, 0))
             same = (start // size, -(-stop // size)) == (low // size, -(-high // size))
-            if (
-                zone in ("DMA", "DMA32", "Normal", "Movable")
-                and not same
-                and (low != high or zone == "Movable")
-            ):
+            if zone in BLOCK_ZONES and not same and (low != high or zone == "Movable"):
                 yield start, stop, node, zone
 
 

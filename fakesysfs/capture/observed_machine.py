@@ -18,13 +18,14 @@ from ..config.address_map import Range
 from ..config.block_list import BLOCKS_LIMIT
 from ..config.kernel_config import CONFIG_DEFAULTS
 from ..config.limits import NODES_LIMIT
+from ..config.zone_names import BLOCK_ZONES
 from ..errors import ConfigError, EnvironmentProblem
 from .sysfs_copy import TABLE_LIMIT, Folder, printable
 
 __all__ = ["BlockSeen", "NodeSeen", "ObservedMachine", "observe", "quote"]
 
 MEMORY: Final = "/sys/devices/system/memory"
-_ZONES: Final = {name.lower(): name for name in ("DMA", "DMA32", "Normal", "Movable", "none")}
+_ZONES: Final = {name.lower(): name for name in (*BLOCK_ZONES, "none")}
 
 
 @dataclass(slots=True)

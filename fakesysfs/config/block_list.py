@@ -28,6 +28,7 @@ from typing import Any, Final
 from ..errors import ConfigError
 from .address_map import Given, NodeRange, Range
 from .limits import NODES_LIMIT
+from .zone_names import BLOCK_ZONES, KERNEL_ZONES
 
 __all__ = ["BLOCKS_LIMIT", "FILE_KEYS", "BlockList", "BlockRun", "ZoneSpan", "read_block_list"]
 
@@ -39,8 +40,6 @@ BLOCKS_LIMIT: Final = 1 << 20
 #: Separate pieces of memory, and holes in it.
 _PIECES_LIMIT: Final = 1 << 14
 
-_KERNEL_ZONES: Final = ("DMA", "DMA32", "Normal")
-_ZONES: Final = (*_KERNEL_ZONES, "Movable")
 _MOVABLE: Final = "Movable"
 _SEVERAL: Final = "none"
 
@@ -263,7 +262,7 @@ class BlockList:
         """The zones of each node, and what the blocks in them span."""
         reach: dict[int, dict[str, Range]] = {}
         for run in self.runs:
-            if run.zone in _ZONES:
+            if run.zone in BLOCK_ZONES:
                 zones = reach.setdefault(run.nodes[0], {})
                 _extend(
                     zones, run.zone, run.first * self.block_bytes, (run.last + 1) * self.block_bytes
@@ -273,7 +272,7 @@ class BlockList:
     def _boot_fills(self, nid: int, zone: str, limit: int, reach: Mapping[str, Range]) -> bool:
         """Does a zone reach to its limit, because at boot the node had memory beyond it? Where RAM
         below 4 GiB ends before 2 GiB, machines have none above: then that came later."""
-        higher = _KERNEL_ZONES[_KERNEL_ZONES.index(zone) + 1 :]
+        higher = KERNEL_ZONES[KERNEL_ZONES.index(zone) + 1 :]
         beyond = any(reach[name][0] >= limit for name in higher if name in reach)
         if not beyond or zone not in reach or reach[zone][1] >= limit:
             return False
@@ -294,9 +293,9 @@ class BlockList:
             return start < (run.last + 1) * self.block_bytes and end > run.first * self.block_bytes
 
         kernel_zones = [zone for zone in run.zones if zone != _MOVABLE]
-        kernel = next((zone for zone in _KERNEL_ZONES[:-1] if inside(zone)), _KERNEL_ZONES[-1])
+        kernel = next((zone for zone in KERNEL_ZONES[:-1] if inside(zone)), KERNEL_ZONES[-1])
         if kernel_zones and kernel_zones[0] != kernel:
-            return kernel_zones[0] if kernel_zones[0] != _KERNEL_ZONES[-1] else ""
+            return kernel_zones[0] if kernel_zones[0] != KERNEL_ZONES[-1] else ""
         in_kernel, in_movable = inside(kernel), inside(_MOVABLE)
         prefers_movable = movable_node if in_kernel == in_movable else in_movable
         if not run.zones or prefers_movable == (run.zones[0] == _MOVABLE):
@@ -455,9 +454,9 @@ def _zones(entry: Mapping[str, object], place: str, online: bool) -> tuple[str, 
         raise ConfigError(f'{place}: zones is text, "Normal Movable" say, not {_short(text)}')
     words = tuple(text.split())
     for word in words:
-        if word not in _ZONES and not (word == _SEVERAL and online):
+        if word not in BLOCK_ZONES and not (word == _SEVERAL and online):
             raise ConfigError(
-                f"{place}: zones: no zone {_short(word)}; known: {', '.join(_ZONES)}; none if"
+                f"{place}: zones: no zone {_short(word)}; known: {', '.join(BLOCK_ZONES)}; none if"
                 " online"
             )
     if online and len(words) > 1:
@@ -535,14 +534,14 @@ def _zone_spans(table: Mapping[str, object], name: str) -> Iterator[ZoneSpan]:
     if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
         example = '{node = 0, name = "DMA32", range = [0x1000000, 0x100000000]}'
         raise ConfigError(f"{place}: a list of tables like {example} is wanted")
-    if len(value) > NODES_LIMIT * len(_ZONES):
+    if len(value) > NODES_LIMIT * len(BLOCK_ZONES):
         raise ConfigError(f"{place}: {len(value)} zones are more than there are")
     for i, entry in enumerate(value):
         where = f"{place}, entry {i}"
         _known(entry, where, ("node", "name", "range"))
-        if entry.get("name") not in _ZONES:
+        if entry.get("name") not in BLOCK_ZONES:
             raise ConfigError(
-                f"{where}: name {_short(entry.get('name'))} is no zone; known: {', '.join(_ZONES)}"
+                f"{where}: name {_short(entry.get('name'))} is no zone; known: {', '.join(BLOCK_ZONES)}"
             )
         node = _whole(entry.get("node", 0), f"{where}: node", 0, NODES_LIMIT - 1)
         yield (*_range(entry.get("range"), f"{where}: range"), node, str(entry["name"]))

@@ -34,6 +34,7 @@ from .option_text import parse_integer
 from .profiles import load_arch, load_kernel
 from .sizes import parse_size, show_size
 from .workload import Use, check_workload, parse_workload
+from .zone_names import ALL_ZONES, LIMITED_ZONES
 
 __all__ = ["DEFAULT_KERNEL", "MachineConfig"]
 
@@ -41,9 +42,6 @@ DEFAULT_MEMORY: Final = "1G,slots=32,maxmem=8G"
 DEFAULT_KERNEL: Final = "6.1"
 DEFAULT_ARCH: Final = "x86_64"
 DEFAULT_SEED: Final = 1
-
-# As the kernel orders them
-_ALL_ZONES: Final = ("DMA", "DMA32", "Normal", "Movable", "Device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,8 +355,8 @@ def _build(options: OptionSources) -> MachineConfig:
         given=blocks.given() if blocks else None,
     )
     ends: Mapping[str, int] = blocks.zone_ends() if blocks else {}
-    zones = [zone for zone in _ALL_ZONES if zone in arch["zones"] or zone in ends]
-    zone_limits = {zone: ends[zone] for zone in ("DMA", "DMA32") if zone in ends} | dict(
+    zones = [zone for zone in ALL_ZONES if zone in arch["zones"] or zone in ends]
+    zone_limits = {zone: ends[zone] for zone in LIMITED_ZONES if zone in ends} | dict(
         layout.zone_limits
     )
     check_workload(options, workload, layout.ram)

@@ -29,6 +29,7 @@ from fakesysfs.config.option_sources import load_presets
 from fakesysfs.config.profiles import list_arches, list_kernels
 from fakesysfs.config.sizes import parse_size
 from fakesysfs.config.workload import Use
+from fakesysfs.config.zone_names import ALL_ZONES
 from fakesysfs.errors import ConfigError
 
 PACKAGE = Path(fakesysfs.config.machine_config.__file__).parents[1]
@@ -659,6 +660,13 @@ def test_profile_lists_known_features_once(kernel: str) -> None:
 def test_no_two_profiles_are_the_same() -> None:
     assert list_kernels() == KERNELS
     assert len({make(kernel=kernel).features for kernel in KERNELS}) == len(KERNELS)
+
+
+def test_zones_are_those_of_the_engine() -> None:
+    header = Path(fakesysfs.__file__).parent / "engine/base/memory_names.h"
+    table = re.search(r"FAKESYSFS_ZONES\(X\)(.*?)\n\n", header.read_text(), re.DOTALL)
+    assert table
+    assert tuple(re.findall(r'"(\w+)"', table[1])) == ALL_ZONES
 
 
 def test_spec_has_the_keys_the_engine_reads() -> None:
