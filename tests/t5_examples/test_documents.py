@@ -16,7 +16,7 @@ from support.documents import RUN, Example, examples, is_as_shown, steps
 from t3_mount.host import Person
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
 OWN_TEST = {"pytest.md": "test_pytest_plugin_docs.py"}
 ALL = [example for page in PAGES if page.name not in OWN_TEST for example in examples(page)]
 RUNNABLE = [example for example in ALL if example.language in RUN and not example.reason]
