@@ -296,5 +296,5 @@ def _describe(item: pytest.Item, report: pytest.TestReport, name: str, value: An
             report.sections.append((f"{name}: {title}", text))
             item.user_properties.append((f"fakesysfs.{name}.{title}", text))
     except FakesysfsError as e:  # it ended meanwhile
-        report.sections.append((name, f"{e}"))
+        report.sections.append((f"{name}: instance", f"{e}"))
     report.user_properties = list(item.user_properties)

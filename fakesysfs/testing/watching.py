@@ -11,6 +11,7 @@ import errno
 import select
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..control import Client
@@ -110,8 +111,7 @@ def wait(
     :raises InstanceError: the instance ended meanwhile, or does not answer.
     """
     end = time.monotonic() + seconds
-    client, news = connect(), connect()
-    try:
+    with closing(connect()) as client, closing(connect()) as news:
         news.send("events", since=since.event, follow=True)
         subject = Watched(client, since)
         poll = select.poll()
@@ -121,9 +121,6 @@ def wait(
             if poll.poll(1000 * min(LOOK_SECONDS, left)) and not news.heard():
                 raise InstanceError(f"instance {client.name} ended")
         return wrong
-    finally:
-        client.close()
-        news.close()
 
 
 def now(client: Client, known: Since = Since()) -> Since:  # noqa: B008 - immutable

@@ -225,7 +225,7 @@ def test_an_instance_that_ended_is_said_to_have(pytester: pytest.Pytester, me: P
     result = pytester.runpytest_subprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["E *InstanceError: instance *", "*- hotplug: instance -*", "it has ended"]
+        ["E *InstanceError: instance *", "*- hotplug: instance -*", "* ended*"]
     )
 
 
