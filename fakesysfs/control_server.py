@@ -29,8 +29,15 @@ if TYPE_CHECKING:
 # What a handler raises that is the client's to know: what the simulated kernel or a check said, or
 # a bad argument.
 REFUSALS = (
-    OSError, FakesysfsError, AssertionError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
-)  # fmt: skip
+    OSError,
+    FakesysfsError,
+    AssertionError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 class Descriptors(dict[str, int]):

@@ -78,10 +78,15 @@ def _runs(seen: ObservedMachine, note: Callable[[str], object]) -> Iterator[Bloc
         if block.state == "online" and len(nodes) == 2:
             zones = ("none",)
         yield BlockRun(
-            block.number, block.number, block.state, zones[:1] if block.state == "online" else zones,
-            nodes if block.state == "online" else nodes[:1], bool(block.links) or not some_links,
-            block.removable is not False, block.phys_device or 0,
-        )  # fmt: skip
+            block.number,
+            block.number,
+            block.state,
+            zones[:1] if block.state == "online" else zones,
+            nodes if block.state == "online" else nodes[:1],
+            bool(block.links) or not some_links,
+            block.removable is not False,
+            block.phys_device or 0,
+        )
     if seen.nodes is not None and alone:
         note(
             f"{name_blocks(alone)}: no link to a node; on that of the block before, or else of the"

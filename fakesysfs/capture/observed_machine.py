@@ -283,10 +283,13 @@ def _look_at_block(folder: Folder, number: int, seen: ObservedMachine) -> BlockS
         )
     zones = text("valid_zones")
     return BlockSeen(
-        number, "offline" if state == "offline" else "online",
+        number,
+        "offline" if state == "offline" else "online",
         None if zones is None else _zones(zones, folder, state),
-        flag("removable"), None if device is None else int(device), tuple(links),
-    )  # fmt: skip
+        flag("removable"),
+        None if device is None else int(device),
+        tuple(links),
+    )
 
 
 def _zones(text: str, folder: Folder, state: str) -> tuple[str, ...]:

@@ -116,8 +116,14 @@ def _run() -> Iterator[Figure]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     state, real = "/sys/devices/system/memory/memory0/state", "/sys/devices/system/cpu/online"
     try:
-        times = [_ns(lambda: subprocess.run([*command, "true"], check=True, capture_output=True, env=environment))
-                 for _ in range(RUNS)]  # fmt: skip
+        times = [
+            _ns(
+                lambda: subprocess.run(
+                    [*command, "true"], check=True, capture_output=True, env=environment
+                )
+            )
+            for _ in range(RUNS)
+        ]
         python = [
             _ns(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(RUNS)
         ]

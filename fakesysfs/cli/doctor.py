@@ -82,9 +82,11 @@ def _fusermount() -> Iterator[Finding]:
         )
     elif not os.stat(program).st_mode & 0o4000:
         yield Finding(
-            None, "fusermount", f"{program} is not setuid root: `mount` fails, `run` does not need it",
+            None,
+            "fusermount",
+            f"{program} is not setuid root: `mount` fails, `run` does not need it",
             "put the system's fusermount first in PATH",
-        )  # fmt: skip
+        )
     else:
         yield Finding(True, "fusermount", program)
 

@@ -171,9 +171,13 @@ fakesysfs run --detach --name first && fakesysfs exec --instance first -- lsmem;
     help="Choose the user that COMMAND sees itself as, for ordinary users. [--root]",
 )
 @click.option(
-    "--bind-root", "bind_roots", multiple=True, type=click.Path(), metavar="DIR",
+    "--bind-root",
+    "bind_roots",
+    multiple=True,
+    type=click.Path(),
+    metavar="DIR",
     help="Show the files in DIR/sys and DIR/proc too, for chroot DIR. Repeat.",
-)  # fmt: skip
+)
 @click.option(
     "--host-writes",
     is_flag=True,

@@ -180,10 +180,17 @@ class MachineConfig:
         :raises ConfigError: one line that says what cannot be, where it stands, and what to do.
         """
         given: dict[str, object] = {
-            "memory": memory, "kernel": kernel, "append": append or None, "config": config or None,
-            "node": list(nodes) or None, "distance": list(distances) or None, "arch": arch, "seed": seed,
-            "workload": workload or None, "fault": list(faults) or None,
-        }  # fmt: skip
+            "memory": memory,
+            "kernel": kernel,
+            "append": append or None,
+            "config": config or None,
+            "node": list(nodes) or None,
+            "distance": list(distances) or None,
+            "arch": arch,
+            "seed": seed,
+            "workload": workload or None,
+            "fault": list(faults) or None,
+        }
         options = OptionSources(machine, {k: v for k, v in given.items() if v is not None})
         made = _build(options)
         return (

@@ -273,11 +273,17 @@ def parse_dimms(
         node = parse_integer(str(table.get("node", 0)), f"{where}: node", 0, len(nodes) - 1)
         slot = table.get("slot")
         addr = table.get("addr")
-        out.append(Dimm(
-            name, size, node,
-            None if slot is None else parse_integer(str(slot), f"{where}: slot", 0, max(memory.slots - 1, 0)),
-            None if addr is None else parse_size(str(addr), f"{where}: addr"),
-        ))  # fmt: skip
+        out.append(
+            Dimm(
+                name,
+                size,
+                node,
+                None
+                if slot is None
+                else parse_integer(str(slot), f"{where}: slot", 0, max(memory.slots - 1, 0)),
+                None if addr is None else parse_size(str(addr), f"{where}: addr"),
+            )
+        )
     if len(out) > memory.slots:
         raise ConfigError(
             f"{place}: {len(out)} DIMMs, {memory.slots} slots; say slots={len(out)} in memory"

@@ -33,9 +33,14 @@ _HERE: Final = Path(__file__).parent
 
 # Keys of a machine file, in the order an error message lists them
 _FILE_KEYS: Final = (
-    "title", "summary", *(option.key for option in MACHINE_OPTIONS if option.key),
-    "dimms", "ram_base", "like_host", *_BLOCK_KEYS,
-)  # fmt: skip
+    "title",
+    "summary",
+    *(option.key for option in MACHINE_OPTIONS if option.key),
+    "dimms",
+    "ram_base",
+    "like_host",
+    *_BLOCK_KEYS,
+)
 
 
 @dataclass(frozen=True, slots=True)
