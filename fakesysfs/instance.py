@@ -32,7 +32,7 @@ from .run.launch import NO_FILE, identity_of, remove_socket
 if TYPE_CHECKING:
     from .config.machine_config import MachineConfig
     from .qemu.monitor_server import MonitorServer
-    from .run.launch import Inside
+    from .run.launch import InstanceProcess
     from .virtual_machine import VirtualMachine
 
 COMMAND_SHOWN = 4096  # characters of a command in the list of instances
@@ -133,20 +133,20 @@ class _Call(threading.Thread, Generic[Value]):
 # ---------------------------------------------------------------------------------------------- run
 
 
-def inside(arguments: Sequence[str]) -> NoReturn:
+def serve_instance(arguments: Sequence[str]) -> NoReturn:
     """The life of the process inside the namespaces of `run`. `arguments` are from
-    namespace.launch().
+    launch.launch().
     """
     import gc
 
     # until the command starts: what is loaded stays, and looking for garbage in it takes
     # milliseconds
     gc.disable()
-    from .run.launch import Inside
+    from .run.launch import InstanceProcess
 
     process = None
     try:
-        process = Inside(arguments)
+        process = InstanceProcess(arguments)
         _inside(process)
     except Exception as e:
         problem = as_problem(e)
@@ -159,7 +159,7 @@ def inside(arguments: Sequence[str]) -> NoReturn:
     process.end(problem.exit_status)
 
 
-def _inside(process: Inside) -> NoReturn:
+def _inside(process: InstanceProcess) -> NoReturn:
     import gc
 
     # They take a while, and so does the launcher with the options

@@ -5,20 +5,19 @@ Owns: entering the namespaces of an instance, and what has to be true of them fi
 signals, terminal and exit statuses (supervise.py), how an instance is found and asked for its
 namespaces (control.py).
 
-    the shell ── outside ── minder ── CMD
-                 execute()  inside, as CMD is
+    the shell ── caller ── parent ── CMD
+                 execute() inside, as CMD is
 
 The process the user started enters the user and the pid namespace, of which the latter is for its
-children. Its child, the minder, enters the rest and starts CMD. Who ends whom when one is killed:
+children. Its child, the parent of CMD, enters the rest and starts CMD. Who ends whom when one is killed:
 
-    outside       the socket pair reports end of file, the minder kills CMD and ends
-    minder        the kernel kills CMD, see syscall.end_with_parent; the socket pair tells the process outside
-    the instance  the kernel kills minder and CMD
+    caller        the socket pair reports end of file, the parent kills CMD and ends
+    parent        the kernel kills CMD, see system_calls.end_with_parent; the socket pair tells the caller
+    the instance  the kernel kills the parent and CMD
 
 What CMD leaves running stays until the instance ends, as it would have if CMD had been started in
-there. The process outside ignores SIGCHLD, so that the kernel buries the minder: the end of a pid
-namespace waits until all its processes are buried, and a process outside that is stopped would be
-waited for.
+there. The caller ignores SIGCHLD, so that the kernel reaps the parent: the end of a pid namespace waits until
+all its processes are reaped, and a caller that is stopped would be waited for.
 """
 
 from __future__ import annotations
@@ -31,7 +30,15 @@ import sys
 from contextlib import suppress
 
 from ..errors import EnvironmentProblem, FakesysfsError, InstanceError, printable
-from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
+from .supervise import (
+    KILLED,
+    PYTHON_IGNORES,
+    CallerProcess,
+    CommandParent,
+    block_signals,
+    find,
+    started,
+)
 from .system_calls import (
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -64,7 +71,7 @@ def execute(
 ) -> int:
     """Run a command in the namespaces of an instance. Returns its exit status.
 
-    :param namespaces: see namespace.Inside.namespaces.
+    :param namespaces: see launch.InstanceProcess.namespaces.
     :param is_own: whether a user id is this process's user.
     :raises EnvironmentProblem: they cannot be entered.
     :raises InstanceError: they are not such as this user could have made.
@@ -77,7 +84,7 @@ def execute(
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     directory = _current_directory()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    outside = Outside(ours)
+    caller = CallerProcess(ours)
     other_user = not _is_in(namespaces, "user")
     _join(namespaces, "user")
     _join(namespaces, "pid")
@@ -88,16 +95,16 @@ def execute(
     if child == 0:
         ours.close()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _Entered(theirs, namespaces, mask, other_user).start(command, environment, directory)
+        _EnteredParent(theirs, namespaces, mask, other_user).start(command, environment, directory)
     theirs.close()
-    outside.pass_signals(ignored)
-    if outside.status is None:
+    caller.pass_signals(ignored)
+    if caller.status is None:
         print(
             "fakesysfs: the instance ended, or the simulation was killed, and with it the command",
             file=sys.stderr,
         )
         return KILLED
-    return outside.status
+    return caller.status
 
 
 def _current_directory() -> str:
@@ -119,7 +126,7 @@ def fork_inside(
     It is where a command of execute() would be, with the streams, signals and directory of this
     one. It is killed when this process ends, or the instance does.
 
-    :param namespaces: see namespace.Inside.namespaces.
+    :param namespaces: see launch.InstanceProcess.namespaces.
     :param is_own: whether a user id is this process's user.
     :param life: called in there with None, and the process ends when it returns; or called with the
         reason why there is no process in there.
@@ -186,7 +193,7 @@ def check(namespaces: Mapping[str, int], is_own: Callable[[int], bool]) -> None:
     """See that namespaces are such as this user's `run` makes: nobody else has a say in what is
     seen in there.
 
-    :param namespaces: see namespace.Inside.namespaces.
+    :param namespaces: see launch.InstanceProcess.namespaces.
     :param is_own: whether a user id is this process's user.
     :raises InstanceError: they are not.
     """
@@ -290,17 +297,17 @@ def _join(namespaces: Mapping[str, int], name: str) -> None:
         ) from None
 
 
-class _Entered(Minder):
+class _EnteredParent(CommandParent):
     """The process next to the command."""
 
     def __init__(
         self,
-        outside: socket.socket,
+        caller: socket.socket,
         namespaces: Mapping[str, int],
         mask: set[int],
         other_user: bool,
     ) -> None:
-        super().__init__(outside)
+        super().__init__(caller)
         self._namespaces = namespaces
         self._mask = mask
         self._other_user = other_user
@@ -315,7 +322,7 @@ class _Entered(Minder):
             _join(self._namespaces, "net")
             _join(self._namespaces, "mnt")
             os.chdir(directory)  # by its name: what it leads to may be another directory here
-            self.mind(lambda: self._spawn(command, environment))
+            self.start_and_wait(lambda: self._spawn(command, environment))
         except FakesysfsError as e:
             print(f"fakesysfs: {printable(str(e))}", file=sys.stderr)
             status = e.exit_status
@@ -326,7 +333,7 @@ class _Entered(Minder):
             self.end(status)
 
     def deserted(self) -> NoReturn:
-        """The process outside was killed."""
+        """The caller was killed."""
         # else it is just being started, and is killed with this process; 0 would be the whole group
         if self.command:
             with suppress(ProcessLookupError):

@@ -3,23 +3,23 @@ outlives the command.
 
 Owns: the processes of `run` and the namespaces. Does not own: signals, terminal and exit statuses
 (supervise.py), what is mounted where (covered_paths.py), the machine and the FUSE server
-(instance.py puts the pieces together in `Inside`'s process), the options (commands.py).
+(instance.py puts the pieces together in the process of `InstanceProcess`), the options (commands.py).
 
-    the shell ── launcher ── unshare ── inside ──┬── mounter
-                 launch()    util-linux  pid 1   └── CMD ── ...
+    the shell ── launcher ── unshare ── instance ──┬── mounter
+                 launch()    util-linux  pid 1     └── CMD ── ...
 
 launch() is the process the user started. It makes a socket pair and starts unshare(1) at once; the
 options are parsed while the process inside loads what it needs, and sent to it. Then it passes on
-signals, and waits. `Inside` is pid 1 of a pid namespace, serves the files, starts CMD and buries
+signals, and waits. `InstanceProcess` is pid 1 of a pid namespace, serves the files, starts CMD and buries
 orphans. When it ends, for whatever reason, the kernel kills every process of the namespace, and
 with the last of them go the mounts and the network. It must never look up a path in what it serves:
 were it killed meanwhile, one thread would wait for an answer from others that are dead, for ever,
 and keep open the device whose closing would end the wait. So a child, the mounter, does what needs
 that, and ends before CMD starts. Who ends whom when one is killed:
 
-    launcher   the socket pair reports end of file, Inside ends
-    unshare    --kill-child: the kernel kills Inside; the launcher sees its child end
-    inside     the kernel kills the rest; unshare ends, the launcher removes the one file there may be (the QMP socket)
+    launcher   the socket pair reports end of file, the instance ends
+    unshare    --kill-child: the kernel kills the instance; the launcher sees its child end
+    instance   the kernel kills the rest; unshare ends, the launcher removes the one file there may be (the QMP socket)
 
 With --detach the process the user started makes a launcher in a session of its own, waits until CMD
 has been started and has not failed at once, prints the name of the instance on standard output, and
@@ -40,7 +40,15 @@ from contextlib import contextmanager, suppress
 
 from ..errors import EnvironmentProblem, as_problem
 from .covered_paths import Mounter, is_covered, is_kernels
-from .supervise import KILLED, PYTHON_IGNORES, Minder, Outside, block_signals, find, started
+from .supervise import (
+    KILLED,
+    PYTHON_IGNORES,
+    CallerProcess,
+    CommandParent,
+    block_signals,
+    find,
+    started,
+)
 from .system_calls import CLONE_NEWNET, call, enter_quiet_network, loopback_up
 
 TYPE_CHECKING = False
@@ -96,7 +104,7 @@ def launch(
         sys.executable,
         "-P",
         "-c",
-        INSIDE,
+        START_INSTANCE,
         os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
     ]
     facts = [*map(str, inherited), name, str(os.getegid()), ",".join(map(str, mask))]
@@ -221,13 +229,13 @@ def unshare_as() -> tuple[str, ...]:
 
 # What the process inside runs. A directory of the caller's is no place to import from, hence -P;
 # the package is found where the launcher found it.
-INSIDE = (
+START_INSTANCE = (
     "import sys; sys.path[:0] = [] if sys.argv[1] in sys.path else sys.argv[1:2]; "
-    "from fakesysfs.instance import inside; inside(sys.argv[2:])"
+    "from fakesysfs.instance import serve_instance; serve_instance(sys.argv[2:])"
 )
 
 
-class _Launcher(Outside):
+class _Launcher(CallerProcess):
     """The launcher after it has started unshare.
 
     :param complaints: a pipe with what unshare wrote to stderr.
@@ -341,7 +349,7 @@ class Options(dict[str, "Any"]):
         return DEFAULTS.get(name)
 
 
-class Inside(Minder):
+class InstanceProcess(CommandParent):
     """The process inside the namespaces: pid 1.
 
     :param arguments: what launch() gives: three descriptors, the instance's name, the group id
@@ -516,7 +524,7 @@ class Inside(Minder):
             self.say("ready")
             return pid
 
-        self.mind(start)
+        self.start_and_wait(start)
 
     def _spawn(self, command: Sequence[str], environment: Mapping[str, str], detach: bool) -> int:
         def untouchable(path: str) -> bool:

@@ -4,16 +4,16 @@ Owns: signals, stops, the terminal and exit statuses of such a command, and how 
 started. Does not own the namespaces: `run` makes them (launch.py), `exec` enters them
 (enter_instance.py).
 
-    the shell ── Outside ──...── Minder ── command
+    the shell ── CallerProcess ──...── CommandParent ── command
 
-`Outside` is the process that the user started, `Minder` the one next to the command; a socket pair
-is between them. From inside come the words hello, stopped, continued and end STATUS, from outside
-the numbers of signals.
+`CallerProcess` is the process that the user started, `CommandParent` the one that starts the command.
+A socket pair is between them. The command's parent sends the words hello, stopped, continued and end
+STATUS; the caller's process sends the numbers of signals.
 
-Signals: the command is in Outside's process group, so what the terminal sends reaches it directly,
-and so does what anybody sends to the whole group. Outside and Minder block every signal. Outside
-passes on those sent to it alone; see Minder.pass_on for how "alone" is told. When the command
-stops, Outside stops, so that the shell takes the terminal back.
+Signals: the command is in the caller's process group. What the terminal sends reaches it directly, and
+so does what anybody sends to the whole group. Both processes block every signal. `CallerProcess`
+passes on those sent to it alone; see CommandParent.pass_on for how "alone" is told. When the command
+stops, `CallerProcess` stops, so that the shell takes the terminal back.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ GROUP_SECONDS = 0.01
 DEATH_SECONDS = 5.0  # how long a process that was killed may take to be gone
 
 
-# ------------------------------------------------------------------------------------------ outside
+# ---------------------------------------------------------------------------- the caller's process
 
 
 def block_signals() -> tuple[set[int], set[int]]:
@@ -67,7 +67,7 @@ def block_signals() -> tuple[set[int], set[int]]:
     return mask, ignored
 
 
-class Outside:
+class CallerProcess:
     """The process the user started, after block_signals() and after it has started what is inside.
 
     :param inside: its end of the socket pair.
@@ -171,19 +171,19 @@ class Outside:
 # ------------------------------------------------------------------------------------------- inside
 
 
-class Minder:
-    """The process next to the command: starts it, tells of it, gives it signals, and ends with its
-    exit status.
+class CommandParent:
+    """The parent of the command: starts it, reports what becomes of it, passes signals on to it, and
+    ends with its exit status.
 
     It has every signal blocked. To be made before the command is started.
 
-    :param outside: its end of the socket pair.
+    :param caller: its end of the socket pair.
     """
 
-    def __init__(self, outside: socket.socket) -> None:
+    def __init__(self, caller: socket.socket) -> None:
         import threading
 
-        self._outside = outside
+        self._caller = caller
         self.command = 0  # its process id, once there is one
         # when this process last got a signal, which is: when its group did
         self._seen: dict[int, float] = {}
@@ -200,20 +200,20 @@ class Minder:
         """What is to be done first."""
 
     def say(self, message: str) -> None:
-        """Send to the process outside."""
+        """Send to the caller's process."""
         with suppress(OSError):  # it is dead, `listen` sees it
-            self._outside.send(message.encode(errors="surrogateescape"))
+            self._caller.send(message.encode(errors="surrogateescape"))
 
     def listen(self) -> None:
-        """Start the thread that hears the process outside, whose end is the end of everything."""
+        """Start the thread that hears the caller's process, whose end is the end of everything."""
         import threading
 
-        threading.Thread(target=self._listen, name="outside", daemon=True).start()
+        threading.Thread(target=self._listen, name="caller", daemon=True).start()
 
     def _listen(self) -> None:
         while True:
             try:
-                data = self._outside.recv(1 << 20)
+                data = self._caller.recv(1 << 20)
             except OSError:
                 data = b""
             if not data:
@@ -221,19 +221,19 @@ class Minder:
             self.received(data)
 
     def deserted(self) -> NoReturn:
-        """The process outside has ended."""
+        """The caller's process has ended."""
         self.end(KILLED)
 
     def received(self, data: bytes) -> None:
-        """A message from outside."""
+        """A message of the caller's process."""
         self.pass_on(data[0])
 
     def pass_on(self, number: int) -> None:
-        """Give the command a signal that the process outside got from another one.
+        """Give the command a signal that the caller's process got from another one.
 
         If it was sent to that process's group, this process got it as well, and so did the command
         unless it has left the group: then it must not get it again. This process blocks the signal
-        and takes note of it in `mind`.
+        and takes note of it in `start_and_wait`.
         """
         if not self.command:
             if number in ENDING:
@@ -248,7 +248,7 @@ class Minder:
         except ProcessLookupError:
             pass  # it has ended
 
-    def mind(self, start: Callable[[], int]) -> NoReturn:
+    def start_and_wait(self, start: Callable[[], int]) -> NoReturn:
         """Start the command, take care of it and of every orphan, and end with its exit status.
 
         :param start: starts it and returns its process id.

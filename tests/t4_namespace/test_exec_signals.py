@@ -56,19 +56,19 @@ def test_of_a_caller_that_ignores_the_signal_it_is_told_by(
     assert (result.returncode, result.stderr) == (3, "")
 
 
-# A minder whose process outside ends before the command has been started.
+# A parent of a command whose caller ends before the command has been started.
 DESERTED = """
 import signal, socket
-from fakesysfs.run.enter_instance import _Entered
+from fakesysfs.run.enter_instance import _EnteredParent
 outside, inside = socket.socketpair()
 outside.close()
-_Entered(inside, {}, set(), False).listen()
+_EnteredParent(inside, {}, set(), False).listen()
 signal.pause()
 """
 
 
 def test_whoever_asked_is_killed_before_the_command_starts() -> None:
-    """The minder ends, and nobody else of its process group is killed."""
+    """The parent ends, and nobody else of its process group is killed."""
     ends = subprocess.run(
         [sys.executable, "-c", DESERTED], start_new_session=True, timeout=SECONDS, check=False
     )
@@ -153,7 +153,7 @@ def test_whoever_of_an_exec_is_killed_the_others_end_and_the_instance_goes_on(
                 # The environment of one that becomes another cannot be read.
                 there = wait_for(lambda: found if len(found := marked(mark)) == 3 else None)  # noqa: B023
                 assert there is not None
-                # The process outside, the minder, the command.
+                # The caller, the parent of the command, the command.
                 chain = sorted(
                     there, key=lambda pid: (pid != process.pid, there[pid] == "sleep 600")
                 )
