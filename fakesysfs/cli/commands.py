@@ -30,14 +30,23 @@ def main() -> None:
     """
 
 
-for _command in (
-    run_commands.demo, run_commands.mount, run_commands.umount, run_commands.run, run_commands.exec_,
-    run_commands.stop, run_commands.ls, hardware_commands.monitor, look_commands.dmesg, look_commands.events,
-    look_commands.trace, waiting.wait, waiting.expect, hardware_commands.load, hardware_commands.page,
-    fault_commands.fault, look_commands.map_, setup_commands.capture, setup_commands.presets,
-    setup_commands.doctor, setup_commands.bench,
-):  # fmt: skip
-    main.add_command(_command)
+#: The commands, grouped by what a person wants to do.
+GROUPS = {
+    "Run and enter": (
+        run_commands.demo, run_commands.run, run_commands.exec_, run_commands.ls, run_commands.stop, run_commands.mount,
+        run_commands.umount,
+    ),
+    "The hardware": (hardware_commands.monitor,),
+    "Look": (
+        look_commands.map_, look_commands.dmesg, look_commands.events, look_commands.trace, hardware_commands.page,
+    ),
+    "Wait and check": (waiting.wait, waiting.expect),
+    "Make it fail": (fault_commands.fault, hardware_commands.load),
+    "Set up": (setup_commands.doctor, setup_commands.presets, setup_commands.capture, setup_commands.bench),
+}  # fmt: skip
+
+for _title, _commands in GROUPS.items():
+    main.add_section(_title, _commands)
 
 
 def run_command_line(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +43,22 @@ class Group(Epilog, click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in that order."""
         return list(self.commands)
+
+    def add_section(self, title: str, commands: Sequence[click.Command]) -> None:
+        """Add commands that help lists under a title of their own."""
+        for one in commands:
+            self.add_command(one)
+        self._sections = {**getattr(self, "_sections", {}), title: tuple(commands)}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands under their titles."""
+        sections = getattr(self, "_sections", {"Commands": tuple(self.commands.values())})
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for title, commands in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(one.name or "", one.get_short_help_str(limit)) for one in commands]
+                )
 
 
 def command(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from t3_mount.host import Person, people, why_no_mount, why_no_namespaces
 
-from fakesysfs.cli.commands import main
+from fakesysfs.cli.commands import GROUPS, main
 from fakesysfs.cli.fault_commands import fault
 
 ME = people()[0]
@@ -34,7 +34,9 @@ def examples(person: Person, command: str) -> list[str]:
 def test_every_command_is_listed_with_what_it_does() -> None:
     result = ME.run("fakesysfs", "--help")
     assert result.returncode == 0
-    listed = result.stdout.partition("Commands:\n")[2]
+    sections = result.stdout.partition("Options:\n")[2].partition("\n\n")[2]
+    assert re.findall(r"(?m)^(\S.*):$", sections) == list(GROUPS)
+    listed = sections
     assert re.findall(r"(?m)^  (\S+)", listed) == list(main.commands)
     assert "..." not in listed, "a summary is too long for its line"
 
