@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import re
@@ -339,11 +340,6 @@ _KEPT: Final = re.compile(
 _UNPACKERS: Final[tuple[tuple[bytes, Any], ...]] = (
     (b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ", lzma.open),
 )  # fmt: skip
-# Headers that tell of the next one
-_EXTENSIONS: Final = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
-)  # fmt: skip
-
 _Directory = dict[str, Any]  # name -> _Directory, bytes, _Link or _Strange
 
 
@@ -408,52 +404,22 @@ class _Archive(_Copy):
         file.seek(0)
         opens = next((opens for start, opens in _UNPACKERS if magic.startswith(start)), None)
         if opens is None:
-            self._load_members(file, "r:")
+            self._load_members(_Bounded(file, self.name))
             return
         with opens(file) as unpacked:
-            bounded = _Bounded(unpacked, self.name)
-            self._load_members(cast("IO[bytes]", bounded), "r|")
+            bounded = _Bounded(unpacked, self.name, UNPACKED_LIMIT)
+            self._load_members(bounded)
             while bounded.read(1 << 20):  # up to the checksum at its end
                 pass
 
-    def _load_members(self, file: IO[bytes], mode: str) -> None:
-        archive = self
-        ended = seen = False
-
-        def look(buf: bytes | bytearray) -> None:
-            nonlocal ended, seen
-            seen = True
-            ended = ended or (len(buf) == tarfile.BLOCKSIZE and not any(buf))
-
-        def checked(member: Member) -> Member:
-            if member.type in _EXTENSIONS and member.size > _HEADER_LIMIT:
-                raise ConfigError(
-                    f"{archive.name}: a header of {show_about(member.size)}; no copy of /sys has that"
-                )
-            return member
-
-        class Member(tarfile.TarInfo):
-            """Looks at every header before anything else does."""
-
-            @classmethod
-            def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Member:
-                look(buf)
-                return checked(super().frombuf(buf, encoding, errors))
-
-            @classmethod
-            def _frombuf(
-                cls, buf: bytes | bytearray, encoding: str, errors: str, **how: Any
-            ) -> Member:
-                """What Pythons with later security updates call instead."""
-                look(buf)
-                return checked(cast("Any", super())._frombuf(buf, encoding, errors, **how))
-
-        with tarfile.open(
-            fileobj=file, mode=cast("Any", mode), tarinfo=Member, errorlevel=2
-        ) as tar:
+    def _load_members(self, file: _Bounded) -> None:
+        # A TarFile remembers every member that it gives itself, so each is read from its header.
+        with tarfile.open(fileobj=cast("IO[bytes]", file), mode="r:", errorlevel=2) as tar:
+            file.seek(0)
             for count in range(MEMBERS_LIMIT + 1):
-                member = tar.next()
-                if member is None:
+                try:
+                    member = tarfile.TarInfo.fromtarfile(tar)
+                except tarfile.HeaderError:
                     break
                 if member.size < 0:
                     raise ConfigError(
@@ -464,9 +430,10 @@ class _Archive(_Copy):
                         f"{self.name}: more than {MEMBERS_LIMIT} members; pack less than all of"
                         " /sys"
                     )
+                following = tar.offset
                 self._keep(tar, member)
-                cast("Any", tar).members.clear()  # it would remember them all
-        if seen and not ended:
+                file.skip_to(following)
+        if not file.ended:
             raise ConfigError(f"{self.name}: cut short or damaged: the archive has no end")
 
     def _keep(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -506,8 +473,11 @@ class _Archive(_Copy):
         if member.size > limit:
             return _Strange(f"{show_about(member.size)}; no such file has that")
         # of this kind of member it gives a file that reads from the archive
+        bounded = cast("_Bounded", tar.fileobj)
+        bounded.most = max(limit, io.DEFAULT_BUFFER_SIZE)
         file = tar.extractfile(member)
         data = file.read() if file is not None else b""
+        bounded.most = _HEADER_LIMIT
         if len(data) != member.size:
             raise ConfigError(f"{self.shown(parts)}: cut short")
         return self._same.setdefault(data, data) if len(data) <= 4096 else data
@@ -544,19 +514,51 @@ class _ArchiveFolder(Folder):
 
 
 class _Bounded:
-    """What comes out of a decompressor, and no more of it than there can be."""
+    """An archive, of which no more is read than a copy of /sys and /proc can have.
 
-    def __init__(self, file: IO[bytes], name: str) -> None:
+    :param limit: what a decompressor may give, in bytes; None where nothing is decompressed.
+    """
+
+    def __init__(self, file: IO[bytes], name: str, limit: int | None = None) -> None:
         self._file = file
         self._name = name
-        self._left = UNPACKED_LIMIT
+        self._limit = limit
+        self.most = _HEADER_LIMIT  # bytes that may be asked for at once
+        self.ended = False  # the block read last is the one of zeros that ends an archive
 
-    def read(self, size: int) -> bytes:
-        data = self._file.read(min(size, 1 << 20))
-        self._left -= len(data)
-        if self._left < 0:
-            limit = show_about(UNPACKED_LIMIT)
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, fewer at the end only."""
+        if size > self.most:
             raise ConfigError(
-                f"{self._name}: unpacks to more than {limit}; pack less than all of /sys and /proc"
+                f"{self._name}: a header of {show_about(size)}; no copy of /sys has that"
             )
+        data = self._file.read(size)
+        self._check(self._file.tell())
+        self.ended = len(data) == tarfile.BLOCKSIZE and not any(data)
         return data
+
+    def tell(self) -> int:
+        """Return the position in what was decompressed."""
+        return self._file.tell()
+
+    def seek(self, offset: int) -> int:
+        """Go to a position."""
+        self._check(offset)
+        return self._file.seek(offset)
+
+    def skip_to(self, offset: int) -> None:
+        """Go to a position that is not behind the end.
+
+        :raises EOFError: it is.
+        """
+        if offset:
+            self.seek(offset - 1)
+            if not self._file.read(1):
+                raise EOFError("a member goes on behind the end")
+
+    def _check(self, position: int) -> None:
+        if self._limit is not None and position > self._limit:
+            raise ConfigError(
+                f"{self._name}: unpacks to more than {show_about(self._limit)}; pack less than all"
+                " of /sys and /proc"
+            )
