@@ -165,6 +165,7 @@ def _inside(process: InstanceProcess) -> NoReturn:
     # They take a while, and so does the launcher with the options
     from . import instance_requests, virtual_machine  # noqa: F401
     from .run.covered_paths import checked_root, stage
+    from .run.host_files import keep_log
 
     options = process.options()
     process.seal(host_writes=options["host_writes"])
@@ -214,6 +215,7 @@ def _inside(process: InstanceProcess) -> NoReturn:
         machine.subscribe(UeventFaults(UeventSender()))
         server.serve(listen_as(process.name))
     server.serve(process.listener)
+    notes += keep_log()
     if options["verbose"]:
         for note in notes:
             print(f"fakesysfs: {note}", file=sys.stderr, flush=True)

@@ -153,6 +153,8 @@ def _namespaces() -> Iterator[Finding]:
     kind = "of a user namespace" if "--user" in trial else "as root"
     if result.returncode == 0:
         yield Finding(True, "namespaces", f"can be made, {kind}")
+        if "--user" not in trial:
+            yield from _lock()
         return
     advice = []
     for setting, forbidding, allowing in _SETTINGS:
@@ -167,6 +169,25 @@ def _namespaces() -> Iterator[Finding]:
     yield Finding(
         False, "namespaces", f"cannot be made, {kind}: {result.stderr.strip()}", ", ".join(advice)
     )
+
+
+def _lock() -> Iterator[Finding]:
+    """Whether root inside is kept from making the host's files writable again."""
+    from ..run.host_files import locked_namespace, may_undo
+
+    if not may_undo():
+        return
+    try:
+        os.close(locked_namespace())
+    except OSError as e:
+        yield Finding(
+            None,
+            "read-only",
+            f"the host's files are, inside, but `mount -o remount,rw /sys` works there: {e.strerror}",
+            "sudo sysctl -w user.max_user_namespaces=10000",
+        )
+    else:
+        yield Finding(True, "read-only", "the host's files are, inside, for root, too")
 
 
 def _places() -> Iterator[Finding]:

@@ -30,6 +30,7 @@ import sys
 from contextlib import suppress
 
 from ..errors import EnvironmentProblem, FakesysfsError, InstanceError, printable
+from .host_files import keep_log
 from .supervise import (
     KILLED,
     PYTHON_IGNORES,
@@ -359,6 +360,7 @@ class _EnteredParent(CommandParent):
                 handled = {signal.SIGINT} if callable(signal.getsignal(signal.SIGINT)) else set()
                 for number in PYTHON_IGNORES | handled:
                     signal.signal(number, signal.SIG_DFL)
+                keep_log()
                 end_with_parent()  # last: a change of credentials takes it back
                 signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
                 poll = select.poll()

@@ -250,3 +250,58 @@ def enter(namespace: int) -> None:
     finally:
         for descriptor in (directory, root, old):
             os.close(descriptor)
+
+
+# ---------------------------------------------------------------------------------- the kernel log
+
+# What of syslog(2) reads the log and changes nothing: close, open, read all, size of what is unread,
+# size of the buffer.
+READING = (0, 1, 3, 9, 10)
+# Machine, as uname(2) has it: AUDIT_ARCH_* and the number of syslog(2)
+SYSLOG = {
+    "x86_64": (0xC000003E, 103),
+    "aarch64": (0xC00000B7, 116),
+    "s390x": (0x80000016, 103),
+    "ppc64le": (0xC0000015, 103),
+    "riscv64": (0xC00000F3, 116),
+}
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF instructions
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
+NUMBER, ARCHITECTURE, ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+
+
+def keep_log() -> list[str]:
+    """Refuse to this thread, and to all that it starts from now on, to clear the host's kernel log
+    or to change what of it reaches the console: syslog(2) is EPERM then. Reading it is left alone.
+
+    :returns: what could not be done, a sentence.
+    """
+    import ctypes
+    import struct
+    import sys
+
+    if not may_undo():
+        return []  # the host's kernel refuses it
+    if os.uname().machine not in SYSLOG:
+        return ["`dmesg --clear` clears the host's log: syslog(2) has no number here"]
+    architecture, number = SYSLOG[os.uname().machine]
+    argument = ARGUMENT + (4 if sys.byteorder == "big" else 0)
+    checks = len(READING)
+    program = [
+        (LOAD, 0, 0, ARCHITECTURE),
+        (JUMP_IF_EQUAL, 0, checks + 4, architecture),
+        (LOAD, 0, 0, NUMBER),
+        (JUMP_IF_EQUAL, 0, checks + 2, number),
+        (LOAD, 0, 0, argument),
+        *((JUMP_IF_EQUAL, checks - i, 0, action) for i, action in enumerate(READING)),
+        (RETURN, 0, 0, REFUSE),
+        (RETURN, 0, 0, ALLOW),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *one) for one in program))
+    header = struct.pack("@HP", len(program), ctypes.addressof(code))
+    try:
+        call("prctl", PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), header, 0, 0)
+    except OSError as e:
+        return [f"`dmesg --clear` clears the host's log: {e.strerror}"]
+    return []

@@ -89,7 +89,7 @@ WAYS = {
     "run": f"fakesysfs run -- {WRITE}",
     "nested": f"fakesysfs run -- fakesysfs run --kernel 5.10 -- {WRITE}",
     "exec": (
-        "fakesysfs run --qmp $D/qmp --detach >/dev/null; status=0\n"
+        "fakesysfs run --qmp $D/qmp --detach >$D/out 2>&1; status=0\n"
         f"fakesysfs exec --instance $D/qmp -- {WRITE} || status=$?\n"
         "fakesysfs stop --instance $D/qmp >/dev/null; exit $status"
     ),
@@ -158,6 +158,30 @@ def test_the_kernel_log(me: Person) -> None:
     run = f"fakesysfs run -- sh -c {shlex.quote(inside)}; cat /dev/kmsg"
     result = me.run(*on_fake_host(me, f"{fake}\n{run}"))
     assert (result.stdout.strip(), result.stderr) == ("0", "")
+
+
+# The level does not exist, so the host's kernel changes nothing: what gets there is refused by EINVAL.
+SYSLOG = """
+import ctypes, errno
+library = ctypes.CDLL(None, use_errno=True)
+for action, level in ((8, 99), (10, 0)):
+    answer = library.klogctl(action, None, level)
+    print("ok" if answer >= 0 else errno.errorcode[ctypes.get_errno()], end=" ")
+"""
+
+
+@pytest.mark.may_skip("only root may change the log")
+@ONLY_ROOT
+def test_system_calls_leave_the_kernel_log_alone(me: Person) -> None:
+    """In `run` and in `exec`. The console's level cannot be set, the size of the log can be read."""
+    program = shlex.join(["python3", "-c", SYSLOG])
+    script = (
+        f"{program}; fakesysfs run -- {program}; fakesysfs run --detach --qmp $D/qmp >$D/out 2>&1\n"
+        f"fakesysfs exec --instance $D/qmp -- {program}; fakesysfs stop --instance $D/qmp"
+    )
+    with me.directory() as directory:
+        result = me.run(*on_fake_host(me, f"D={directory}; {script}"))
+    assert result.stdout.split() == ["EINVAL", "ok", "EPERM", "ok", "EPERM", "ok"], result.stderr
 
 
 def test_hidden_from_the_start_and_back(person: Person) -> None:

@@ -15,10 +15,29 @@ from t3_mount.host import FUSE_MAGIC, MEMORY, SECONDS, Person, ended, lines
 from fakesysfs.cli.run_commands import parse_run
 from fakesysfs.run.launch import DEFAULTS
 
-COVERED = """\
-/proc/buddyinfo /proc/iomem /proc/meminfo /proc/pagetypeinfo /proc/vmstat /proc/zoneinfo
-/sys/bus/memory /sys/bus/node /sys/devices/system/memory /sys/devices/system/node /sys/firmware/memmap
-/sys/kernel/debug/notifier-error-inject /sys/kernel/debug/tracing /sys/module/memory_hotplug"""
+COVERED = """
+/proc/buddyinfo
+/proc/cmdline
+/proc/iomem
+/proc/meminfo
+/proc/pagetypeinfo
+/proc/sys/vm/drop_caches
+/proc/sys/vm/min_free_kbytes
+/proc/sys/vm/nr_hugepages
+/proc/sys/vm/nr_hugepages_mempolicy
+/proc/sys/vm/nr_overcommit_hugepages
+/proc/vmstat
+/proc/zoneinfo
+/sys/bus/memory
+/sys/bus/node
+/sys/devices/system/memory
+/sys/devices/system/node
+/sys/firmware/memmap
+/sys/kernel/debug/notifier-error-inject
+/sys/kernel/debug/tracing
+/sys/kernel/mm/hugepages
+/sys/module/memory_hotplug
+"""
 
 
 ACPI_DEVICES = "/sys/devices/LNXSYSTM:00/LNXSYBUS:00/PNP0A06:04"
