@@ -15,6 +15,7 @@ from . import (
     fault_commands,
     hardware_commands,
     look_commands,
+    matrix,
     run_commands,
     setup_commands,
     waiting,
@@ -40,7 +41,7 @@ GROUPS = {
     "Look": (
         look_commands.map_, look_commands.dmesg, look_commands.events, look_commands.trace, hardware_commands.page,
     ),
-    "Wait and check": (waiting.wait, waiting.expect),
+    "Wait and check": (waiting.wait, waiting.expect, matrix.matrix),
     "Make it fail": (fault_commands.fault, hardware_commands.load),
     "Set up": (setup_commands.doctor, setup_commands.presets, setup_commands.capture, setup_commands.bench),
 }  # fmt: skip
