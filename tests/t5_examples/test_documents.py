@@ -1,4 +1,4 @@
-"""Every example of README and of the pages in docs/: it is run, or the page says why it is not.
+"""Every example of README and of the pages in docs/ and examples/: it is run, or the page says why not.
 
 The pages of the pytest plugin have a test of their own. A planted wrong output shows that one would be
 found.
@@ -12,11 +12,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.documents import RUN, Example, examples, is_as_shown, steps
+from support.documents import RUN, Example, as_script, examples, is_as_shown, outputs, steps
 from t3_mount.host import Person
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("examples/**/*.md")),
+]
 OWN_TEST = {"pytest.md": "test_pytest_plugin_docs.py"}
 ALL = [example for page in PAGES if page.name not in OWN_TEST for example in examples(page)]
 RUNNABLE = [example for example in ALL if example.language in RUN and not example.reason]
@@ -52,6 +56,8 @@ def folder(tmp_path: Path) -> Path:
 
 def complaint(me: Person, example: Example, folder: Path) -> str:
     """Run an example, and return what is wrong; empty when nothing is."""
+    if example.inside:
+        return complaint_inside(me, example, folder)
     if example.language == "console":
         for step in steps(example.text):
             result = me.run("sh", "-c", step.command, cwd=str(folder))
@@ -64,6 +70,19 @@ def complaint(me: Person, example: Example, folder: Path) -> str:
     else:
         result = me.run("sh", "-e", "-c", example.text, cwd=str(folder))
     return "" if result.returncode == 0 else f"status {result.returncode}\n{result.stderr}"
+
+
+def complaint_inside(me: Person, example: Example, folder: Path) -> str:
+    """Type a block into one shell, which `example.inside` starts, and return what is wrong."""
+    (folder / "typed.sh").write_text(as_script(example.text))
+    result = me.run("sh", "-c", f"{example.inside} -- sh typed.sh", cwd=str(folder))
+    shown, said = steps(example.text), outputs(result.stdout)
+    for step, (output, _) in zip(shown, said, strict=False):
+        if not is_as_shown(step.output, output):
+            return f"$ {step.command}\n{output}"
+    if len(said) < len(shown):
+        return f"$ {shown[len(said)].command}\n{result.stdout[-1000:]}{result.stderr}"
+    return ""
 
 
 @pytest.mark.parametrize("example", RUNNABLE, ids=named)
@@ -100,6 +119,39 @@ def test_planted_mistakes_are_found(me: Person, folder: Path, language: str, tex
 def test_output_may_be_shortened(me: Person, folder: Path) -> None:
     text = "$ seq 5\n1\n...\n5\n$ echo end\nend\n"
     assert not complaint(me, Example("page", 1, "console", text, ""), folder)
+
+
+PLANTED = """\
+<!-- inside: env -->
+```console
+$ cd /
+$ x=one
+```
+
+Text.
+
+<!-- continued -->
+```console
+$ pwd; echo $x
+/
+one
+$ cat /no-such-file
+cat: /no-such-file: No such file or directory
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"), [("\none\n", "\ntwo\n"), ("such file or", "other"), ("pwd", "exit")]
+)
+def test_a_session_is_typed_into_one_shell(
+    me: Person, folder: Path, was: str, becomes: str
+) -> None:
+    page = folder / "page.md"
+    page.write_text(PLANTED)
+    (example,) = examples(page)
+    assert not complaint(me, example, folder)
+    assert complaint(me, example._replace(text=example.text.replace(was, becomes, 1)), folder)
 
 
 def test_links_lead_somewhere() -> None:

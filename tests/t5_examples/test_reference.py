@@ -246,3 +246,37 @@ def test_a_word_of_the_page_is_a_word_of_fault_rules() -> None:
     for word in fault_rules._EFFECTS["unplug"]:
         rule = f"unplug d0 {word}{' 2s' if word == 'delay' else ''}"
         assert parse_fault_rule(rule).effect == word
+
+
+# ------------------------------------------------------------------------------- architecture
+
+
+def gone(text: str) -> list[str]:
+    """Return the files and functions that a page names and that are not there."""
+    hops = re.findall(r"^(fakesysfs/\S+): (\w+)", text, re.MULTILINE)
+    assert hops
+    missing = []
+    for file, function in hops:
+        path = ROOT / file
+        if not path.is_file() or not re.search(rf"\b{function}\(", path.read_text()):
+            missing.append(f"{file}: {function}")
+    for file in re.findall(r"`((?:fakesysfs|tests|config)/[\w./*]+)`", text):
+        base = ROOT / "fakesysfs" if file.startswith("config/") else ROOT
+        if not list(base.glob(file)):
+            missing.append(file)
+    return missing
+
+
+def test_files_and_functions_of_the_architecture_are_there() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    assert gone(text) == []
+    planted = text + "\nfakesysfs/machine.py: no_such\nsee `fakesysfs/gone.py`\n"
+    assert gone(planted) == ["fakesysfs/machine.py: no_such", "fakesysfs/gone.py"]
+
+
+def test_every_room_has_a_paragraph() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    for room in ROOT.glob("fakesysfs/*/__init__.py"):
+        assert f"**`{room.parent.name}/`**" in text, room.parent.name
+    for room in ROOT.glob("fakesysfs/engine/*/"):
+        assert f"**`engine/{room.name}/`**" in text, room.name
