@@ -7,6 +7,7 @@ the form of what is shown and written (matrix_report.py).
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -145,7 +146,7 @@ def _show(
         return
     for line in report.details(outcomes):
         click.echo(line)
-    width = os.get_terminal_size(1).columns if sys.stdout.isatty() else 200
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
     print_wide(report.table(outcomes, width))
     click.echo(report.summary(outcomes, seconds, jobs))
 
