@@ -18,7 +18,7 @@ ENGINE := $(wildcard fakesysfs/binding/*.[ch] fakesysfs/engine/*.[ch] fakesysfs/
 LINT_C := -std=c11 -D_GNU_SOURCE=1 -O2 -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Werror \
           -Ifakesysfs -Ifakesysfs/engine
 
-.PHONY: help setup demo check test coverage agreement format lint bench soak kills fuzz clean
+.PHONY: help setup demo check test coverage agreement docs format lint bench soak kills fuzz clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
@@ -57,6 +57,12 @@ coverage: setup ## all tests, and which lines of Python they ran
 agreement: setup ## replay every recording and write the table behind `fakesysfs presets --kernels`
 	@.ci/test-tools
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(PY) tests/recordings/agreement.py $(ARGS)
+
+docs: setup ## the manual as HTML, build/docs/index.html; a warning is an error
+	@$(MAKE) --silent $(VENV)/.docs
+	@$(PY) tests/support/commands_page.py > docs/reference/commands.md
+	@$(PY) -m sphinx -q -W --keep-going -E -c docs -b html . build/docs
+	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' > build/docs/index.html
 
 format: setup ## everything in its form: ruff format and clang-format
 	@$(MAKE) --silent $(VENV)/.lint
@@ -117,4 +123,9 @@ $(VENV)/.test: $(VENV)/.run
 $(VENV)/.lint: $(VENV)/.run
 	@echo "installing the linters into $(VENV)"
 	@$(PIP) install "fakesysfs[lint]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	@echo "installing Sphinx into $(VENV)"
+	@$(PIP) install "fakesysfs[docs]"
 	@touch $@
