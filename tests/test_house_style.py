@@ -27,11 +27,6 @@ ALLOWED_COMPARISONS = {
     ): "that is the version of the host's util-linux, whose options `run` needs",
 }
 
-# Files that still do several jobs.
-TOO_LONG = {
-    "test_features.py",
-}
-
 README_HOPS = [
     "mount.py",
     "file_methods.c",
@@ -127,8 +122,6 @@ def size_complaints(path: Path, text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", CODE, ids=named)
 def test_file_is_not_too_long(path: Path) -> None:
-    if path.name in TOO_LONG:
-        pytest.xfail("to be split")
     complain(size_complaints(path, path.read_text()))
 
 
