@@ -10,7 +10,7 @@ import ast
 import os
 import re
 import subprocess
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,6 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fakesysfs"
 FILE_LINES, TEST_LINES, CLASS_LINES = 600, 800, 300
-
-# Functions that compare versions all the same, by module and name.
-ALLOWED_COMPARISONS = {
-    (
-        "doctor",
-        "_util_linux",
-    ): "that is the version of the host's util-linux, whose options `run` needs",
-}
 
 README_HOPS = [
     "mount.py",
@@ -177,23 +169,17 @@ def decides_by_version(node: ast.AST) -> bool:
     return isinstance(node, ast.Match) and speaks_of_versions(node.subject)
 
 
-def compared_versions(tree: ast.AST, allowed: Collection[str] = ()) -> Iterator[int]:
-    """Lines that decide by a kernel's name or version: `kernel < ...`, `cfg.release == "6.1"`.
-
-    :param allowed: names of functions that are passed over.
-    """
+def compared_versions(tree: ast.AST) -> Iterator[int]:
+    """Lines that decide by a kernel's name or version: `kernel < ...`, `cfg.release == "6.1"`."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef) and node.name in allowed:
-            continue
-        yield from compared_versions(node, allowed)
+        yield from compared_versions(node)
         if decides_by_version(node):
             yield getattr(node, "lineno", 0)
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=named)
 def test_python_asks_for_features_not_versions(path: Path) -> None:
-    allowed = {function for module, function in ALLOWED_COMPARISONS if module == path.stem}
-    lines = list(compared_versions(ast.parse(path.read_text()), allowed))
+    lines = list(compared_versions(ast.parse(path.read_text())))
     assert not lines, (
         f"{named(path)}: lines {lines} compare versions; ask for a feature of kernels/"
     )

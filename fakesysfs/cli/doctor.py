@@ -108,8 +108,7 @@ def _util_linux() -> Iterator[Finding]:
                 "install util-linux",
             )
         else:
-            version = int(match[1]), int(match[2])
-            good = version >= UTIL_LINUX
+            good = (int(match[1]), int(match[2])) >= UTIL_LINUX
             advice = "" if good else "util-linux 2.34 or newer is needed"
             yield Finding(
                 good or (False if needed else None),

@@ -32,7 +32,7 @@ def run(me: Person, project: Path) -> Any:
 @pytest.fixture(params=PROJECTS)
 def project(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A copy of an example."""
-    return shutil.copytree(HERE / request.param, tmp_path / request.param)
+    return Path(shutil.copytree(HERE / request.param, tmp_path / request.param))
 
 
 def test_an_example_runs_by_itself(me: Person, project: Path) -> None:
