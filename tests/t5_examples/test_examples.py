@@ -1,4 +1,4 @@
-"""The examples of examples/: each runs by itself, from a copy, for root and for an ordinary user.
+"""The examples of examples/: each runs by itself, from a copy.
 
 A planted mistake in the program or the rule makes its test fail, so the tests of the examples test
 something.
