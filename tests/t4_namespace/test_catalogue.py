@@ -252,7 +252,7 @@ def test_the_table_of_the_readme_shows_lines_that_stand_here() -> None:
     table = (
         (SOURCES / "README.md")
         .read_text()
-        .partition("| to stage this | one line does |")[2]
+        .partition("| to simulate | use |")[2]
         .partition("\n\n")[0]
     )
     # Of uevents and of unplugging: test_faults.py and test_unplug_answers.py have them all.
