@@ -468,7 +468,7 @@ class Machine(EngineWithEvents):
     # Faults on purpose
 
     def fault_rule_add(self, rule: str, /) -> int:
-        """Let accesses to files fail or take long, files be missing, or uevents go astray.
+        """Let accesses to files fail or take long, files be missing, or uevents be lost.
 
             machine.fault_rule_add("write memory40/state EAGAIN x3")
 

@@ -300,7 +300,7 @@ class Engine:
         """Return the names of all points that can fail."""
 
     def rule_add(self, rule: FaultRuleSpec, /) -> int:
-        """Let accesses to files fail or take long, files be missing, or uevents go astray; return
+        """Let accesses to files fail or take long, files be missing, or uevents be lost; return
         the rule's number.
 
         :raises OSError: EINVAL when a number is out of range, and nothing is changed.

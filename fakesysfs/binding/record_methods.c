@@ -263,7 +263,7 @@ PyMethodDef record_methods[] = {
      "Return the names of all points that can fail."},
     {"rule_add", engine_rule_add, METH_VARARGS,
      "rule_add($self, rule, /)\n--\n\n"
-     "Let accesses to files fail or take long, or uevents go astray; return its number."},
+     "Let accesses to files fail or take long, or uevents be lost; return its number."},
     {"fault_rule_clear", engine_fault_rule_clear, METH_VARARGS,
      "fault_rule_clear($self, number=0, /)\n--\n\n"
      "Forget a fault rule, or all, and end the waits by it."},

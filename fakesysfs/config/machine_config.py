@@ -71,7 +71,7 @@ class MachineConfig:
         node.
     :param faults: fault rules, as `Machine.fault_rule_add` takes them; the machine says what is
         wrong with one.
-    :param features: names of what the kernel does, see engine/features.h.
+    :param features: names of what the kernel does, see engine/base/kernel_features.h.
     :param config: kernel configuration, every name of `CONFIG_DEFAULTS`.
     :param cpu_hotplug: the board has ACPI slots for CPUs.
     :param is_x86: the kernel has what only x86 has: e820, huge pages of 1 GiB in the direct map.
@@ -170,11 +170,10 @@ class MachineConfig:
         :param distances: "src,dst,value" each.
         :param arch: architecture, "x86_64" by default; see `list_arches()`.
         :param seed: any integer; 1 by default.
-        :param workload: who uses the memory: "anon=64M,node1.file=32M", or the path of a TOML file
+        :param workload: what uses the memory: "anon=64M,node1.file=32M", or the path of a TOML file
             of these.
         :param machine: name of a preset, or path of a machine file.
-        :param aged: rounds of allocation and freeing that the machine has lived through, for free
-            memory in crumbs.
+        :param aged: fragment memory first, by this many rounds of allocating and freeing.
         :param faults: fault rules, "write memory40/state EAGAIN x3" each; added to the machine
             file's.
         :raises ConfigError: one line that says what cannot be, where it stands, and what to do.
