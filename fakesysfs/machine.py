@@ -145,6 +145,12 @@ def _delivers(
     return call
 
 
+def _command(what: str) -> str:
+    """The cause of an operation in one line, as one types it."""
+    line = " ".join(what.split())
+    return f"(qemu) {line[8:]}" if line.startswith("monitor ") else line
+
+
 class EngineWithEvents(Engine):
     """The engine, whose calls deliver the events that they caused.
 
@@ -189,6 +195,10 @@ class EngineWithEvents(Engine):
     def _take(self) -> Iterable[Event]:
         try:
             # A caller that caused one waits until it is delivered: the cause is still known.
+            while (operation := self.trace_unnamed()) is not None:
+                number, thread = operation
+                if (cause := of_thread(thread)) is not None:
+                    self.trace_name(number, _command(cause.what))
             return [
                 Event._make((*event[:-1], of_thread(event[-1]))) for event in self.take_events()
             ]

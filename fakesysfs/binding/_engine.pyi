@@ -256,16 +256,29 @@ class Engine:
         tab, the text.
         """
 
-    def trace(self, start: int = 0, end: int = 18446744073709551615, /) -> str:
+    def trace(self, start: int = 0, end: int = 18446744073709551615, own: bool = False, /) -> str:
         """Return the call graph of the last operations, as the function_graph tracer prints it.
 
-        :param start: number of the first entry wanted; from 0 on there is a heading.
+        Each operation begins with a line that names it. Functions that the engine does not have are
+        marked; they are those of the kernel's recorded call graph.
+
+        :param start: number of the first operation wanted; from 0 on there is a heading.
         :param end: number behind the last, as from trace_end().
+        :param own: print only functions that the engine ran.
         """
 
     def trace_end(self) -> int:
-        """Return the number behind the last entry of the trace that belongs to an operation that is
-        over.
+        """Return the number behind the last operation of the trace that is over."""
+
+    def trace_unnamed(self) -> tuple[int, int] | None:
+        """Return an operation that is over and has no name: its number, and the thread that caused
+        it as threading.get_ident() gives it. Each is returned once.
+        """
+
+    def trace_name(self, number: int, what: str, /) -> None:
+        """Name an operation of the trace, unless it has a name.
+
+        :param number: as from trace_unnamed().
         """
 
     def trace_clear(self) -> None:

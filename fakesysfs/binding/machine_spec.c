@@ -167,6 +167,7 @@ static const struct field spec_fields[] = {
     RANGE(possible_nodes, 1, 64),
     WORD(release),
     WORD(cmdline),
+    WORD(callgraphs),
     WORD(memhp_default_state),
     WORD(online_policy),
     RANGE(seed, 0, UINT64_MAX),

@@ -82,13 +82,14 @@ static PyObject *engine_trace(PyObject *op, PyObject *args)
 {
     uint64_t from = 0;
     uint64_t to = UINT64_MAX;
+    int own = 0;
     size_t size;
     struct call call;
 
-    if (!PyArg_ParseTuple(args, "|O&O&:trace", to_u64, &from, to_u64, &to) ||
+    if (!PyArg_ParseTuple(args, "|O&O&p:trace", to_u64, &from, to_u64, &to, &own) ||
         !call_begin(&call, op, NULL))
         return NULL;
-    char *text = trace_text(call.machine, from, to, &size);
+    char *text = trace_text(call.machine, from, to, own != 0, &size);
     return end_text(&call, text, size);
 }
 
@@ -99,6 +100,34 @@ static PyObject *engine_trace_end(PyObject *op, PyObject *args)
     if (!PyArg_ParseTuple(args, ":trace_end") || !call_begin(&call, op, NULL))
         return NULL;
     return end_integer(&call, (int64_t)trace_end(call.machine));
+}
+
+static PyObject *engine_trace_unnamed(PyObject *op, PyObject *args)
+{
+    uint64_t number, caller;
+    struct call call;
+
+    if (!PyArg_ParseTuple(args, ":trace_unnamed") || !call_begin(&call, op, NULL))
+        return NULL;
+    bool found = trace_unnamed(call.machine, &number, &caller);
+    if (!call_end(&call, 0))
+        return NULL;
+    if (!found)
+        Py_RETURN_NONE;
+    return Py_BuildValue("KK", (unsigned long long)number, (unsigned long long)caller);
+}
+
+static PyObject *engine_trace_name(PyObject *op, PyObject *args)
+{
+    uint64_t number;
+    const char *what;
+    struct call call;
+
+    if (!PyArg_ParseTuple(args, "O&s:trace_name", to_u64, &number, &what) ||
+        !call_begin(&call, op, NULL))
+        return NULL;
+    trace_name(call.machine, number, what);
+    return end_none(&call, 0);
 }
 
 static PyObject *engine_trace_clear(PyObject *op, PyObject *args)
@@ -241,11 +270,17 @@ PyMethodDef record_methods[] = {
      "klog($self, start=0, /)\n--\n\n"
      "Return the kernel log from line `start` on: time in us, tab, text."},
     {"trace", engine_trace, METH_VARARGS,
-     "trace($self, start=0, end=18446744073709551615, /)\n--\n\n"
+     "trace($self, start=0, end=18446744073709551615, own=False, /)\n--\n\n"
      "Return the call graph, as the function_graph tracer prints it."},
+    {"trace_unnamed", engine_trace_unnamed, METH_VARARGS,
+     "trace_unnamed($self, /)\n--\n\n"
+     "Return number and thread of an operation that has no name yet, or None."},
+    {"trace_name", engine_trace_name, METH_VARARGS,
+     "trace_name($self, number, what, /)\n--\n\n"
+     "Name an operation of the trace."},
     {"trace_end", engine_trace_end, METH_VARARGS,
      "trace_end($self, /)\n--\n\n"
-     "Return the number behind the last entry of the trace that belongs to an operation that is over."},
+     "Return the number behind the last operation of the trace that is over."},
     {"trace_clear", engine_trace_clear, METH_VARARGS,
      "trace_clear($self, /)\n--\n\n"
      "Forget the trace."},

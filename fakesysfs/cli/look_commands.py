@@ -6,6 +6,7 @@ Owns: their options, help and output. Does not own what there is to see (the eng
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import click
@@ -20,6 +21,7 @@ from .options import (
     print_json,
     print_wide,
 )
+from .trace_view import Operation, only_functions, operations, stacks
 
 
 @command(
@@ -68,7 +70,11 @@ def events(instance: str | None, follow: bool, since: int) -> None:
 
 @command(
     **examples("""\
-fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace'""")
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace'
+fakesysfs run --machine two-dimms -- sh -c '
+echo online > /sys/devices/system/memory/memory32/state; fakesysfs trace --last --grep online_pages'
+fakesysfs run --machine two-dimms --kernel 5.0 -- sh -c '
+echo online > /sys/devices/system/memory/memory32/state; fakesysfs trace --stack __free_page'""")
 )
 @instance_option
 @click.option(
@@ -77,22 +83,81 @@ fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fak
     is_flag=True,
     help="Print new operations, each after it has ended.",
 )
-def trace(instance: str | None, follow: bool) -> None:
+@click.option("--own", is_flag=True, help="Leave out functions that are not simulated.")
+@click.option(
+    "--grep",
+    "pattern",
+    metavar="REGEX",
+    help="Print only functions whose name matches, with all that they called.",
+)
+@click.option("--last", is_flag=True, help="Print only the last operation that is left.")
+@click.option(
+    "--stack",
+    metavar="FUNCTION",
+    help="Print the calls that led to FUNCTION, innermost first.",
+)
+def trace(
+    instance: str | None,
+    follow: bool,
+    own: bool,
+    pattern: str | None,
+    last: bool,
+    stack: str | None,
+) -> None:
     """Print the call graph of each operation.
 
-    The format is that of the kernel's function_graph tracer.
+    The format is that of the kernel's function_graph tracer. Each operation begins with a line that
+    names it and its result: 0, a negative errno, or a code of ACPI. Times are of the machine's own
+    clock, which moves with events and lines of the log. Functions that fakesysfs does not have are
+    marked as not simulated: they are from a recorded call graph of this or the nearest kernel.
     """
     client = client_of(instance)
-    if not follow:
-        click.echo(client.call("trace"), nl=False)
-        return
-    start = 0
-    while True:
-        end = client.call("trace end")
-        if end > start:
-            click.echo(client.call("trace", start, end), nl=False)
-            start = end
+    chosen = None if pattern is None else _regex(pattern)
+    if follow and (last or stack is not None):
+        raise click.UsageError("--follow does not go with --last or --stack.")
+    start, end = 0, client.call("trace end")
+    text = client.call("trace", start, end, own)
+    if chosen is None and not last and stack is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(_selected(text, chosen, last, stack), nl=False)
+    while follow:
         time.sleep(0.2)
+        start, end = end, client.call("trace end")
+        if end > start:
+            text = client.call("trace", start, end, own)
+            click.echo(text if chosen is None else _selected(text, chosen, False, None), nl=False)
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as e:
+        raise click.UsageError(f"--grep {pattern}: not a regular expression: {e}") from e
+
+
+def _selected(text: str, chosen: re.Pattern[str] | None, last: bool, stack: str | None) -> str:
+    """What the filters leave of a trace.
+
+    :raises ClickException: no operation called the function of `stack`.
+    """
+    found = operations(text)
+    if chosen is not None:
+        found = [kept for o in found if (kept := only_functions(o, chosen)).lines]
+    if stack is not None:
+        found = [
+            Operation(
+                o.title,
+                [line for calls in s for line in ("Call Trace:", *(f" {call}" for call in calls))],
+            )
+            for o in found
+            if (s := stacks(o, stack))
+        ]
+        if not found:
+            raise click.ClickException(f"No traced operation called {stack}().")
+    if last:
+        found = found[-1:]
+    return "".join(f"{line}\n" for o in found for line in (o.title, *o.lines))
 
 
 @command(

@@ -31,7 +31,7 @@ from .measured import measured_numbers
 from .memory_and_nodes import Dimm, Node, parse_dimms, parse_distances, parse_memory, parse_nodes
 from .option_sources import OptionSources
 from .option_text import parse_integer
-from .profiles import load_arch, load_kernel
+from .profiles import load_arch, load_callgraphs, load_kernel
 from .sizes import parse_size, show_size
 from .workload import Use, check_workload, parse_workload
 from .zone_names import ALL_ZONES, LIMITED_ZONES
@@ -207,6 +207,7 @@ class MachineConfig:
         return {
             "release": self.release,
             "cmdline": self.append,
+            "callgraphs": load_callgraphs(self.kernel),
             "seed": self.seed,
             "features": list(self.features),
             "config": dict(self.config),

@@ -24,6 +24,7 @@ __all__ = [
     "list_kernels",
     "load_agreements",
     "load_arch",
+    "load_callgraphs",
     "load_kernel",
     "names_in",
     "nearest_kernel",
@@ -104,6 +105,17 @@ def load_kernel(name: str, where: str) -> dict[str, Any]:
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}", name, re.ASCII):
         raise ConfigError(f"{text}; known: {', '.join(names)}")
     raise ConfigError(f"{text}; the nearest is {nearest_kernel(name)}, known: {', '.join(names)}")
+
+
+def load_callgraphs(kernel: str) -> str:
+    """The call graphs of a kernel profile, or of the nearest that was recorded, as the engine takes
+    them: see engine/base/trace_graph.c."""
+    kernels = list_kernels()
+    folder = _HERE / "kernels" / "callgraphs"
+    recorded = sorted((path.stem for path in folder.glob("*.txt")), key=_version, reverse=True)
+    here = kernels.index(kernel)
+    nearest = min(recorded, key=lambda name: abs(kernels.index(name) - here))
+    return (folder / f"{nearest}.txt").read_text()
 
 
 def load_agreements() -> list[Agreement]:

@@ -84,7 +84,8 @@ struct boot_span { /* a zone of a machine with listed blocks spans this, too; by
 /* Everything a machine is made from. Arrays are read during machine_create() only. */
 struct machine_config {
     const char *release;
-    const char *cmdline; /* the kernel command line, as it was given */
+    const char *callgraphs; /* which functions the kernel calls, see trace_graph.c */
+    const char *cmdline;    /* the kernel command line, as it was given */
     uint64_t seed;
     bool features[NR_FEATURES];
     int64_t config[NR_CONFIGS];
@@ -272,11 +273,15 @@ void event_free(struct event *event);
 /* Lines of the kernel log from number `from` on (the first is 0): "time_us\ttext\n" each, in memory
  * from malloc(). */
 char *klog_text(struct machine *m, uint64_t from, size_t *size);
-/* Entries `from` to `to` of the trace, as the function_graph tracer prints it, from 0 on with its
- * heading; from malloc(). */
-char *trace_text(struct machine *m, uint64_t from, uint64_t to, size_t *size);
-uint64_t trace_end(
-    struct machine *m); /* the number behind the last entry of an operation that is over */
+/* Operations `from` to `to` of the trace, as the function_graph tracer prints it, from 0 on with
+ * its heading. own: only the functions that the engine ran, not those that a kernel calls beside.
+ */
+char *trace_text(struct machine *m, uint64_t from, uint64_t to, bool own, size_t *size);
+uint64_t trace_end(struct machine *m); /* the number behind the last operation that is over */
+/* An operation that is over and has no name yet: its number and the thread that caused it. False:
+ * all have one. */
+bool trace_unnamed(struct machine *m, uint64_t *number, uint64_t *caller);
+void trace_name(struct machine *m, uint64_t number, const char *what);
 void trace_clear(struct machine *m);
 
 /* memory_block.c: a picture of the blocks, for people */

@@ -17,6 +17,7 @@ static int set_constants(struct machine *m, const struct machine_config *config)
     memcpy(m->config, config->config, sizeof m->config);
     m->cmdline = xstrdup(m, config->cmdline != NULL ? config->cmdline : "");
     strncpy(m->release, config->release != NULL ? config->release : "", sizeof m->release - 1);
+    trace_graph_load(m, config->callgraphs != NULL ? config->callgraphs : "");
     m->seed = m->random_state = config->seed;
     m->page_shift = config->page_shift;
     m->section_page_shift = config->section_shift - config->page_shift;
@@ -265,6 +266,7 @@ void machine_destroy(struct machine *m)
     events_destroy(m);
     klog_destroy(m);
     trace_destroy(m);
+    trace_graph_destroy(m);
     for (unsigned nid = 0; nid < MAX_NODES; nid++)
         free(m->nodes[nid].cpus);
     free(m->hotplug_nids);

@@ -72,10 +72,11 @@ struct machine {
     char **klog_line;
     uint64_t *klog_time;
     size_t nr_klog, cap_klog, klog_dropped; /* klog_line[0] is line number klog_dropped */
-    struct trace_entry *trace;
-    uint64_t nr_trace;   /* ever written; the ring keeps the last TRACE_RING */
-    uint64_t trace_from; /* entries before this one were cleared away */
-    unsigned trace_depth;
+    struct trace_op **trace;                /* a ring of the last operations */
+    uint64_t nr_trace;                      /* operations ever begun */
+    uint64_t trace_from;                    /* operations before this one were cleared away */
+    struct trace_place trace_at;
+    struct trace_graph *trace_graph; /* what the kernel calls beside; NULL: not known */
     bool trace_on, tainted;
     struct fault *faults;
     size_t nr_faults;

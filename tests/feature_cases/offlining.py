@@ -88,7 +88,7 @@ def _(machine: Machine) -> object:
     before = look()
     seen = while_going_offline(machine, look)
     assert before == look() == (42, 7)
-    return [seen, "drain_all_pages" in calls(machine, lambda: state(machine, "offline"))]
+    return [seen, "zone_pcp_disable" not in calls(machine, lambda: state(machine, "offline"))]
 
 
 @case("isolate_bit", 0, 3)

@@ -411,7 +411,7 @@ static int do_read(struct driver *d)
     snprintf(d->last, sizeof d->last, "read everything");
     free(snapshot(d->m));
     free(klog_text(d->m, 0, &size));
-    free(trace_text(d->m, 0, UINT64_MAX, &size));
+    free(trace_text(d->m, 0, UINT64_MAX, false, &size));
     blocks_snapshot(d->m, NULL, &blocks);
     free(blocks);
     size = events_take(d->m, &events);

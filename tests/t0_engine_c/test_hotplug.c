@@ -723,8 +723,8 @@ static void do_things(struct machine *m, struct text *out)
     load_free(m, &test_task, "anon", 50, -1);
     block_store(m, 64, "offline");
     acpi_eject_request(m, &test_task, 1);
-    char *texts[] = {snapshot(m), klog_text(m, 0, &size), trace_text(m, 0, UINT64_MAX, &size),
-                     fetch(m, "/proc/vmstat")};
+    char *texts[] = {snapshot(m), klog_text(m, 0, &size),
+                     trace_text(m, 0, UINT64_MAX, false, &size), fetch(m, "/proc/vmstat")};
     for (unsigned i = 0; i < 4; i++) {
         text_append(out, texts[i], strlen(texts[i]));
         free(texts[i]);

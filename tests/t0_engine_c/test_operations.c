@@ -50,7 +50,7 @@ static void history(struct text *out, uint64_t seed)
         text_append(out, state, strlen(state));
         free(state);
     }
-    char *texts[] = {klog_text(d.m, 0, &size), trace_text(d.m, 0, UINT64_MAX, &size),
+    char *texts[] = {klog_text(d.m, 0, &size), trace_text(d.m, 0, UINT64_MAX, false, &size),
                      fetch(d.m, "/proc/vmstat"), fetch(d.m, "/proc/zoneinfo")};
     for (unsigned i = 0; i < 4; i++) {
         text_append(out, texts[i], strlen(texts[i]));

@@ -557,7 +557,10 @@ def test_the_trace_piece_by_piece(machine: Machine) -> None:
         machine.store(f"{MEMORY}/memory32/state", "offline")
     body = machine.trace().removeprefix(heading)
     assert body.endswith(one)
-    assert re.match(r" 0\) +\|  \w+\(\) \{\n", body), "it begins in the middle of an operation"
+    title = r"# echo \w+ > \S+ -> 0\n"
+    assert re.match(title + r" 0\) +\|  \w+\(\) \{\n", body), (
+        "it begins in the middle of an operation"
+    )
 
 
 # Threads and signals

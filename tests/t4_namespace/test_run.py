@@ -84,7 +84,7 @@ def test_exactly_those_paths_are_covered(person: Person) -> None:
 def test_the_tracers_file_has_the_call_graphs(person: Person) -> None:
     script = f"""
 cd /sys/kernel/debug/tracing
-echo offline > {MEMORY}/memory1/state 2> /dev/null || head -n 5 trace
+echo offline > {MEMORY}/memory1/state 2> /dev/null || head -n 6 trace
 fakesysfs trace | cmp - trace && echo same
 echo > trace
 echo 0 > tracing_on
@@ -98,7 +98,43 @@ cat trace"""
 # |     |   |                     |   |   |   |
 """
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == f"{heading} 0)               |  state_store() {{\nsame\n{heading}"
+    first = (
+        f"# echo offline > {MEMORY}/memory1/state -> -16\n 0)               |  state_store() {{\n"
+    )
+    assert result.stdout == f"{heading}{first}same\n{heading}"
+
+
+def test_the_trace_names_operations_and_filters(person: Person) -> None:
+    script = f"""
+fakesysfs monitor 'object_add memory-backend-ram,id=m0,size=256M' 'device_add pc-dimm,id=d0,memdev=m0'
+echo online > {MEMORY}/memory32/state
+fakesysfs trace | grep '^# [e(]'
+fakesysfs trace --last --grep online_pages --own | head -n 2
+fakesysfs trace --stack __free_page
+fakesysfs trace --stack no_such_function"""
+    result = person.inside(script, "--kernel", "5.0")
+    assert (
+        result.stdout
+        == f"""\
+# (qemu) device_add pc-dimm,id=d0,memdev=m0 -> 0
+# echo online > {MEMORY}/memory32/state -> 0
+# echo online > {MEMORY}/memory32/state -> 0
+ 0)               |        online_pages() {{
+# echo online > {MEMORY}/memory32/state -> 0
+Call Trace:
+ __free_page() /* not simulated */
+ generic_online_page()
+ online_pages_range() /* not simulated */
+ walk_system_ram_range() /* not simulated */
+ online_pages()
+ memory_subsys_online()
+ device_online()
+ state_store()
+ kernfs_fop_write() /* not simulated */
+"""
+    )
+    assert "No traced operation called no_such_function()" in result.stderr
+    assert result.returncode == 1
 
 
 def test_slots_stand_among_the_hosts_acpi_devices(person: Person) -> None:

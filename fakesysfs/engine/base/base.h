@@ -97,21 +97,49 @@ void uevent_add(struct machine *m, const char *action, const char *devpath, cons
 
 /* ---- trace.c ---- */
 struct trace_scope {
-    struct machine *m;
+    struct machine *m; /* NULL: this call is not recorded */
 };
-/* See trace_text(). */
-void trace_print(struct machine *m, uint64_t from, uint64_t to, struct text *out);
-void trace_enter(struct machine *m, const char *name);
+struct trace_place { /* where the running operation is; zeros: no operation runs */
+    uint64_t op;     /* number of the operation + 1 */
+    uint32_t call;   /* index + 1 of the call that is open */
+    bool held;       /* the operation ends with trace_finish() only */
+};
+struct trace_scope trace_enter(struct machine *m, const char *name);
+struct trace_scope trace_enter_within(struct machine *m, const char *name);
 void trace_leave(struct trace_scope *scope);
-void trace_leaf(struct machine *m, const char *name); /* enter and leave */
+/* All that runs until trace_finish() is one operation, with this result. */
+void trace_begin(struct machine *m);
+void trace_finish(struct machine *m, int64_t result);
+/* The same for a write; it names the operation. */
+void trace_finish_write(struct machine *m, const char *path, const char *buf, size_t count,
+                        int64_t result);
+/* The mutex is about to be given up: others' operations are not part of this one. The caller puts
+ * the place back into m->trace_at. */
+struct trace_place trace_pause(struct machine *m);
 void trace_destroy(struct machine *m);
 #define TRACE_JOIN_(a, b) a##b
-#define TRACE_NAME_(line) TRACE_JOIN_(trace_scope_, line)
-#define TRACE(m, name)                                                                      \
-    trace_enter((m), (name));                                                               \
-    __attribute__((cleanup(trace_leave))) struct trace_scope TRACE_NAME_(__LINE__) = {(m)}; \
-    (void)TRACE_NAME_(__LINE__)
-#define TRACE_LEAF(m, name) trace_leaf((m), (name))
+#define TRACE_NAME_(prefix, line) TRACE_JOIN_(prefix, line)
+/* The section has the names of all functions that the engine simulates. */
+#define TRACE_SCOPE_(m, name, enter)                                              \
+    static const char *const TRACE_NAME_(trace_site_, __LINE__)                   \
+        __attribute__((section("trace_sites"), used)) = (name);                   \
+    __attribute__((cleanup(trace_leave))) struct trace_scope TRACE_NAME_(         \
+        trace_scope_, __LINE__) = enter((m), TRACE_NAME_(trace_site_, __LINE__)); \
+    (void)TRACE_NAME_(trace_scope_, __LINE__)
+/* Record that this scope is the kernel function `name`. */
+#define TRACE(m, name) TRACE_SCOPE_(m, name, trace_enter)
+/* The same within an operation only. */
+#define TRACE_WITHIN(m, name) TRACE_SCOPE_(m, name, trace_enter_within)
+
+/* ---- trace_read.c ---- */
+/* See trace_text(). */
+void trace_print(struct machine *m, uint64_t from, uint64_t to, bool own, struct text *out);
+
+/* ---- trace_graph.c ---- */
+struct trace_op;
+void trace_graph_load(struct machine *m, const char *text);
+void trace_graph_print(struct machine *m, const struct trace_op *op, bool own, struct text *out);
+void trace_graph_destroy(struct machine *m);
 
 /* ---- fault.c ---- */
 int fault_at(struct machine *m, const char *point); /* 0, or the negative errno to fail with */

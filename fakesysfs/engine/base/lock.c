@@ -85,7 +85,7 @@ void cond_resched(struct machine *m)
 {
     struct task *task = m->task;
     uint64_t delay = (uint64_t)m->config[CONFIG_STEP_DELAY_US];
-    uint32_t depth = m->trace_depth;
+    struct trace_place place = trace_pause(m);
 
     m->task = NULL;
     pthread_mutex_unlock(&m->mutex);
@@ -96,12 +96,13 @@ void cond_resched(struct machine *m)
     }
     pthread_mutex_lock(&m->mutex);
     m->task = task;
-    m->trace_depth = depth;
+    m->trace_at = place;
 }
 
 void wait_slice(struct machine *m, uint64_t us)
 {
     struct task *task = m->task;
+    struct trace_place place = trace_pause(m);
     struct timespec until;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -113,6 +114,7 @@ void wait_slice(struct machine *m, uint64_t us)
     m->task = NULL;
     pthread_cond_timedwait(&m->changed, &m->mutex, &until);
     m->task = task;
+    m->trace_at = place;
 }
 
 int wait_changed(struct machine *m)
@@ -143,6 +145,7 @@ int hotplug_lock(struct machine *m)
 
 void hotplug_unlock(struct machine *m)
 {
+    TRACE_WITHIN(m, "unlock_device_hotplug");
     m->hotplug_held = false;
     pthread_cond_broadcast(&m->changed);
 }

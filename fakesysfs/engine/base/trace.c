@@ -1,133 +1,168 @@
 /*
- * trace.c - the trace: which functions ran inside which, as the function_graph tracer prints them.
+ * trace.c - the trace: which of the engine's functions ran inside which, by operation.
  *
- * Owns: the ring of entries, and its text. Does not own: the names (who calls TRACE), the files by
- * which it is switched on and read.
+ * Owns: the ring of operations, their names, results and calls. Does not own: which functions these
+ * are (who calls TRACE), what a kernel calls beside and how lines look (trace_graph.c), the files
+ * by which the trace is switched on and read. Thread-safe: public functions lock.
  */
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/trace_calls.h"
 #include "machine.h"
 
-enum { TRACE_RING = 1 << 15, TRACE_DEPTH = 100 };
+enum { TRACE_CALLS = 8192, WORD_BYTES = 64 };
 
-struct trace_entry {
-    const char *name; /* NULL: a leave */
-    uint32_t depth;
-    uint32_t ticks; /* entries written before this one: the trace's clock */
-};
-
-static void trace_record(struct machine *m, const char *name)
+struct trace_op *trace_op_get(const struct machine *m, uint64_t number)
 {
-    if (m->trace == NULL)
-        m->trace = xcalloc(m, TRACE_RING, sizeof *m->trace);
-    m->trace[m->nr_trace % TRACE_RING] = (struct trace_entry){
-        .name = name, .depth = m->trace_depth, .ticks = (uint32_t)m->nr_trace};
-    m->nr_trace++;
+    struct trace_op *op = m->trace != NULL ? m->trace[number % TRACE_OPS] : NULL;
+
+    return op != NULL && op->number == number ? op : NULL;
 }
 
-void trace_enter(struct machine *m, const char *name)
+/* The operation that runs; NULL: none, or the ring has forgotten it. */
+static struct trace_op *op_running(const struct machine *m)
 {
-    if (!m->trace_on)
+    return m->trace_at.op != 0 ? trace_op_get(m, m->trace_at.op - 1) : NULL;
+}
+
+static void op_free(struct trace_op *op)
+{
+    if (op == NULL)
         return;
-    trace_record(m, name);
-    m->trace_depth++;
+    free(op->calls);
+    free(op->what);
+    free(op);
+}
+
+/* Without memory for it, an operation is not recorded: nothing depends on that. */
+static struct trace_op *op_begin(struct machine *m)
+{
+    if (m->trace == NULL)
+        m->trace = calloc(TRACE_OPS, sizeof *m->trace);
+    struct trace_op *op = m->trace != NULL ? calloc(1, sizeof *op) : NULL;
+    if (op == NULL)
+        return NULL;
+    op->number = m->nr_trace++;
+    op->caller = m->task != NULL ? m->task->caller : 0;
+    op_free(m->trace[op->number % TRACE_OPS]);
+    m->trace[op->number % TRACE_OPS] = op;
+    m->trace_at.op = op->number + 1;
+    m->trace_at.call = 0;
+    return op;
+}
+
+static bool call_begin(struct machine *m, struct trace_op *op, const char *name)
+{
+    if (op->nr_calls == TRACE_CALLS)
+        return !(op->cut = true);
+    if (op->nr_calls == op->cap_calls) {
+        uint32_t cap = op->cap_calls != 0 ? 2 * op->cap_calls : 32;
+        struct trace_call *calls = realloc(op->calls, cap * sizeof *calls);
+        if (calls == NULL)
+            return !(op->cut = true);
+        op->calls = calls;
+        op->cap_calls = cap;
+    }
+    op->calls[op->nr_calls++] = (struct trace_call){
+        .name = name, .enter_us = m->clock_us, .parent = m->trace_at.call, .times = 1};
+    m->trace_at.call = op->nr_calls;
+    return true;
+}
+
+struct trace_scope trace_enter(struct machine *m, const char *name)
+{
+    struct trace_op *op = NULL;
+
+    if (m->trace_on)
+        op = m->trace_at.op != 0 ? op_running(m) : op_begin(m);
+    return (struct trace_scope){op != NULL && call_begin(m, op, name) ? m : NULL};
+}
+
+struct trace_scope trace_enter_within(struct machine *m, const char *name)
+{
+    return m->trace_at.op != 0 ? trace_enter(m, name) : (struct trace_scope){NULL};
+}
+
+/* Is the call that ends alike the one before it, and did neither call anything? */
+static bool repeats(const struct trace_op *op, uint32_t index)
+{
+    const struct trace_call *call = &op->calls[index], *before = call - 1;
+
+    return index != 0 && index + 1 == op->nr_calls && before->parent == call->parent &&
+           before->end == index && strcmp(before->name, call->name) == 0;
 }
 
 void trace_leave(struct trace_scope *scope)
 {
     struct machine *m = scope->m;
+    struct trace_op *op = m != NULL ? op_running(m) : NULL;
 
-    if (!m->trace_on || m->trace_depth == 0)
+    if (op == NULL)
         return;
-    m->trace_depth--;
-    trace_record(m, NULL);
-}
-
-void trace_leaf(struct machine *m, const char *name)
-{
-    if (!m->trace_on)
-        return;
-    trace_record(m, name);
-    trace_record(m, NULL);
-}
-
-/* A tick of the trace's clock stands for 0.1 us: the trace tells order and weight, not time. */
-static void trace_duration(struct text *out, uint32_t ticks)
-{
-    text_printf(out, " 0) %3u.%03u us    |  ", ticks / 10, ticks % 10 * 100);
-}
-
-/* The first entry that is not forgotten. */
-static uint64_t trace_first(const struct machine *m)
-{
-    uint64_t oldest = m->nr_trace > TRACE_RING ? m->nr_trace - TRACE_RING : 0;
-
-    return oldest > m->trace_from ? oldest : m->trace_from;
-}
-
-void trace_print(struct machine *m, uint64_t from, uint64_t to, struct text *out)
-{
-    uint32_t start[TRACE_DEPTH + 1] = {0};
-
-    if (from == 0)
-        text_printf(out,
-                    "# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n"
-                    "# |     |   |                     |   |   |   |\n");
-    if (from < trace_first(m))
-        from = trace_first(m);
-    if (to > m->nr_trace)
-        to = m->nr_trace;
-    while (from < to &&
-           (m->trace[from % TRACE_RING].depth != 0 || m->trace[from % TRACE_RING].name == NULL))
-        from++; /* the ring may begin in the middle of an operation: start with the next one */
-    for (uint64_t i = from; i < to; i++) {
-        const struct trace_entry *entry = &m->trace[i % TRACE_RING];
-        uint32_t depth = entry->depth < TRACE_DEPTH ? entry->depth : TRACE_DEPTH;
-        bool leaf = entry->name != NULL && i + 1 < to &&
-                    m->trace[(i + 1) % TRACE_RING].name == NULL;
-        if (leaf) {
-            trace_duration(out, 1);
-            text_printf(out, "%*s%s();\n", (int)(2 * depth), "", entry->name);
-            i++;
-        } else if (entry->name != NULL) {
-            start[depth] = entry->ticks;
-            text_printf(out, " 0)               |  %*s%s() {\n", (int)(2 * depth), "", entry->name);
-        } else {
-            trace_duration(out, entry->ticks - start[depth]);
-            text_printf(out, "%*s}\n", (int)(2 * depth), "");
-        }
+    uint32_t index = m->trace_at.call - 1;
+    struct trace_call *call = &op->calls[index];
+    call->leave_us = m->clock_us;
+    m->trace_at.call = call->parent;
+    if (repeats(op, index)) {
+        call[-1].leave_us = call->leave_us;
+        call[-1].times++;
+        op->nr_calls--;
+    } else {
+        call->end = op->nr_calls;
+    }
+    if (m->trace_at.call == 0 && !m->trace_at.held) {
+        op->done = true;
+        m->trace_at = (struct trace_place){0};
     }
 }
 
-uint64_t trace_end(struct machine *m)
+void trace_begin(struct machine *m)
 {
-    machine_lock(m, NULL);
-    uint64_t end = m->nr_trace, first = trace_first(m);
-    while (end > first && (m->trace[(end - 1) % TRACE_RING].depth != 0 ||
-                           m->trace[(end - 1) % TRACE_RING].name != NULL))
-        end--;
-    machine_unlock(m);
-    return end;
+    m->trace_at = (struct trace_place){.held = true};
 }
 
-char *trace_text(struct machine *m, uint64_t from, uint64_t to, size_t *size)
+void trace_finish(struct machine *m, int64_t result)
 {
-    struct text out = {0};
+    struct trace_op *op = op_running(m);
 
-    machine_lock(m, NULL);
-    trace_print(m, from, to, &out);
-    machine_unlock(m);
-    return text_take(&out, size);
+    m->trace_at = (struct trace_place){0};
+    if (op == NULL)
+        return;
+    op->result = result;
+    op->has_result = op->done = true;
 }
 
-void trace_clear(struct machine *m)
+void trace_finish_write(struct machine *m, const char *path, const char *buf, size_t count,
+                        int64_t result)
 {
-    machine_lock(m, NULL);
-    m->trace_from = m->nr_trace;
-    machine_unlock(m);
+    struct trace_op *op = op_running(m);
+    struct text what = {0};
+    size_t size;
+
+    trace_finish(m, result < 0 ? result : 0);
+    if (op == NULL)
+        return;
+    while (count != 0 && (buf[count - 1] == '\n' || buf[count - 1] == '\0'))
+        count--;
+    text_printf(&what, "echo ");
+    for (size_t i = 0; i < count && i < WORD_BYTES; i++)
+        text_printf(&what, "%c", buf[i] >= ' ' && buf[i] < 0x7f ? buf[i] : '?');
+    text_printf(&what, " > %s", path);
+    op->what = text_take(&what, &size);
+}
+
+struct trace_place trace_pause(struct machine *m)
+{
+    struct trace_place place = m->trace_at;
+
+    m->trace_at = (struct trace_place){0};
+    return place;
 }
 
 void trace_destroy(struct machine *m)
 {
+    for (size_t i = 0; m->trace != NULL && i < TRACE_OPS; i++)
+        op_free(m->trace[i]);
     free(m->trace);
 }

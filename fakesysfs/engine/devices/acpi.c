@@ -15,12 +15,6 @@
 
 enum { OST_SUCCESS = 0, OST_FAILURE = 1, OST_BUSY = 0x82, MAX_SLOTS = 256 };
 
-static void firmware_objects(struct machine *m)
-{
-    TRACE_LEAF(m, "acpi_os_wait_semaphore");
-    TRACE_LEAF(m, "acpi_os_signal_semaphore");
-}
-
 /* ---- memory groups ---- */
 
 static int group_new(struct machine *m, int nid, uint64_t max_pages)
@@ -28,7 +22,6 @@ static int group_new(struct machine *m, int nid, uint64_t max_pages)
     if (!has(m, F_memory_groups))
         return -1;
     TRACE(m, "memory_group_register_static");
-    TRACE_LEAF(m, "memory_group_register");
     return memory_group_new(m, (struct memory_group){.nid = nid, .max_pages = max_pages});
 }
 
@@ -36,7 +29,7 @@ static void group_drop(struct machine *m, int group)
 {
     if (group < 0)
         return;
-    TRACE_LEAF(m, "memory_group_unregister");
+    TRACE(m, "memory_group_unregister");
     m->groups[group].used = false;
 }
 
@@ -51,14 +44,14 @@ static int device_attach(struct machine *m, unsigned slot)
 
     {
         TRACE(m, "acpi_memory_device_add");
-        firmware_objects(m);
-        TRACE_LEAF(m, "acpi_os_release_object");
-        TRACE_LEAF(m, "acpi_memory_get_resource");
         dimm->group = group_new(m, dimm->nid, dimm->size_bytes / m->page_bytes);
-        if (has(m, F_memmap_on_memory))
-            TRACE_LEAF(m, "mhp_supports_memmap_on_memory");
+        bool on_memory;
+        {
+            TRACE(m, "mhp_supports_memmap_on_memory");
+            on_memory = memmap_on_memory_wanted(m, dimm->size_bytes);
+        }
         err = memory_add_locked(m, dimm->nid, dimm->start, dimm->size_bytes, (int16_t)dimm->group,
-                                memmap_on_memory_wanted(m, dimm->size_bytes));
+                                on_memory);
         if (err != 0 && err != -EEXIST) {
             klog(m, "acpi PNP0C80:%02x: add_memory failed", slot);
             klog(m, "acpi PNP0C80:%02x: acpi_memory_enable_device() error", slot);
@@ -66,16 +59,13 @@ static int device_attach(struct machine *m, unsigned slot)
             return err;
         }
         TRACE(m, "walk_memory_blocks");
-        TRACE_LEAF(m, "find_memory_block_by_id");
-        TRACE(m, "acpi_bind_memblk");
-        TRACE_LEAF(m, "set_primary_fwnode");
-        TRACE_LEAF(m, "__kernfs_new_node");
         uint64_t first = dimm->start / m->block_bytes;
         uint32_t bound = 0;
         for (uint64_t id = first; id * m->block_bytes < dimm->start + dimm->size_bytes; id++) {
             struct memory_block *b = block_get(m, id);
             if (b == NULL)
                 continue;
+            TRACE(m, "acpi_bind_memblk");
             b->acpi_slot = (int16_t)slot;
             b->physical_node = bound++;
         }
@@ -89,29 +79,7 @@ static int device_check(struct machine *m, unsigned slot)
     int err = 0;
 
     TRACE(m, "acpi_bus_scan");
-    {
-        TRACE(m, "acpi_bus_check_add");
-        TRACE(m, "acpi_fetch_acpi_dev");
-        firmware_objects(m);
-    }
-    firmware_objects(m);
-    {
-        TRACE(m, "acpi_bus_check_add_1");
-        TRACE(m, "acpi_bus_check_add");
-        {
-            TRACE(m, "acpi_fetch_acpi_dev");
-            firmware_objects(m);
-        }
-        firmware_objects(m);
-    }
     TRACE(m, "acpi_bus_attach");
-    TRACE_LEAF(m, "acpi_bus_get_ejd");
-    TRACE_LEAF(m, "acpi_device_is_battery");
-    firmware_objects(m);
-    TRACE_LEAF(m, "acpi_os_release_object");
-    TRACE_LEAF(m, "acpi_dev_ready_for_enumeration");
-    TRACE_LEAF(m, "acpi_device_is_present");
-    TRACE_LEAF(m, "acpi_scan_match_handler");
     /* Later kernels scan the whole bus: every DIMM that failed before is tried once more, and fails
      * once more. */
     for (unsigned other = 0; other < m->nr_dimms; other++)
@@ -120,7 +88,6 @@ static int device_check(struct machine *m, unsigned slot)
                 int ret = device_attach(m, other);
                 err = other == slot ? ret : err;
             }
-    TRACE_LEAF(m, "device_for_each_child");
     return err;
 }
 
@@ -133,13 +100,10 @@ static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t st
         return fail(m, -EINVAL, "there is no slot %u", slot);
     TRACE(m, "acpi_device_hotplug");
     {
-        TRACE_LEAF(m, "lock_device_hotplug");
+        TRACE(m, "lock_device_hotplug");
         if ((err = hotplug_lock(m)) != 0)
             return err;
     }
-    TRACE_LEAF(m, "acpi_device_is_battery");
-    firmware_objects(m);
-    TRACE_LEAF(m, "acpi_os_release_object");
     if (slot >= m->nr_dimms) {
         m->dimms = xrealloc(m, m->dimms, slot + 1, sizeof *m->dimms);
         memset(m->dimms + m->nr_dimms, 0, (slot + 1 - m->nr_dimms) * sizeof *m->dimms);
@@ -152,7 +116,6 @@ static int hotplug_insert(struct machine *m, unsigned slot, int nid, uint64_t st
             .present = true, .nid = nid, .start = start, .size_bytes = size_bytes, .group = -1};
     err = device_check(m, slot);
     hotplug_unlock(m);
-    TRACE_LEAF(m, "unlock_device_hotplug");
     return err != 0 && has(m, F_acpi_add_failure_status) ? OST_FAILURE : OST_SUCCESS;
 }
 
@@ -162,12 +125,14 @@ int acpi_device_check(struct machine *m, struct task *task, unsigned slot, int n
     uint64_t last = start + size_bytes - 1;
 
     machine_lock(m, task);
+    trace_begin(m);
     int ret = size_bytes == 0 || last < start || last >> m->max_phys_bits != 0
                   ? fail(m, -EINVAL, "0x%llx, size 0x%llx is no part of the physical address space",
                          (unsigned long long)start, (unsigned long long)size_bytes)
                   : host_memory_ready(m, size_bytes / m->block_bytes * HOST_BYTES_OF_BLOCK);
     if (ret == 0)
         ret = hotplug_insert(m, slot, nid, start, size_bytes);
+    trace_finish(m, ret);
     machine_unlock(m);
     return ret;
 }
@@ -188,10 +153,6 @@ static int offline_blocks(struct machine *m, unsigned slot, uint64_t first, uint
     for (int pass = 0; pass < 2; pass++) {
         failed = UINT64_MAX;
         TRACE(m, "acpi_bus_offline");
-        {
-            TRACE(m, "acpi_fetch_acpi_dev");
-            firmware_objects(m);
-        }
         for (uint64_t id = first; id < end; id++) {
             struct memory_block *b = block_get(m, id);
             if (b == NULL || b->acpi_slot != (int)slot || (pass == 1 && put_online[id - first]))
@@ -237,19 +198,17 @@ static int eject(struct machine *m, unsigned slot)
     if (err != 0)
         return err;
     TRACE(m, "acpi_bus_trim");
-    TRACE(m, "acpi_bus_trim_one");
-    TRACE_LEAF(m, "device_for_each_child_reverse");
     TRACE(m, "acpi_memory_device_remove");
     {
         TRACE(m, "walk_memory_blocks");
-        TRACE_LEAF(m, "find_memory_block_by_id");
-        TRACE(m, "acpi_unbind_memblk");
-        TRACE_LEAF(m, "__kernfs_remove");
-        TRACE_LEAF(m, "set_primary_fwnode");
+        for (uint64_t id = first; id < end; id++) {
+            struct memory_block *b = block_get(m, id);
+            if (b == NULL)
+                continue;
+            TRACE(m, "acpi_unbind_memblk");
+            b->acpi_slot = -1;
+        }
     }
-    for (uint64_t id = first; id < end; id++)
-        if (block_get(m, id) != NULL)
-            block_get(m, id)->acpi_slot = -1;
     err = memory_remove_locked(m, dimm->start, dimm->size_bytes);
     TRACE(m, "acpi_memory_device_free");
     group_drop(m, dimm->group);
@@ -264,25 +223,24 @@ static int hotplug_eject(struct machine *m, unsigned slot)
         return fail(m, -ENODEV, "slot %u is empty", slot);
     TRACE(m, "acpi_device_hotplug");
     {
-        TRACE_LEAF(m, "lock_device_hotplug");
+        TRACE(m, "lock_device_hotplug");
         if ((err = hotplug_lock(m)) != 0)
             return err;
     }
-    firmware_objects(m);
-    TRACE_LEAF(m, "acpi_os_release_object");
     /* A DIMM that the driver could not take has no blocks: nothing stands in the way. */
     err = m->dimms[slot].attached ? eject(m, slot) : 0;
     if (err == 0)
         m->dimms[slot] = (struct acpi_dimm){.group = -1};
     hotplug_unlock(m);
-    TRACE_LEAF(m, "unlock_device_hotplug");
     return err == 0 ? OST_SUCCESS : err == -EINTR ? err : OST_BUSY;
 }
 
 int acpi_eject_request(struct machine *m, struct task *task, unsigned slot)
 {
     machine_lock(m, task);
+    trace_begin(m);
     int ret = hotplug_eject(m, slot);
+    trace_finish(m, ret);
     machine_unlock(m);
     return ret;
 }

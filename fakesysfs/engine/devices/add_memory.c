@@ -65,7 +65,6 @@ static int blocks_create(struct machine *m, uint64_t first, uint64_t end, struct
     int err = 0;
 
     TRACE(m, "create_memory_block_devices");
-    TRACE_LEAF(m, "memory_block_size_bytes");
     for (uint64_t id = first; id < end && err == 0; id++)
         err = section_added(m, id * m->sections_per_block, add);
     return err;
@@ -80,18 +79,6 @@ static void blocks_remove(struct machine *m, uint64_t first, uint64_t end, bool 
             block_unregister(m, block_get(m, id));
 }
 
-static void link_blocks_to_node(struct machine *m)
-{
-    /* The links are computed from b->nid: nothing to make, but the order of names is the kernel's.
-     */
-    TRACE(m, "register_memory_blocks_under_node");
-    TRACE(m, "walk_memory_blocks");
-    TRACE_LEAF(m, "find_memory_block_by_id");
-    TRACE(m, "register_mem_block_under_node_hotplug");
-    TRACE(m, "do_register_memory_block_under_node");
-    TRACE_LEAF(m, "memory_block_add_nid");
-}
-
 static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes,
                          struct addition *add)
 {
@@ -100,13 +87,11 @@ static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes,
     bool new_node, devices_later = has(m, F_block_devices_after_add);
     int err;
 
-    TRACE(m, add->driver != NULL ? "add_memory_driver_managed" : "__add_memory");
     if ((err = range_claim(m, start, size_bytes,
                            add->driver != NULL ? add->driver : "System RAM")) != 0)
         return err;
     {
         TRACE(m, "add_memory_resource");
-        TRACE_LEAF(m, "memory_block_size_bytes");
         if ((err = range_check(m, start, size_bytes)) != 0)
             goto failed_claimed;
         if (nid < 0 || (unsigned)nid >= m->possible_nodes) {
@@ -114,9 +99,6 @@ static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes,
             err = fail(m, -EINVAL, "node %d is not possible on this machine", nid);
             goto failed_claimed;
         }
-        if (add->group >= 0)
-            TRACE_LEAF(m, "memory_group_find_by_id");
-        TRACE_LEAF(m, "mem_hotplug_begin");
         if ((err = fault_at(m, "memory_add/node")) != 0)
             goto failed_claimed;
         new_node = !m->nodes[nid].online;
@@ -131,12 +113,10 @@ static int memory_add_as(struct machine *m, uint64_t start, uint64_t size_bytes,
             goto failed_added;
         if (new_node && !has(m, F_node_before_blocks))
             node_device_add(m, nid);
-        link_blocks_to_node(m);
         if (add->driver == NULL)
             firmware_map_add(m, start, start + size_bytes - 1, "System RAM");
         else
             resource_merge(m, start);
-        TRACE_LEAF(m, "mem_hotplug_done");
     }
     if (m->auto_online != TYPE_OFFLINE)
         auto_online(m, first, end);
@@ -162,6 +142,7 @@ int memory_add_locked(struct machine *m, int nid, uint64_t start, uint64_t size_
 {
     struct addition addition = {.nid = nid, .group = group, .on_memory = on_memory};
 
+    TRACE(m, "__add_memory");
     return memory_add_as(m, start, size_bytes, &addition);
 }
 
@@ -170,6 +151,7 @@ int memory_add_managed(struct machine *m, int nid, uint64_t start, uint64_t size
 {
     struct addition addition = {.nid = nid, .group = group, .driver = name};
 
+    TRACE(m, "add_memory_driver_managed");
     return memory_add_as(m, start, size_bytes, &addition);
 }
 
@@ -178,7 +160,7 @@ static void node_try_offline(struct machine *m, int nid)
 {
     struct node *node = &m->nodes[nid];
 
-    TRACE_LEAF(m, "try_offline_node");
+    TRACE(m, "try_offline_node");
     if (!node->online || node->nr_cpus != 0 || node->end_pfn != node->start_pfn ||
         node->nr_blocks != 0)
         return;
@@ -193,15 +175,11 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
 
     TRACE(m, "__remove_memory");
     TRACE(m, "try_remove_memory");
-    TRACE_LEAF(m, "memory_block_size_bytes");
     if (range_check(m, start, size_bytes) != 0)
         return -EINVAL;
-    {
-        TRACE(m, "walk_memory_blocks");
-        TRACE_LEAF(m, "find_memory_block_by_id");
-    }
     for (uint64_t id = first; id < end; id++) {
-        struct memory_block *b = block_get(m, id);
+        TRACE(m, "walk_memory_blocks");
+        const struct memory_block *b = block_get(m, id);
         if (b == NULL || b->state == BLOCK_OFFLINE)
             continue;
         klog(m, "removing memory fails, because memory [0x%016llx-0x%016llx] is onlined",
@@ -218,12 +196,6 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
     firmware_map_remove(m, start, start + size_bytes - 1);
     {
         TRACE(m, "remove_memory_block_devices");
-        TRACE_LEAF(m, "memory_block_size_bytes");
-        TRACE_LEAF(m, "find_memory_block_by_id");
-        {
-            TRACE(m, "unregister_memory_block_under_nodes");
-            TRACE_LEAF(m, "__kernfs_remove");
-        }
         for (uint64_t id = first; id < end; id++) {
             struct memory_block *b = block_get(m, id);
             if (b == NULL) {
@@ -237,12 +209,10 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
             block_unregister(m, b);
         }
     }
-    TRACE_LEAF(m, "mem_hotplug_begin");
     range_remove(m, start, size_bytes);
     range_unclaim(m, start, size_bytes);
     if (nid >= 0)
         node_try_offline(m, nid);
-    TRACE_LEAF(m, "mem_hotplug_done");
     return 0;
 }
 

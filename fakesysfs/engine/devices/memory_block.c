@@ -53,9 +53,7 @@ static void block_uevent(struct machine *m, const struct memory_block *b, const 
 {
     char path[BLOCK_PATH_SIZE];
 
-    TRACE_LEAF(m, "dev_uevent_filter");
-    TRACE_LEAF(m, "dev_uevent_name");
-    TRACE_LEAF(m, "dev_uevent");
+    TRACE(m, "dev_uevent");
     uevent_add(m, action, block_path(b, path), "memory", NULL);
 }
 
@@ -70,14 +68,12 @@ static int block_go_online(struct machine *m, struct memory_block *b)
                     b->nr_poisoned);
     struct zone *z;
     {
-        TRACE_LEAF(m, "zone_for_pfn_range");
+        TRACE(m, "zone_for_pfn_range");
         z = zone_for_range(m, b->online_type, b->nid, block_group(m, b), start_pfn, m->block_pages);
     }
-    TRACE_LEAF(m, "mem_hotplug_begin");
     if (has(m, F_prepare_online_notifier))
         memory_notify(m); /* MEM_PREPARE_ONLINE */
     int err = online_pages(m, start_pfn, m->block_pages, z, block_group(m, b), b->nr_vmemmap);
-    TRACE_LEAF(m, "mem_hotplug_done");
     if (err == 0)
         b->zone = b->last_zone = z->index;
     return err;
@@ -122,7 +118,6 @@ static int block_go_offline(struct machine *m, struct memory_block *b)
         return fail(m, -EINVAL, "memory%llu lies in more than one zone or node",
                     (unsigned long long)b->id);
     }
-    TRACE_LEAF(m, "mem_hotplug_begin");
     uint64_t pfn = block_pfn(m, b);
     if (b->removable == 0 &&
         !has(m, F_removable_const)) { /* found so: then something is in it that cannot move */
@@ -132,7 +127,6 @@ static int block_go_offline(struct machine *m, struct memory_block *b)
     int err = offline_pages(m, block_pfn(m, b), m->block_pages, z, block_group(m, b));
     if (has(m, F_prepare_online_notifier) && err == 0)
         memory_notify(m); /* MEM_FINISH_OFFLINE */
-    TRACE_LEAF(m, "mem_hotplug_done");
     if (err == 0)
         b->zone = -1;
     return err;
@@ -194,7 +188,6 @@ int block_offline(struct machine *m, struct memory_block *b)
     int err;
 
     TRACE(m, "device_offline");
-    TRACE_LEAF(m, "device_for_each_child");
     if (b->dev_offline)
         return 1;
     block_set_busy(m, b, true);
@@ -268,60 +261,21 @@ void block_destroy_all(struct machine *m)
     radix_free(&m->blocks);
 }
 
-/* Linux: add_memory_block() and what device_register() does for it, in the order the tracer saw. */
+/* Linux: add_memory_block() and what device_register() does for it. */
 struct memory_block *block_register(struct machine *m, uint64_t id, int nid, int16_t group)
 {
     TRACE(m, "add_memory_block");
-    TRACE_LEAF(m, "find_memory_block_by_id");
     struct memory_block *b = block_create(m, id, nid);
     b->group = group;
-    TRACE(m, "device_register");
-    TRACE_LEAF(m, "device_initialize");
-    TRACE(m, "device_add");
-    TRACE_LEAF(m, "dev_set_name");
-    TRACE_LEAF(m, "device_get_ownership");
-    TRACE_LEAF(m, "kernfs_create_dir_ns");
-    TRACE_LEAF(m, "device_create_file");
-    {
-        TRACE(m, "bus_add_device");
-        TRACE_LEAF(m, "device_add_groups");
-        TRACE_LEAF(m, "klist_devices_get");
-    }
-    TRACE_LEAF(m, "blocking_notifier_call_chain");
     block_uevent(m, b, "add");
-    TRACE_LEAF(m, "bus_probe_device");
     return b;
 }
 
 void block_unregister(struct machine *m, struct memory_block *b)
 {
     TRACE(m, "remove_memory_block");
-    TRACE(m, "device_unregister");
-    {
-        TRACE(m, "device_del");
-        TRACE_LEAF(m, "kill_device");
-        TRACE_LEAF(m, "blocking_notifier_call_chain");
-        TRACE_LEAF(m, "__kernfs_remove");
-        {
-            TRACE(m, "device_remove_file");
-            TRACE_LEAF(m, "__kernfs_remove");
-        }
-        {
-            TRACE(m, "device_remove_attrs");
-            TRACE_LEAF(m, "device_remove_file");
-        }
-        {
-            TRACE(m, "bus_remove_device");
-            TRACE_LEAF(m, "__kernfs_remove");
-            TRACE_LEAF(m, "device_remove_groups");
-            TRACE_LEAF(m, "klist_devices_put");
-        }
-        TRACE_LEAF(m, "device_platform_notify_remove");
-        block_uevent(m, b, "remove");
-        TRACE_LEAF(m, "cleanup_glue_dir");
-    }
-    TRACE(m, "device_release");
-    TRACE_LEAF(m, "memory_block_release");
+    block_uevent(m, b, "remove");
+    TRACE(m, "memory_block_release");
     block_destroy(m, b);
 }
 

@@ -63,19 +63,25 @@ static int state_show(struct machine *m, const struct sysfs_node *node, struct t
     return 0;
 }
 
+static int parse_type(struct machine *m, const char *buf)
+{
+    if (!has(m, F_state_parse_first))
+        return online_type_from_word(buf);
+    TRACE(m, "mhp_online_type_from_str");
+    return online_type_from_word(buf);
+}
+
 static int64_t state_store(struct machine *m, const struct sysfs_node *node, const char *buf,
                            size_t count)
 {
     int type, ret;
 
     TRACE(m, "state_store");
-    if (has(m, F_state_parse_first))
-        TRACE_LEAF(m, "mhp_online_type_from_str");
-    type = online_type_from_word(buf);
+    type = parse_type(m, buf);
     if (type < 0 && has(m, F_state_parse_first))
         return fail(m, -EINVAL, "`state` takes online, online_kernel, online_movable, offline");
     {
-        TRACE_LEAF(m, "lock_device_hotplug_sysfs");
+        TRACE(m, "lock_device_hotplug_sysfs");
         if ((ret = hotplug_lock(m)) != 0)
             return ret;
     }
@@ -95,7 +101,6 @@ static int64_t state_store(struct machine *m, const struct sysfs_node *node, con
         ret = fail(m, -EINVAL, "memory%llu is %s already", (unsigned long long)node->id,
                    type == TYPE_OFFLINE ? "offline" : "online");
     hotplug_unlock(m);
-    TRACE_LEAF(m, "unlock_device_hotplug");
     return ret < 0 ? ret : (int64_t)count;
 }
 

@@ -54,18 +54,16 @@ static int64_t probe_store(struct machine *m, const struct sysfs_node *node, con
         return fail(m, -EINVAL, "0x%llx is not a multiple of the block size",
                     (unsigned long long)address);
     {
-        TRACE_LEAF(m, "lock_device_hotplug_sysfs");
+        TRACE(m, "lock_device_hotplug_sysfs");
         if ((err = hotplug_lock(m)) != 0)
             return err;
     }
     {
         TRACE(m, "memory_add_physaddr_to_nid");
-        TRACE_LEAF(m, "meminfo_to_nid");
         nid = node_of_address(m, address);
     }
     err = memory_add_locked(m, nid, address, m->block_bytes, -1, false);
     hotplug_unlock(m);
-    TRACE_LEAF(m, "unlock_device_hotplug");
     return err != 0 ? err : (int64_t)count;
 }
 

@@ -18,7 +18,7 @@ static uint64_t size_zero(struct machine *m, const struct sysfs_node *node)
 static int trace_show(struct machine *m, const struct sysfs_node *node, struct text *out)
 {
     (void)node;
-    trace_print(m, 0, UINT64_MAX, out);
+    trace_print(m, 0, UINT64_MAX, false, out);
     return 0;
 }
 

@@ -108,9 +108,9 @@ static void steal(struct machine *m, struct zone *z, struct section *s, uint64_t
     unsigned order = s->map[offset].order;
     uint64_t first = section_first_pfn(m, s);
 
-    TRACE(m, "steal_suitable_fallback");
+    TRACE_WITHIN(m, "steal_suitable_fallback");
     if (order >= m->pageblock_order) {
-        TRACE_LEAF(m, "set_pageblock_migratetype");
+        TRACE_WITHIN(m, "set_pageblock_migratetype");
         for (uint64_t at = offset; at < offset + (1ull << order); at += m->pageblock_pages)
             pageblock_set_mt(m, first + at, start_mt);
     } else if (whole) {
@@ -136,9 +136,11 @@ static bool take_fallback(struct machine *m, struct zone *z, unsigned order, uns
     unsigned from = m->max_order;
     bool can_steal = false;
 
-    TRACE_LEAF(m, "find_suitable_fallback");
     for (;; from--) {
-        fallback = find_fallback(m, z, from, mt, &can_steal);
+        {
+            TRACE_WITHIN(m, "find_suitable_fallback");
+            fallback = find_fallback(m, z, from, mt, &can_steal);
+        }
         if (fallback >= 0)
             break;
         if (from == min_order)

@@ -21,14 +21,10 @@ struct memmap { /* pages that hold the struct pages of one hot-added section */
 /* The largest range that could be mapped; -E2BIG beyond. Kernels before 5.10 do not ask. */
 static int range_allowed(struct machine *m, uint64_t start, uint64_t size_bytes)
 {
+    TRACE(m, "mhp_range_allowed");
     uint64_t limit = m->max_phys_bits >= 64 ? UINT64_MAX : (1ull << m->max_phys_bits) - 1,
              end = start + size_bytes;
 
-    if (has(m, F_range_check)) {
-        TRACE(m, "mhp_range_allowed");
-        TRACE(m, "mhp_get_pluggable_range");
-        TRACE_LEAF(m, "arch_get_mappable_range");
-    }
     if ((!has(m, F_range_check) && !has(m, F_range_warn)) || (end > start && end - 1 <= limit))
         return 0;
     if (has(m, F_range_check))
@@ -55,7 +51,6 @@ int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const ch
         (err = fault_at(m, "range_add/resource")) != 0)
         return err;
     TRACE(m, "__request_region");
-    TRACE_LEAF(m, "__request_resource");
     if (size_bytes != 0 && start + size_bytes - 1 >= start)
         err = resource_request(m, start, start + size_bytes - 1, name, RES_BUSY | RES_SYSRAM,
                                has(m, F_resource_busy_only));
@@ -70,7 +65,6 @@ int range_claim(struct machine *m, uint64_t start, uint64_t size_bytes, const ch
 void range_unclaim(struct machine *m, uint64_t start, uint64_t size_bytes)
 {
     TRACE(m, "release_mem_region_adjustable");
-    TRACE_LEAF(m, "free_resource");
     resource_release(m, start, start + size_bytes - 1);
 }
 
@@ -250,6 +244,7 @@ static void sections_remove(struct machine *m, uint64_t start, uint64_t end)
         struct section *s = section_get(m, nr);
         if (s == NULL)
             continue;
+        TRACE_WITHIN(m, "sparse_remove_section");
         section_remove(m, s);
         memmap_free(m, nr);
     }
@@ -260,7 +255,6 @@ static int section_add_whole(struct machine *m, uint64_t nr, int nid, bool self_
 {
     int err;
 
-    TRACE_LEAF(m, "subsection_mask_set");
     if (section_get(m, nr) != NULL)
         return fail(m, -EEXIST, "section %llu is there already", (unsigned long long)nr);
     err = fault_at(m, "range_add/section");
@@ -285,7 +279,6 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
 
     TRACE(m, "arch_add_memory");
     direct_map_add(m, first, end);
-    TRACE(m, "add_pages");
     TRACE(m, "__add_pages");
     bool trace_on = m->trace_on;
     for (uint64_t nr = first; nr < end && err == 0; nr++) {
@@ -300,8 +293,6 @@ int range_add(struct machine *m, int nid, uint64_t start, uint64_t size_bytes, b
     m->trace_on = trace_on;
     if (err != 0 && !m->not_x86)
         warn_once(m, WARNED_ADD_PAGES, "arch/x86/mm/init_64.c add_pages");
-    if (err == 0)
-        TRACE_LEAF(m, "sync_global_pgds");
     return err;
 }
 
@@ -329,13 +320,8 @@ void range_remove(struct machine *m, uint64_t start, uint64_t size_bytes)
     uint64_t end = (start + size_bytes) >> m->page_shift >> m->section_page_shift;
 
     TRACE(m, "arch_remove_memory");
-    TRACE(m, "__remove_pages");
-    TRACE(m, "sparse_remove_section");
-    TRACE_LEAF(m, "clear_hwpoisoned_pages");
-    TRACE(m, "section_deactivate");
-    TRACE_LEAF(m, "subsection_mask_set");
-    TRACE_LEAF(m, "vmemmap_free");
     direct_map_remove(m, first, end);
+    TRACE(m, "__remove_pages");
     for (uint64_t nr = first; nr < end; nr++) {
         const struct section *s = section_get(m, nr);
         if (s == NULL)

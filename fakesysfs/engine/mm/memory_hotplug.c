@@ -30,8 +30,7 @@ static int notify(struct machine *m, bool online, uint64_t start_pfn)
     const char *action = online ? "MEM_GOING_ONLINE" : "MEM_GOING_OFFLINE";
 
     TRACE(m, "memory_notify");
-    TRACE(m, "blocking_notifier_call_chain");
-    TRACE_LEAF(m, "notifier_call_chain");
+    TRACE(m, "notifier_call_chain");
     if (injected != 0) {
         klog(m, "Injecting error (%d) to %s", injected, action);
         return fail(m, injected, "%s was refused by error injection (%d)", action, injected);
@@ -60,16 +59,15 @@ static void tell_offline(struct machine *m, uint64_t start_pfn, uint64_t nr_page
 void memory_notify(struct machine *m)
 {
     TRACE(m, "memory_notify");
-    TRACE(m, "blocking_notifier_call_chain");
-    TRACE_LEAF(m, "notifier_call_chain");
 }
 
 /* Later kernels have a chain for the first memory of a node that comes, and the last one that goes.
  */
 static void node_notify(struct machine *m, bool first_or_last)
 {
-    if (has(m, F_node_notifier) && first_or_last)
-        TRACE_LEAF(m, "node_notify");
+    if (!has(m, F_node_notifier) || !first_or_last)
+        return;
+    TRACE(m, "node_notify");
 }
 
 /* ---- zones of a range ---- */
@@ -80,7 +78,7 @@ static void adjust_present(struct machine *m, uint64_t start_pfn, uint64_t nr_pa
     int64_t pages = (int64_t)nr_pages * sign;
     const struct section *s = section_of(m, start_pfn);
 
-    TRACE_LEAF(m, "adjust_present_page_count");
+    TRACE(m, "adjust_present_page_count");
     z->present += (uint64_t)pages;
     if ((s->state & SECTION_EARLY) != 0)
         z->present_early += (uint64_t)pages;
@@ -97,9 +95,7 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
                                struct zone *z)
 {
     TRACE(m, "move_pfn_range_to_zone");
-    TRACE_LEAF(m, "clear_zone_contiguous");
     zone_grow_span(m, z, start_pfn, nr_pages);
-    TRACE_LEAF(m, "set_pageblock_migratetype");
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
         struct section *s = section_of(m, pfn);
         s->zone = z->index;
@@ -108,22 +104,21 @@ static void move_range_to_zone(struct machine *m, uint64_t start_pfn, uint64_t n
                       ? KIND_OFFLINE
                       : KIND_RESERVED; /* until somebody may have its pages */
         s->nr_poisoned = 0;
-        pageblock_set_all(m, s, MT_MOVABLE);
+        {
+            TRACE(m, "set_pageblock_migratetype");
+            pageblock_set_all(m, s, MT_MOVABLE);
+        }
         if (has(m, F_online_isolated))
             pageblock_set_section_isolated(m, s, true, NR_MT);
     }
     if (has(m, F_online_isolated))
         z->nr_isolated_blocks += nr_pages / m->pageblock_pages;
-    TRACE(m, "set_zone_contiguous");
-    TRACE(m, "__pageblock_pfn_to_page");
-    TRACE_LEAF(m, "pfn_to_online_page");
 }
 
 static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64_t nr_pages,
                                    struct zone *z, bool shrink)
 {
     TRACE(m, "remove_pfn_range_from_zone");
-    TRACE_LEAF(m, "clear_zone_contiguous");
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
         struct section *s = section_of(m, pfn);
         zone_track_section(m, s, false);
@@ -134,11 +129,6 @@ static void remove_range_from_zone(struct machine *m, uint64_t start_pfn, uint64
     }
     if (shrink)
         zone_shrink_span(m, z, start_pfn, nr_pages);
-    TRACE(m, "set_zone_contiguous");
-    if (zone_is_empty(z))
-        return;
-    TRACE(m, "__pageblock_pfn_to_page");
-    TRACE_LEAF(m, "pfn_to_online_page");
 }
 
 /* ---- online ---- */
@@ -158,7 +148,7 @@ static void place_vmemmap(struct machine *m, uint64_t start_pfn, uint64_t nr_vme
 /* Kernels up to 5.4 look at each section first. */
 static int sections_probed(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 {
-    TRACE_LEAF(m, "pages_correctly_probed");
+    TRACE(m, "pages_correctly_probed");
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section) {
         const struct section *s = section_of(m, pfn);
         if (s != NULL && (s->state & SECTION_ONLINE) == 0)
@@ -259,19 +249,17 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
         section_of(m, pfn)->kind = KIND_INSIDE;
 
-    TRACE_LEAF(m, "per_cpu_pages_init");
-    TRACE_LEAF(m, "zone_set_pageset_high_and_batch");
     place_vmemmap(m, start_pfn, nr_vmemmap);
+    uint64_t kept = pages_kept_by_cpu(m, z, nr_pages), ram = nr_vmemmap;
     {
         TRACE(m, "generic_online_page");
-        TRACE(m, "__free_pages_core");
-        TRACE_LEAF(m, "__free_pages_ok");
+        ram += give_ram(m, start_pfn + nr_vmemmap, nr_pages - nr_vmemmap);
     }
-    uint64_t kept = pages_kept_by_cpu(m, z, nr_pages);
-    uint64_t ram = nr_vmemmap + give_ram(m, start_pfn + nr_vmemmap, nr_pages - nr_vmemmap);
-    TRACE_LEAF(m, "online_mem_sections");
-    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
-        section_of(m, pfn)->state |= SECTION_ONLINE;
+    {
+        TRACE(m, "online_mem_sections");
+        for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
+            section_of(m, pfn)->state |= SECTION_ONLINE;
+    }
     adjust_present(m, start_pfn, ram, z, group, 1);
     if (kept != 0) {
         buddy_drain(m, z);
@@ -282,12 +270,6 @@ int online_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struc
     if (has(m, F_online_isolated))
         undo_isolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
     zone_update_watermarks(m);
-    {
-        TRACE(m, "nr_free_buffer_pages");
-        TRACE_LEAF(m, "nr_free_zone_pages");
-    }
-    TRACE_LEAF(m, "kswapd_run");
-    TRACE_LEAF(m, "kcompactd_run");
     node_notify(m, first_of_node);
     tell_online(m, start_pfn, nr_pages, z);
     if (first_of_node)
@@ -313,14 +295,14 @@ static void pause_pass(struct machine *m, unsigned futile)
 {
     struct timespec pause = {.tv_nsec = (futile < 10 ? 1 : 5) * 1000000L};
     struct task *task = m->task;
-    uint32_t depth = m->trace_depth;
+    struct trace_place place = trace_pause(m);
 
     m->task = NULL;
     pthread_mutex_unlock(&m->mutex);
     nanosleep(&pause, NULL);
     pthread_mutex_lock(&m->mutex);
     m->task = task;
-    m->trace_depth = depth;
+    m->trace_at = place;
 }
 
 /* Where the lists of CPUs are not off for the duration, each pass empties them. */
@@ -328,12 +310,13 @@ static void drain_pass(struct machine *m, struct zone *z, unsigned futile)
 {
     if (has(m, F_pcp_disabled_offline))
         return;
-    buddy_drain(m, z);
-    if (futile != 0)
-        return;
-    TRACE_LEAF(m, "lru_add_drain_all");
-    TRACE(m, "drain_all_pages");
-    TRACE_LEAF(m, "drain_pages_zone");
+    bool trace_on = m->trace_on;
+    m->trace_on = trace_on && futile == 0;
+    {
+        TRACE(m, "drain_all_pages");
+        buddy_drain(m, z);
+    }
+    m->trace_on = trace_on;
 }
 
 /* Move everything out; ends when the range is empty, at a page that never will move, or with a
@@ -380,23 +363,22 @@ static int empty_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
 
 static void pcp_disable(struct machine *m, struct zone *z)
 {
-    buddy_drain(m, z);
-    if (!has(m, F_pcp_disabled_offline))
+    if (!has(m, F_pcp_disabled_offline)) {
+        buddy_drain(m, z);
         return;
-    z->pcp_disabled++;
+    }
     TRACE(m, "zone_pcp_disable");
-    TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
+    z->pcp_disabled++;
     TRACE(m, "__drain_all_pages");
-    TRACE_LEAF(m, "drain_pages_zone");
+    buddy_drain(m, z);
 }
 
 static void pcp_enable(struct machine *m, struct zone *z)
 {
     if (!has(m, F_pcp_disabled_offline))
         return;
-    z->pcp_disabled--;
     TRACE(m, "zone_pcp_enable");
-    TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
+    z->pcp_disabled--;
 }
 
 int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct zone *z,
@@ -411,8 +393,6 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     TRACE(m, "offline_pages");
     if (has(m, F_offline_holes_einval)) {
         TRACE(m, "walk_system_ram_range");
-        TRACE_LEAF(m, "find_next_iomem_res");
-        TRACE_LEAF(m, "count_system_ram_pages_cb");
         if (resource_ram_pages(m, start_pfn, nr_pages) != nr_pages)
             return fail(m, -EINVAL, "memory holes");
     }
@@ -428,28 +408,22 @@ int offline_pages(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     if ((err = empty_range(m, start_pfn, nr_pages)) != 0)
         goto failed_isolated;
 
+    uint64_t holes = z->kind_pages[KIND_HOLE];
     {
         TRACE(m, "__offline_isolated_pages");
-        TRACE_LEAF(m, "offline_mem_sections");
+        buddy_take_range(m, start_pfn, nr_pages);
+        TRACE(m, "offline_mem_sections");
+        for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
+            section_of(m, pfn)->state &= (uint8_t)~SECTION_ONLINE;
     }
-    uint64_t holes = z->kind_pages[KIND_HOLE];
-    buddy_take_range(m, start_pfn, nr_pages);
     uint64_t ram = nr_pages - (holes - z->kind_pages[KIND_HOLE]);
-    for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages; pfn += m->pages_per_section)
-        section_of(m, pfn)->state &= (uint8_t)~SECTION_ONLINE;
     if (has(m, F_offlined_pages_info))
         klog(m, "Offlined Pages %llu", (unsigned long long)ram);
     z->nr_isolated_blocks -= nr_pages / m->pageblock_pages;
     pcp_enable(m, z);
-    TRACE_LEAF(m, "adjust_managed_page_count");
     adjust_present(m, start_pfn, ram, z, group, -1);
     zone_update_watermarks(m);
-    {
-        TRACE(m, "nr_free_buffer_pages");
-        TRACE_LEAF(m, "nr_free_zone_pages");
-    }
     if (!zone_populated(z)) {
-        TRACE_LEAF(m, "zone_pcp_reset");
         zone_build_zonelists(m, has(m, F_fallback_skips_memoryless)
                                     ? -1
                                     : z->nid); /* N_MEMORY is cleared before, or after */

@@ -72,11 +72,18 @@ static void count_numa(struct zone *z, struct zone *preferred, int nid, uint64_t
         z->numa_other += events;
 }
 
+static inline bool watermark_ok(struct machine *m, const struct zone *z, unsigned order,
+                                uint64_t mark, enum zone_type highest)
+{
+    TRACE_WITHIN(m, "__zone_watermark_ok");
+    return zone_watermark_ok(z, order, mark, highest);
+}
+
 static inline bool zone_gives(struct machine *m, const struct page_request *r, struct zone *z,
                               struct zone *preferred, unsigned how, uint64_t *pfn)
 {
-    if (!zone_watermark_ok(z, r->order, (how & LOW_MARK) != 0 ? z->low_wmark : z->min_wmark,
-                           r->highest) ||
+    if (!watermark_ok(m, z, r->order, (how & LOW_MARK) != 0 ? z->low_wmark : z->min_wmark,
+                      r->highest) ||
         !buddy_alloc(m, z, r->order, page_kinds[r->kind].mt, r->kind, (how & UNMIXED) != 0, pfn))
         return false;
     count_numa(z, preferred, r->nid, 1);
@@ -118,8 +125,6 @@ int page_request(struct machine *m, const struct page_request *r, uint64_t *pfn)
     struct place place = {0, (int)r->highest};
     struct zone *preferred = zonelist_next(m, r, &place);
 
-    if (m->trace_depth != 0) /* for an operation, not for a load */
-        TRACE_LEAF(m, "__zone_watermark_ok");
     if (preferred != NULL &&
         ((keeps_unmixed(m, preferred) &&
           walk_zonelist(m, r, preferred, &place, LOW_MARK | UNMIXED, pfn)) ||

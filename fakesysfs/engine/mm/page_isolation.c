@@ -208,10 +208,14 @@ static int isolate_block(struct machine *m, uint64_t pfn, struct unmovable *why)
         return fail(m, -EBUSY, "unmovable page 0x%llx (%s)", (unsigned long long)why->pfn,
                     kind_name(why->kind));
     }
-    TRACE_LEAF(m, "set_pageblock_migratetype");
-    pageblock_set_isolated(m, pfn, true, NR_MT);
-    TRACE_LEAF(m, "move_freepages_block");
-    buddy_move_block(m, pfn, MT_ISOLATE);
+    {
+        TRACE(m, "set_pageblock_migratetype");
+        pageblock_set_isolated(m, pfn, true, NR_MT);
+    }
+    {
+        TRACE(m, "move_freepages_block");
+        buddy_move_block(m, pfn, MT_ISOLATE);
+    }
     zone_of(m, pfn)->nr_isolated_blocks++;
     return 0;
 }
@@ -252,13 +256,6 @@ static void unisolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_p
     }
 }
 
-static void trace_isolation(struct machine *m)
-{
-    TRACE(m, "set_migratetype_isolate");
-    TRACE_LEAF(m, "set_pageblock_migratetype");
-    TRACE_LEAF(m, "move_freepages_block");
-}
-
 int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, struct unmovable *why)
 {
     uint64_t end_pfn = start_pfn + nr_pages, last = end_pfn - m->pageblock_pages, pfn;
@@ -271,12 +268,7 @@ int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
     for (pfn = start_pfn; pfn < end_pfn && plain; pfn += m->pages_per_section)
         plain = section_plain(section_of(m, pfn));
     if (plain) {
-        if (first_last) {
-            TRACE(m, "isolate_single_pageblock");
-            trace_isolation(m);
-        } else {
-            trace_isolation(m);
-        }
+        TRACE(m, "set_migratetype_isolate");
         for (pfn = start_pfn; pfn < end_pfn; pfn += m->pages_per_section)
             buddy_isolate_section(m, section_of(m, pfn), true, NR_MT);
         return 0;
@@ -290,8 +282,6 @@ int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
         TRACE(m, "isolate_single_pageblock");
         if (last != start_pfn && (err = isolate_block(m, last, why)) != 0) {
             TRACE(m, "unset_migratetype_isolate");
-            TRACE_LEAF(m, "move_freepages_block");
-            TRACE_LEAF(m, "set_pageblock_migratetype");
             unisolate_range(m, start_pfn, nr_pages, MT_MOVABLE);
             return err;
         }
@@ -310,10 +300,7 @@ int isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, stru
 void undo_isolate_range(struct machine *m, uint64_t start_pfn, uint64_t nr_pages, unsigned mt)
 {
     TRACE(m, "undo_isolate_page_range");
-    TRACE_LEAF(m, "pfn_to_online_page");
     TRACE(m, "unset_migratetype_isolate");
-    TRACE_LEAF(m, "move_freepages_block");
-    TRACE_LEAF(m, "set_pageblock_migratetype");
     unisolate_range(m, start_pfn, nr_pages, mt);
 }
 
@@ -357,7 +344,6 @@ int test_isolated(struct machine *m, uint64_t start_pfn, uint64_t nr_pages)
     struct folio folio;
 
     TRACE(m, "test_pages_isolated");
-    TRACE_LEAF(m, "pfn_to_online_page");
     for (uint64_t pfn = start_pfn; pfn < start_pfn + nr_pages;
          pfn = folio.pfn + (1ull << folio.order)) {
         if (!folio_at(m, pfn, &folio))

@@ -373,12 +373,12 @@ void zone_update_watermarks(struct machine *m)
 {
     uint64_t page_kb = m->page_bytes / 1024, cap = has(m, F_min_free_cap_256m) ? 262144 : 65536;
 
+    uint64_t wanted;
     {
         TRACE(m, "calculate_min_free_kbytes");
-        TRACE(m, "nr_free_buffer_pages");
-        TRACE_LEAF(m, "nr_free_zone_pages");
+        TRACE(m, "nr_free_zone_pages");
+        wanted = int_sqrt(pages_above_high(m, ZONE_NORMAL) * page_kb * 16);
     }
-    uint64_t wanted = int_sqrt(pages_above_high(m, ZONE_NORMAL) * page_kb * 16);
     if ((int64_t)wanted > m->user_min_free_kbytes)
         m->min_free_kbytes = wanted < 128 ? 128 : wanted > cap ? cap : wanted;
     else
@@ -387,21 +387,12 @@ void zone_update_watermarks(struct machine *m)
              (long long)wanted, (long long)m->user_min_free_kbytes);
     {
         TRACE(m, "setup_per_zone_wmarks");
-        TRACE_LEAF(m, "calculate_totalreserve_pages");
-        {
-            TRACE(m, "zone_pcp_update");
-            TRACE(m, "zone_set_pageset_high_and_batch");
-            TRACE_LEAF(m, "__zone_set_pageset_high_and_batch");
-        }
+        setup_wmarks(m);
     }
-    setup_wmarks(m);
     {
         TRACE(m, "setup_per_zone_lowmem_reserve");
-        TRACE_LEAF(m, "calculate_totalreserve_pages");
+        setup_lowmem_reserve(m);
     }
-    setup_lowmem_reserve(m);
-    TRACE_LEAF(m, "setup_min_unmapped_ratio");
-    TRACE_LEAF(m, "setup_min_slab_ratio");
     if (!has(m, F_khugepaged_min_free) || !configured(m, CONFIG_TRANSPARENT_HUGEPAGE))
         return;
     /* khugepaged wants two pageblocks per zone and migratetype, but no more than a twentieth of low
@@ -524,8 +515,11 @@ static void print_built(struct machine *m)
             if (zone_populated(&node->zones[type]) && type > (int)m->policy_zone)
                 m->policy_zone = (enum zone_type)type; /* for good: check_highest_zone() */
     }
-    TRACE_LEAF(m, "nr_free_zone_pages");
-    uint64_t pages = pages_above_high(m, ZONE_MOVABLE);
+    uint64_t pages;
+    {
+        TRACE(m, "nr_free_zone_pages");
+        pages = pages_above_high(m, ZONE_MOVABLE);
+    }
     bool grouping = pages >= m->pageblock_pages * (NR_MT - 1);
     klog(m, "Built %u zonelists, mobility grouping %s.  Total pages: %llu", nr_online,
          grouping ? "on" : "off", (unsigned long long)pages);
@@ -540,14 +534,11 @@ void zone_build_zonelists(struct machine *m, int leaving)
     TRACE(m, "build_all_zonelists");
     {
         TRACE(m, "__build_all_zonelists");
-        TRACE(m, "build_zonelists");
-        TRACE_LEAF(m, "find_next_best_node");
-        TRACE_LEAF(m, "__node_distance");
-        TRACE_LEAF(m, "build_zonerefs_node");
-    }
-    for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
-        build_fallback(m, &m->nodes[nid], &lists);
-        print_fallback(m, &m->nodes[nid]);
+        for (unsigned nid = 0; nid < m->possible_nodes; nid++) {
+            TRACE(m, "build_zonelists");
+            build_fallback(m, &m->nodes[nid], &lists);
+            print_fallback(m, &m->nodes[nid]);
+        }
     }
     print_built(m);
 }

@@ -328,6 +328,7 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
     char *buf = xcalloc(m, count + 1, 1);
     memcpy(buf, data, count);
     file->stores++;
+    trace_begin(m);
     int64_t ret = file_fault(m, RULE_WRITE, file->path);
     if (ret == 0 && !place_alive(m, &file->place))
         ret = fail(m, -ENODEV, "the device is gone");
@@ -341,6 +342,7 @@ static int64_t sysfs_store(struct machine *m, struct open_file *file, const char
         ret = node->attr->store(m, node, buf, count);
     } else
         ret = fail(m, -EIO, "nothing can be written to %s", node->attr->name);
+    trace_finish_write(m, file->path, buf, count, ret);
     store_event(m, file->path, buf, count, ret);
     free(buf);
     file->stores--;
