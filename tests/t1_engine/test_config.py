@@ -672,7 +672,7 @@ def test_zones_are_those_of_the_engine() -> None:
 def test_spec_has_the_keys_the_engine_reads() -> None:
     """The engine refuses a key it does not know, so one more or less here breaks every machine."""
     assert sorted(make().spec()) == [
-        "acpi_slots", "aged", "auto_movable_numa_aware", "auto_movable_ratio", "block_bytes", "blocks", "cmdline", "config",
+        "acpi_slots", "aged", "auto_movable_numa_aware", "auto_movable_ratio", "block_bytes", "blocks", "callgraphs", "cmdline", "config",
         "direct_map_4k_kb", "distances", "features", "firmware_memmap", "first_use", "hotplug_nids", "idle",
         "increment_bytes", "iomem_bits",
         "kernelcore", "kernelcore_percent", "max_order", "max_phys_bits", "mem_limit",

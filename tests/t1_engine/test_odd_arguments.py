@@ -66,7 +66,8 @@ ODD: dict[str, Sequence[Sequence[Any]]] = {
     "free_page": (PFNS,),
     "page": (PFNS,),
     "klog": ((0, 1, 2**64 - 1),),
-    "trace": ((0, 1, 2**64 - 1), (0, 1, 2**64 - 1)),
+    "trace": ((0, 1, 2**64 - 1), (0, 1, 2**64 - 1), (False, True)),
+    "trace_name": ((0, 1, 2**64 - 1), ("", "x", "\n")),
     "fault_set": (("migrate/move", "", "x"), (0, 1, 4095), (0, 1, 2**64 - 1), (0, 1, 2**64 - 1)),
     "fault_hits": (("migrate/move", "", "x"),),
     "fault_rule_clear": ((0, 1, 2**64 - 1),),
@@ -88,7 +89,8 @@ ODD: dict[str, Sequence[Sequence[Any]]] = {
 # Without arguments, or of other tests: a mount, the end.
 OTHERS = {
     "blocks", "check", "close", "fault_clear", "fault_points", "fuse_ops", "reboot", "rules_text", "rule_add",
-    "take_events", "trace_clear", "trace_end", "unplug_fault",
+    "take_events", "trace_clear", "trace_end", "trace_unnamed",
+    "unplug_fault",
 }  # fmt: skip
 
 

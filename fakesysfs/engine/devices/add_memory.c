@@ -168,17 +168,11 @@ static void node_try_offline(struct machine *m, int nid)
     node_device_remove(m, nid);
 }
 
-int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
+/* Memory is not removed while a block of it is online. */
+static int blocks_offline(struct machine *m, uint64_t first, uint64_t end)
 {
-    uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes;
-    int nid = -1;
-
-    TRACE(m, "__remove_memory");
-    TRACE(m, "try_remove_memory");
-    if (range_check(m, start, size_bytes) != 0)
-        return -EINVAL;
+    TRACE(m, "walk_memory_blocks");
     for (uint64_t id = first; id < end; id++) {
-        TRACE(m, "walk_memory_blocks");
         const struct memory_block *b = block_get(m, id);
         if (b == NULL || b->state == BLOCK_OFFLINE)
             continue;
@@ -193,6 +187,20 @@ int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
         }
         return fail(m, -EBUSY, "memory%llu is online", (unsigned long long)id);
     }
+    return 0;
+}
+
+int memory_remove_locked(struct machine *m, uint64_t start, uint64_t size_bytes)
+{
+    uint64_t first = start / m->block_bytes, end = (start + size_bytes) / m->block_bytes;
+    int nid = -1, err;
+
+    TRACE(m, "__remove_memory");
+    TRACE(m, "try_remove_memory");
+    if (range_check(m, start, size_bytes) != 0)
+        return -EINVAL;
+    if ((err = blocks_offline(m, first, end)) != 0)
+        return err;
     firmware_map_remove(m, start, start + size_bytes - 1);
     {
         TRACE(m, "remove_memory_block_devices");
