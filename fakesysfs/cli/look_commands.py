@@ -71,10 +71,8 @@ def events(instance: str | None, follow: bool, since: int) -> None:
 @command(
     **examples("""\
 fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace'
-fakesysfs run --machine two-dimms -- sh -c '
-echo online > /sys/devices/system/memory/memory32/state; fakesysfs trace --last --grep online_pages'
-fakesysfs run --machine two-dimms --kernel 5.0 -- sh -c '
-echo online > /sys/devices/system/memory/memory32/state; fakesysfs trace --stack __free_page'""")
+fakesysfs run -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace --last --grep add_memory'
+fakesysfs run --kernel 5.0 -- sh -c 'echo 0x100000000 > /sys/devices/system/memory/probe; fakesysfs trace --stack __add_memory'""")
 )
 @instance_option
 @click.option(

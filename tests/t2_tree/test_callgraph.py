@@ -18,6 +18,7 @@ import pytest
 
 from fakesysfs import Machine, MachineConfig
 from fakesysfs.cli.trace_view import operations, stacks
+from fakesysfs.config.profiles import load_callgraphs
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 MEMORY = "/sys/devices/system/memory"
@@ -291,3 +292,12 @@ def test_the_data_is_made_from_the_recordings() -> None:
     for version in script["RENAMED"]:
         data = script["DATA"] / f"{version}.txt"
         assert data.read_text() == script["compact"](version), "run tests/recordings/callgraphs.py"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "recorded"),
+    [("5.0", "5.0"), ("5.14", "5.10"), ("6.1", "6.1"), ("6.12", "6.1"), ("7.1", "7.3")],
+)
+def test_call_graphs_are_those_of_the_nearest_kernel(kernel: str, recorded: str) -> None:
+    assert load_callgraphs(kernel).startswith(f"# Call graphs of Linux {recorded}, ")
+    assert load_callgraphs(kernel) == load_callgraphs(recorded)
