@@ -44,6 +44,10 @@ def without_times(text: str) -> list[str]:
     return [re.sub(r"(?<=\S) {3,}", "   ", line) for line in lines]
 
 
+# Seconds that nobody else sleeps: tests of other processes run at the same time.
+OWN = f"7{os.getpid()}"
+
+
 def processes(word: str) -> list[str]:
     """Command lines of processes with this argument."""
     found = []
@@ -195,15 +199,15 @@ def test_mistakes(me: Person, options: Sequence[str], message: str) -> None:
 
 
 def test_a_timeout_ends_the_cell(me: Person) -> None:
-    script = """
+    script = f"""
     test $FAKESYSFS_KERNEL = 5.4 && trap 'echo ended; exit 0' TERM || trap 'echo no' TERM
-    setsid sleep 7653.1 & sleep 7653.1 & while :; do sleep 0.1; done"""
+    setsid sleep {OWN}.1 & sleep {OWN}.1 & while :; do sleep 0.1; done"""
     arguments = ("--kernels", "5.4,6.1", "--machines", "biscuitos", "-j", "2")
 
     def attempt(seconds: int) -> None:
         result = matrix(me, script, *arguments, "--timeout", f"{seconds}s")
         assert (result.returncode, result.stderr) == (1, "")
-        assert processes("7653.1") == []
+        assert processes(f"{OWN}.1") == []
         assert without_times(result.stdout) == [
             f"biscuitos with 5.4: longer than {seconds} s; ended by SIGTERM",
             "    ended",
@@ -233,7 +237,7 @@ def test_as_many_at_once_as_asked_for(me: Person, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything(person: Person, number: signal.Signals) -> None:
-    script = "trap 'echo ended; exit 0' TERM; setsid sleep 7653.2 & echo begun; while :; do sleep 0.1; done"
+    script = f"trap 'echo ended; exit 0' TERM; setsid sleep {OWN}.2 & echo begun; while :; do sleep 0.1; done"
     with person.directory() as directory:
         command = ("fakesysfs", "matrix", "--kernels", "5.4,6.1,6.12", "--machines", "biscuitos",
                    "-j", "2", "--junit", f"{directory}/r.xml", "--keep-logs", f"{directory}/logs",
@@ -241,11 +245,11 @@ def test_a_signal_ends_everything(person: Person, number: signal.Signals) -> Non
         with ended(person.start(*command)) as process:
             logs = [directory / "logs" / f"{kernel}-biscuitos.log" for kernel in ("5.4", "6.1")]
             wait_for(lambda: all(log.exists() and log.read_text() for log in logs))
-            wait_for(lambda: processes("7653.2"))
+            wait_for(lambda: processes(f"{OWN}.2"))
             process.send_signal(number)
             output, _ = process.communicate()
         assert process.returncode == 128 + number
-        assert processes("7653.2") == []
+        assert processes(f"{OWN}.2") == []
         assert without_times(output) == [
             "kernel   biscuitos",
             "5.4   not run T",
@@ -284,21 +288,21 @@ sys.exit(main())"""
 
 
 def test_a_killed_matrix_takes_its_cells_with_it(me: Person, tmp_path: Path) -> None:
-    with ended(started(me, tmp_path, "sleep 7653.4 & echo begun; wait")) as process:
-        wait_for(lambda: processes("7653.4"))
+    with ended(started(me, tmp_path, f"sleep {OWN}.4 & echo begun; wait")) as process:
+        wait_for(lambda: processes(f"{OWN}.4"))
         process.kill()
         process.wait()
-        wait_for(lambda: not processes("7653.4"))
+        wait_for(lambda: not processes(f"{OWN}.4"))
 
 
 def test_an_error_ends_everything(me: Person) -> None:
     """A log that cannot be written."""
-    script = "ulimit -f 100; exec fakesysfs matrix --kernels 6.1,6.12 --machines biscuitos -- sh -c 'yes | head -c 1000000; sleep 7653.5'"
+    script = f"ulimit -f 100; exec fakesysfs matrix --kernels 6.1,6.12 --machines biscuitos -- sh -c 'yes | head -c 1000000; sleep {OWN}.5'"
     result = me.run("sh", "-c", script)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.startswith("fakesysfs: ")
     assert "File too large" in result.stderr
-    assert processes("7653.5") == []
+    assert processes(f"{OWN}.5") == []
 
 
 def test_progress_on_a_terminal(me: Person) -> None:
