@@ -1,9 +1,9 @@
 /*
  * kernel_features.h - the names of everything in which one Linux version differs from another.
  *
- * Owns: the list. A kernel profile (kernels/NAME.toml) is a set of these names; C code tests has(m,
- * F_NAME) and never a version. Does not own: which kernel has which (that is data), nor kernel
- * configuration (config.h's CONFIG_ list).
+ * Owns: the list, and the one of kernel configuration (FAKESYSFS_CONFIGS). A kernel profile
+ * (kernels/NAME.toml) is a set of these names; C code tests has(m, F_NAME) and never a version.
+ * Does not own: which kernel has which (that is data).
  */
 #ifndef FAKESYSFS_FEATURES_H
 #define FAKESYSFS_FEATURES_H

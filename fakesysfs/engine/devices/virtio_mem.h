@@ -11,7 +11,9 @@
 
 /* ---- virtio_mem_memory.c: 0 or a negative errno ---- */
 uint64_t vmem_slot_addr(const struct virtio_mem *vm, uint64_t slot);
-uint64_t vmem_slots_usable(const struct virtio_mem *vm);
+/* Make the unused block `slot`, or the next one beyond all that were used, ready to be plugged: 0,
+ * or -ENOSPC when no more may be added. */
+int vmem_use_block(struct machine *m, struct virtio_mem *vm, uint64_t slot);
 int vmem_request(struct machine *m, struct virtio_mem *vm, uint64_t bytes, bool plug);
 int vmem_block_add(struct machine *m, struct virtio_mem *vm, uint64_t slot, enum vmem_state state);
 int vmem_block_remove(struct machine *m, struct virtio_mem *vm, uint64_t slot);

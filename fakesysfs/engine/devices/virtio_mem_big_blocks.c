@@ -20,14 +20,8 @@ int vmem_plug_big(struct machine *m, struct virtio_mem *vm, uint64_t wanted)
     for (uint64_t slot = 0; wanted != 0; slot++) {
         if (slot < vm->nr && vmem_state(vm, slot) != VMEM_UNUSED)
             continue;
-        if (!vmem_may_add(vm, vm->block_bytes) ||
-            (slot == vm->nr && vm->nr >= vmem_slots_usable(vm)))
-            return fail(
-                m, -ENOSPC,
-                "virtio%u cannot add more memory: too much of it is offline, or the region is full",
-                vm->number);
-        if (slot == vm->nr)
-            vmem_use_next(m, vm);
+        if ((err = vmem_use_block(m, vm, slot)) != 0)
+            return err;
         if ((err = vmem_request(m, vm, vm->block_bytes, true)) != 0)
             return err;
         if ((err = vmem_block_add(m, vm, slot, VMEM_ADDED)) != 0) {

@@ -21,11 +21,23 @@ uint64_t vmem_slot_addr(const struct virtio_mem *vm, uint64_t slot)
     return (vm->first + slot) * vm->block_bytes;
 }
 
-uint64_t vmem_slots_usable(const struct virtio_mem *vm)
+static uint64_t slots_usable(const struct virtio_mem *vm)
 {
     uint64_t end = (vm->addr + vm->usable_bytes) / vm->block_bytes;
 
     return end > vm->first ? end - vm->first : 0;
+}
+
+int vmem_use_block(struct machine *m, struct virtio_mem *vm, uint64_t slot)
+{
+    if (!vmem_may_add(vm, vm->block_bytes) || (slot == vm->nr && vm->nr >= slots_usable(vm)))
+        return fail(
+            m, -ENOSPC,
+            "virtio%u cannot add more memory: too much of it is offline, or the region is full",
+            vm->number);
+    if (slot == vm->nr)
+        vmem_use_next(m, vm);
+    return 0;
 }
 
 /* ---- requests to the host ---- */
