@@ -104,6 +104,9 @@ def demo_command(pause: bool) -> list[str]:
 
 def main(pause: bool = False) -> int:
     """Do the steps one after the other. Returns the exit status."""
+    if pause:
+        # Python's handler only takes note of Ctrl-C, and input() may begin to wait right after it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     return reporting(lambda: walk(pause))
 
 
